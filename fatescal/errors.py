@@ -1,0 +1,92 @@
+"""The errors a user can meet, and the exit code each one ends the program with."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """How one member's run ended; stored per member in every evaluation."""
+
+    OK = 0
+    MODEL_ERROR = 1
+    TIME_OUT = 2
+    TRUNCATED = 3
+    NON_FINITE = 4
+    MISSING_VARIABLE = 5
+    WRONG_UNIT = 6
+
+    @property
+    def words(self) -> str:
+        """The status as it is shown to a reader.
+
+        >>> Status.TIME_OUT.words
+        'time out'
+        """
+        return self.name.lower().replace("_", " ")
+
+
+class FatescalError(Exception):
+    """Base of every error whose message is meant for the user; the program ends without a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(FatescalError):
+    """Something the user wrote or pointed at is wrong; found before any model run.
+
+    The message says what happened, what was expected, what was got and what to try.
+
+    >>> str(BadInput("calibrate.members is 1", expected="at least 3", got=1, hint="use 64"))
+    'calibrate.members is 1. Expected at least 3, got 1. Try: use 64.'
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, *, expected: object = None, got: object = None, hint: str = ""
+    ) -> None:
+        message = what.rstrip(".")
+        if expected is not None:
+            message += f". Expected {expected}"
+            if got is not None:
+                message += f", got {got}"
+        elif got is not None:
+            message += f". Got {got}"
+        if hint:
+            message += f". Try: {hint.rstrip('.')}"
+        super().__init__(message + ".")
+
+
+class RunFailed(FatescalError):
+    """The calibration cannot go on (too few survivors, full disk, a damaged stage ...)."""
+
+
+class NotValidated(FatescalError):
+    """The run ended, but its emulator did not validate: no posterior was sampled."""
+
+
+class OutOfTime(FatescalError):
+    """Wall time is over; everything finished is on disk and the same command continues."""
+
+    exit_code = 75
+
+
+class ModelFailed(Exception):
+    """One member's run failed: the only error that is caught, since a member may die.
+
+    Parameters
+    ----------
+    kind : Status
+        What went wrong, as it will stand in the evaluation's ``status``.
+    reason : str
+        The cause in words, with the last lines of the member's log where there are any.
+    """
+
+    def __init__(self, kind: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ModelFailed], tuple[Status, str]]:
+        return type(self), (self.kind, self.reason)

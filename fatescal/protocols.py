@@ -1,0 +1,89 @@
+"""The seams: what a forward model, an update scheme, an emulator and a sampler must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from fatescal.records import (
+    Array,
+    KalmanInfo,
+    KalmanState,
+    Observations,
+    Surrogate,
+    TrainingSet,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LogLikelihood = Callable[[Array], Array]  # u (M, P) -> (M)
+Map = Callable[[Callable, Iterable], list]  # like the built-in map, but a list, perhaps on many ranks
+
+
+@runtime_checkable
+class ForwardModel(Protocol):
+    """A model of the land surface, one run per member folder.
+
+    Attributes
+    ----------
+    defaults : mapping of str to float
+        The model's own value of every parameter it knows, named as in `parameters.json`.
+    pfts : sequence of str
+        Names of the plant functional types it knows; empty where it has none.
+    calendar : str
+        CF calendar of its output.
+    description : mapping
+        All that decides the output of a run beside `theta`: a finished member is reused only
+        while this is unchanged.
+    """
+
+    defaults: Mapping[str, float]
+    pfts: tuple[str, ...]
+    calendar: str
+    description: Mapping[str, object]
+
+    def check(self) -> None:
+        """Raise `BadInput` for whatever would make every run fail."""
+
+    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run in `folder` (empty, exists); idempotent; raise `ModelFailed` when the model fails."""
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
+
+
+@runtime_checkable
+class UpdateScheme(Protocol):
+    """One way to move an ensemble towards the observations; pure."""
+
+    def start(self, u: Array) -> KalmanState:
+        """Return the state at iteration 0 for the prior ensemble `u` (J, P)."""
+
+    def step(
+        self,
+        rng: np.random.Generator,
+        state: KalmanState,
+        predictions: Array,
+        obs: Observations,
+    ) -> tuple[KalmanState, KalmanInfo]:
+        """Return the next state; rows of `predictions` (J, D) of failed members are NaN."""
+
+
+@runtime_checkable
+class Emulator(Protocol):
+    """Learns the map from u to the whitened predictions (or their misfit)."""
+
+    def fit(
+        self, rng: np.random.Generator, training: TrainingSet, obs: Observations, map: Map = ...
+    ) -> Surrogate:
+        """Return the fitted surrogate; `map` spreads the fits of the K latent outputs."""
+
+    def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:
+        """Return mean (M, K) and variance (M, K) of the latent outputs at `u` (M, P)."""
+
+    def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
+        """Return the function u (M, P) -> log L (M) that the sampler sees."""

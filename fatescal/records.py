@@ -1,0 +1,221 @@
+"""What flows between the stages: frozen records of arrays, checked at birth, stored as declared.
+
+J members, P parameters, D observations, K latent outputs, T temperatures, W walkers, S kept steps,
+R independent tempered runs, N training rows. Rows first, float64. A field's dims and unit are declared
+once, here, and written to HDF5 by the same declaration (`store.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def array(dims: str, unit: str = "1", dtype: type = np.float64) -> Any:
+    """Declare an array field: its named dimensions (``"J P"``; alternatives as ``"D | D D"``) and unit."""
+    shapes = tuple(tuple(shape.split()) for shape in dims.split("|"))
+    return field(metadata={"dims": shapes, "unit": unit, "dtype": dtype})
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Base of all records: converts, checks and freezes the declared arrays.
+
+    Raises
+    ------
+    ValueError
+        If an array's shape contradicts its declaration or another field of the same record.
+    """
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        for declared in fields(self):
+            if "dims" not in declared.metadata:
+                continue
+            value = np.asarray(getattr(self, declared.name), dtype=declared.metadata["dtype"])
+            shapes = [s for s in declared.metadata["dims"] if len(s) == value.ndim]
+            if not shapes:
+                raise ValueError(
+                    f"{type(self).__name__}.{declared.name} has shape {value.shape}, "
+                    f"declared {declared.metadata['dims']}"
+                )
+            for dim, size in zip(shapes[0], value.shape, strict=True):
+                if sizes.setdefault(dim, size) != size:
+                    raise ValueError(
+                        f"{type(self).__name__}.{declared.name}: {dim} is {size}, "
+                        f"elsewhere in the record {sizes[dim]}"
+                    )
+            value = value.view()
+            value.flags.writeable = False
+            object.__setattr__(self, declared.name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations(Record):
+    """What was measured, one row per window and variable, and how sure one can be of it.
+
+    This one object gives the likelihood to the update, the emulator and the sampler. `noise` is the
+    error sd (D) or the error covariance (D, D), in the unit of `y`. Windows are [start, end).
+    """
+
+    y: Array = array("D", "unit of each row")
+    noise: Array = array("D | D D", "unit of each row")
+    variable: Array = array("D", dtype=np.str_)
+    unit: Array = array("D", dtype=np.str_)
+    start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")  # type: ignore[arg-type]
+    end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")  # type: ignore[arg-type]
+    period: Array = array("D", dtype=np.str_)  # calibration | validation
+
+    @cached_property
+    def _cholesky(self) -> Array:
+        return np.linalg.cholesky(self.noise)
+
+    def whiten(self, x: Array) -> Array:
+        """Return R^(-1/2) x for rows of `x` (..., D): dimensionless, unit error covariance."""
+        if self.noise.ndim == 1:
+            return np.asarray(x) / self.noise
+        from scipy.linalg import solve_triangular
+
+        return solve_triangular(self._cholesky, np.asarray(x).T, lower=True).T
+
+    def misfit(self, predictions: Array) -> Array:
+        """Return Phi = 1/2 |R^(-1/2) (y - G)|^2 (J) of the rows of `predictions` (J, D).
+
+        Row by row, so that Phi of a member never depends on its batch mates.
+        """
+        return np.array([0.5 * float(r @ r) for r in (self.whiten(self.y - g) for g in predictions)])
+
+    def select(self, rows: Array) -> Self:
+        """Return the observations of a boolean mask or index array over D."""
+        noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
+        others = ("y", "variable", "unit", "start", "end", "period")
+        return type(self)(noise=noise, **{name: getattr(self, name)[rows] for name in others})
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class KalmanState(Record):
+    """What the next Kalman step needs. `u` holds the updated members only, not the default run.
+
+    `memory` are the scheme's own named arrays (IEnKS: u0, w, T), checkpointed with the rest;
+    `finished` is the scheme's word that no further update is wanted.
+    """
+
+    u: Array = array("J P")
+    iteration: int = 0
+    pseudo_time: float = 0.0
+    finished: bool = False
+    memory: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class KalmanInfo(Record):
+    """What only the log and the report need of one Kalman step."""
+
+    alpha: float
+    misfit: Array = array("J")  # Phi of the survivors
+    spread: Array = array("P")  # sd of the updated ensemble in u
+    n_failed: int = 0
+    degrees_of_freedom: float = 0.0  # trace(S'S (I + S'S)^-1): how many directions the data inform
+    step_length: float = 0.0
+    projected_iterations: float = 0.0  # adaptive schemes: the expected total, a core-hour budget
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation(Record):
+    """One batch of model runs. Row 0 is the default run. Failed rows of `predictions` are NaN."""
+
+    u: Array = array("J P")
+    theta: Array = array("J P", "unit of each parameter")
+    predictions: Array = array("J D", "unit of each observation")
+    status: Array = array("J", dtype=np.int64)
+    seconds: Array = array("J", "s")
+
+    @property
+    def ok(self) -> Array:
+        """Mask (J) of the rows that ran."""
+        return self.status == 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet(Record):
+    """Successful runs the emulator learns from; columns are the calibration observations."""
+
+    u: Array = array("N P")
+    predictions: Array = array("N D", "unit of each observation")
+    source: Array = array("N", dtype=np.int64)  # 0 .. the evaluation each row comes from
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate(Record):
+    """A fitted emulator as knowledge, never a pickle: all arrays needed to predict.
+
+    Whitened predictions g ~ mean + basis z; z_k are independent Gaussian processes of u.
+    With ``target == "misfit"`` K is 1 and the single output is a transform of Phi.
+    """
+
+    target: str
+    kernel: str
+    mean: Array = array("D")
+    basis: Array = array("D K")
+    hyperparameters: Array = array("K H")
+    u: Array = array("N P")
+    latent: Array = array("N K")
+    scores: Array = array("K")  # leave-one-out Q^2 of each latent output
+    memory: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TemperedState(Record):
+    """All one tempered run needs to go on. beta rises from 0 (prior) to 1 (posterior)."""
+
+    u: Array = array("T W P")
+    log_likelihood: Array = array("T W")
+    beta: Array = array("T")
+    scale: Array = array("T P P")  # lower-triangular proposal factor of each level
+    steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ChainBlock(Record):
+    """Consecutive kept steps of R independent tempered runs (cold level), and their end states."""
+
+    u: Array = array("R S W P")
+    log_likelihood: Array = array("R S T W")
+    accepted: Array = array("R T")  # share of local moves
+    rejected: Array = array("R T2")  # mean rejection of swaps between neighbours, T2 = T - 1
+    beta: Array = array("R T")
+    end_u: Array = array("R T W P")
+    end_log_likelihood: Array = array("R T W")
+    end_scale: Array = array("R T P P")
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Record):
+    """The posterior ensemble that is run again: `theta` (J, P) drawn from the chains."""
+
+    u: Array = array("J P")
+    theta: Array = array("J P", "unit of each parameter")
+    parameter: Array = array("P", dtype=np.str_)
+    draws_u: Array = array("N P")
+    draws_theta: Array = array("N P", "unit of each parameter")
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard(Record):
+    """Long table of scores: one row per variable, period, ensemble and score."""
+
+    variable: Array = array("I", dtype=np.str_)
+    period: Array = array("I", dtype=np.str_)
+    ensemble: Array = array("I", dtype=np.str_)  # default | prior | last | posterior | climatology
+    score: Array = array("I", dtype=np.str_)  # rmse | bias | r2 | crps | coverage
+    value: Array = array("I", "unit of the variable, or 1")
