@@ -18,10 +18,13 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def array(dims: str, unit: str = "1", dtype: type = np.float64) -> Any:
-    """Declare an array field: its named dimensions (``"J P"``; alternatives as ``"D | D D"``) and unit."""
+def array(dims: str, unit: str = "1", dtype: Any = np.float64, wall_clock: bool = False) -> Any:
+    """Declare an array field: its named dimensions (``"J P"``; alternatives as ``"D | D D"``) and unit.
+
+    `wall_clock` fields tell how long something took: left out when results are compared.
+    """
     shapes = tuple(tuple(shape.split()) for shape in dims.split("|"))
-    return field(metadata={"dims": shapes, "unit": unit, "dtype": dtype})
+    return field(metadata={"dims": shapes, "unit": unit, "dtype": dtype, "wall_clock": wall_clock})
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +61,27 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False)
-class Observations(Record):
-    """What was measured, one row per window and variable, and how sure one can be of it.
+class ObservationGrid(Record):
+    """What is to be predicted, before anything is measured: one row per variable and window.
 
-    This one object gives the likelihood to the update, the emulator and the sampler. `noise` is the
-    error sd (D) or the error covariance (D, D), in the unit of `y`. Windows are [start, end).
+    `noise` is the error sd (D) or the error covariance (D, D), in `unit`. Windows are [start, end).
     """
 
-    y: Array = array("D", "unit of each row")
     noise: Array = array("D | D D", "unit of each row")
     variable: Array = array("D", dtype=np.str_)
     unit: Array = array("D", dtype=np.str_)
-    start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")  # type: ignore[arg-type]
-    end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")  # type: ignore[arg-type]
+    start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
+    end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
     period: Array = array("D", dtype=np.str_)  # calibration | validation
 
     @cached_property
     def _cholesky(self) -> Array:
         return np.linalg.cholesky(self.noise)
+
+    @property
+    def sd(self) -> Array:
+        """Error sd (D) of each row, whether or not the errors are correlated."""
+        return self.noise if self.noise.ndim == 1 else np.sqrt(np.diagonal(self.noise))
 
     def whiten(self, x: Array) -> Array:
         """Return R^(-1/2) x for rows of `x` (..., D): dimensionless, unit error covariance."""
@@ -85,21 +91,39 @@ class Observations(Record):
 
         return solve_triangular(self._cholesky, np.asarray(x).T, lower=True).T
 
+    def colour(self, z: Array) -> Array:
+        """Return R^(1/2) z for rows of `z` (..., D), the inverse of `whiten`: draws of the error."""
+        return np.asarray(z) * self.noise if self.noise.ndim == 1 else np.asarray(z) @ self._cholesky.T
+
+    def select(self, rows: Array) -> Self:
+        """Return the rows of a boolean mask or index array over D."""
+        noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
+        others = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "noise"}
+        return type(self)(noise=noise, **others)
+
+    def with_values(self, y: Array) -> Observations:
+        """Return the observations that have the values `y` (D) on this grid."""
+        return Observations(y=y, **{f.name: getattr(self, f.name) for f in fields(ObservationGrid)})
+
+    def __len__(self) -> int:
+        return len(self.variable)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations(ObservationGrid):
+    """What was measured, one row per variable and window, and how sure one can be of it.
+
+    This one object gives the likelihood to the update, the emulator and the sampler.
+    """
+
+    y: Array = array("D", "unit of each row")
+
     def misfit(self, predictions: Array) -> Array:
         """Return Phi = 1/2 |R^(-1/2) (y - G)|^2 (J) of the rows of `predictions` (J, D).
 
         Row by row, so that Phi of a member never depends on its batch mates.
         """
         return np.array([0.5 * float(r @ r) for r in (self.whiten(self.y - g) for g in predictions)])
-
-    def select(self, rows: Array) -> Self:
-        """Return the observations of a boolean mask or index array over D."""
-        noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
-        others = ("y", "variable", "unit", "start", "end", "period")
-        return type(self)(noise=noise, **{name: getattr(self, name)[rows] for name in others})
-
-    def __len__(self) -> int:
-        return len(self.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +162,19 @@ class Evaluation(Record):
     theta: Array = array("J P", "unit of each parameter")
     predictions: Array = array("J D", "unit of each observation")
     status: Array = array("J", dtype=np.int64)
-    seconds: Array = array("J", "s")
+    seconds: Array = array("J", "s", wall_clock=True)
 
     @property
     def ok(self) -> Array:
         """Mask (J) of the rows that ran."""
         return self.status == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Record):
+    """Members to be run beside the default one."""
+
+    u: Array = array("J P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +206,21 @@ class Surrogate(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Validation(Record):
+    """Whether an emulator may be sampled: its predictions of held-out runs near the optimum, judged."""
+
+    misfit: Array = array("M")  # Phi of the held-out runs
+    predicted: Array = array("M")  # the same, predicted without them
+    sd: Array = array("M")  # the emulator's own sd of that prediction
+    q2: float = np.nan  # explained share of the spread of Phi
+    coverage: float = np.nan  # share of latent outputs within their 95 % intervals
+    n_near: int = 0  # runs with Phi - Phi_min < 10
+    posterior_sd: float = np.nan  # median sd of Phi over the posterior; NaN before it is sampled
+    passed: bool = False
+    verdict: str = ""  # which criterion failed, with number and threshold
+
+
+@dataclass(frozen=True, eq=False)
 class TemperedState(Record):
     """All one tempered run needs to go on. beta rises from 0 (prior) to 1 (posterior)."""
 
@@ -182,6 +228,7 @@ class TemperedState(Record):
     log_likelihood: Array = array("T W")
     beta: Array = array("T")
     scale: Array = array("T P P")  # lower-triangular proposal factor of each level
+    from_prior: Array = array("T W", dtype=np.bool_)  # seen at beta = 0 since it was last at beta = 1
     steps: int = 0
 
 
@@ -193,10 +240,13 @@ class ChainBlock(Record):
     log_likelihood: Array = array("R S T W")
     accepted: Array = array("R T")  # share of local moves
     rejected: Array = array("R T2")  # mean rejection of swaps between neighbours, T2 = T - 1
+    round_trips: Array = array("R")  # arrivals at beta = 1 from beta = 0, of all walkers
     beta: Array = array("R T")
     end_u: Array = array("R T W P")
     end_log_likelihood: Array = array("R T W")
     end_scale: Array = array("R T P P")
+    end_from_prior: Array = array("R T W", dtype=np.bool_)
+    end_steps: Array = array("R", dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

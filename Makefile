@@ -1,0 +1,47 @@
+# make demo: from a bare machine to a calibrated posterior. `make help` lists the rest.
+# On a cluster: module load ...; make setup MPICC=$(which mpicc) HDF5_DIR=/path/of/parallel/hdf5
+
+SHELL := /bin/bash
+READY := .venv/mpi.env
+RANKS ?= 2
+ARGS ?=
+
+# One BLAS thread a rank, since the ranks fill the cores; Open MPI refuses root (containers) unless told twice.
+export OPENBLAS_NUM_THREADS ?= 1
+export OMP_NUM_THREADS ?= 1
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+
+.PHONY: help setup demo test lint clean distclean
+
+help:
+	@echo "make setup      install what is missing and make .venv (once)"
+	@echo "make demo       calibrate the embedded model against its own synthetic truth (RANKS=2)"
+	@echo "make test       the whole test suite, serial and parallel (ARGS=\"-m 'not mpi'\" for pytest)"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove caches and builds; make distclean: .venv too"
+
+setup: $(READY)
+
+$(READY): setup.cfg machines/setup.sh machines/constraints.txt
+	@machines/setup.sh
+
+demo: $(READY)
+	@. $(READY) && $${MPIRUN:?there is no mpirun} -n $(RANKS) .venv/bin/python -m fatescal $(ARGS)
+
+test: $(READY)
+	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest $(ARGS)
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy fatescal tests
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv

@@ -1,0 +1,176 @@
+"""The command line: `fatescal [VERB] [CONFIG | RUN]`, the same as `python -m fatescal`.
+
+Exit codes are root's: 0 done, 1 failed, 2 bad input, 75 out of time (start again to continue).
+"""
+
+from __future__ import annotations
+
+import os
+
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # one BLAS thread per rank unless told otherwise
+
+import argparse
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fatescal import __version__
+from fatescal.errors import BadInput, FatescalError
+
+if TYPE_CHECKING:
+    from fatescal.world import World
+
+DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
+
+
+def _run(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    deadline = time.monotonic() + args.time_limit if args.time_limit else None
+    world.deadline = deadline
+    world.listen()
+    return run.run(args.config, world)
+
+
+def _check(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.check(args.config, world)
+
+
+def _status(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.status(args.run, world)
+
+
+def _report(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.report(args.run, world)
+
+
+def _priors(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.priors(args.config, args.format)
+
+
+def _reset(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.reset(args.run, args.stage, world)
+
+
+def _schema(args: argparse.Namespace, world: World) -> int:
+    from fatescal import settings
+
+    print(json.dumps(settings.schema(), indent=1))
+    return 0
+
+
+def _duration(text: str) -> float:
+    from fatescal.forward.process import seconds
+
+    try:
+        return seconds(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fatescal",
+        description="Calibrate an expensive land model. Without a verb: run. Without a config: the embedded "
+        "model's synthetic-truth job.",
+        epilog="exit codes: 0 done, 1 failed, 2 bad input, 75 out of time (start again to continue)",
+    )
+    parser.add_argument("--version", action="version", version=f"fatescal {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+
+    def verb(name: str, help: str, action: Callable[[argparse.Namespace, World], int]) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help, description=help)
+        sub.set_defaults(action=action)
+        return sub
+
+    config = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
+    folder = {"type": Path, "metavar": "RUN", "help": "run directory"}
+    sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
+    sub.add_argument("config", **config)
+    sub.add_argument("--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time")
+    sub = verb("check", "find out all that can be known before spending a core-hour", _check)
+    sub.add_argument("config", **config)
+    verb("status", "what of a run is finished", _status).add_argument("run", **folder)
+    verb("report", "write the report of a run again", _report).add_argument("run", **folder)
+    sub = verb("priors", "print the priors of a config", _priors)
+    sub.add_argument("config", **config)
+    sub.add_argument("--format", choices=("csv", "json"), default="csv")
+    sub = verb("reset", "set a stage and all later ones aside, to compute them again", _reset)
+    sub.add_argument("run", **folder)
+    sub.add_argument("--from", dest="stage", required=True, metavar="STAGE")
+    verb("schema", "print the JSON schema of a config, for editors", _schema)
+    return parser
+
+
+def _with_verb(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with the verb `run` put before a bare config or nothing.
+
+    >>> _with_verb(["my.yaml"]), _with_verb(["status", "runs/a"]), _with_verb([])
+    (['run', 'my.yaml'], ['status', 'runs/a'], ['run'])
+    """
+    verbs = ("run", "check", "status", "report", "priors", "reset", "schema")
+    first = argv[0] if argv else ""
+    return list(argv) if first in (*verbs, "-h", "--help", "--version") else ["run", *argv]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb on all ranks; return root's exit code (0 on the others)."""
+    args = _parser().parse_args(_with_verb(sys.argv[1:] if argv is None else argv))
+    from fatescal.world import World
+
+    world = World()
+    logging.basicConfig(
+        level=logging.INFO if world.is_root else logging.WARNING,
+        format="%(message)s" if world.is_root else f"rank {world.rank}: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        code = args.action(args, world)
+    except KeyboardInterrupt:
+        print("fatescal: interrupted. Start the same command again to continue.", file=sys.stderr)
+        code = 130
+    except FatescalError as error:
+        _alone(world, error)
+        code = error.exit_code
+        _say(world, str(error))
+    except OSError as error:
+        _alone(world, error)
+        code = 1
+        where = f" ({error.filename})" if error.filename else ""
+        _say(world, f"{error.strerror or error}{where}. What is finished is kept: start again to continue.")
+    except Exception as error:
+        _alone(world, error)
+        code = 1
+        _say(world, "".join(traceback.format_exception(error)))
+    return code if world.is_root else 0
+
+
+def _alone(world: World, error: BaseException) -> None:
+    """End the job when this error is this rank's alone: the others wait in a collective call."""
+    if world.size > 1 and not getattr(error, "agreed", False):
+        world.abort(f"fatescal: rank {world.rank}: " + "".join(traceback.format_exception(error)))
+
+
+def _say(world: World, text: str) -> None:
+    if world.is_root:
+        print(f"fatescal: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Composition root: the names in a config become objects. Nothing else knows all the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import entry_points
+
+import numpy as np
+
+from fatescal import observations, parameters, settings
+from fatescal.align import align
+from fatescal.emulate.misfit import MisfitEmulator
+from fatescal.emulate.outputs import OutputsEmulator
+from fatescal.errors import BadInput
+from fatescal.forward.command import Command
+from fatescal.members import Members
+from fatescal.observations import Summary, Variable
+from fatescal.protocols import Emulator, ForwardModel, UpdateScheme
+from fatescal.records import ObservationGrid, Observations
+from fatescal.settings import Settings
+from fatescal.update.es_mda import ESMDA
+from fatescal.update.ienks import IEnKS
+from fatescal.workflow import Problem
+from fatescal.world import World
+
+ENTRY_POINTS = "fatescal.forward_models"
+
+
+def problem(chosen: Settings, world: World) -> Problem:
+    """Return what a config describes, checked: files are read on root, the rest is made on all ranks.
+
+    Raises
+    ------
+    BadInput
+        For whatever would make the calibration fail, before any model run.
+    """
+    forward = model(chosen, world.stopping)
+    world.on_root(forward.check)
+    chosen_space = parameters.space(chosen.parameters, forward.defaults, forward.pfts)
+    grid, observed, summary = world.on_root(lambda: observe(chosen, forward.calendar))
+    synthetic = chosen.observations.synthetic
+    models = {name: variable.model for name, variable in chosen.observations.variables.items()}
+    return Problem(
+        seed=chosen.run.seed,
+        space=chosen_space,
+        members=Members(
+            model=forward,
+            space=chosen_space,
+            align=partial(align, grid=grid, names=models, calendar=forward.calendar),
+            n_predictions=len(grid),
+            folder=chosen.run.directory.absolute() / "members",
+        ),
+        grid=grid,
+        observed=observed,
+        summary=summary,
+        truth=None if synthetic is None else parameters.truth(synthetic.truth, chosen_space),
+        n_members=chosen.calibrate.members,
+        scheme=scheme(chosen.calibrate, len(chosen_space.names)),
+        emulator=emulator(chosen.emulate),
+        rounds=chosen.emulate.rounds,
+        force=chosen.emulate.force,
+        sampling=chosen.sample,
+        n_posterior=chosen.posterior.members,
+    )
+
+
+def space(chosen: Settings) -> parameters.ParameterSpace:
+    """Return the parameters of a config, with the defaults of its model."""
+    forward = model(chosen, lambda: False)
+    return parameters.space(chosen.parameters, forward.defaults, forward.pfts)
+
+
+def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
+    """Return the forward model; `stop` is asked by models that wait for another process."""
+    options = chosen.model
+    variables = [variable.model for variable in chosen.observations.variables.values()]
+    match options:
+        case settings.Canopy():
+            from fatescal.forward.canopy import Canopy
+
+            forcing = options.forcing
+            return Canopy(
+                forcing=forcing if forcing == "synthetic" else chosen.path(forcing),
+                start=options.start,
+                end=options.end,
+                spinup_years=options.spinup_years,
+            )
+        case settings.Command():
+            return Command(
+                options.command,
+                chosen.folder,
+                parameters_file=options.parameters_file,
+                output=options.output,
+                timeout=options.timeout,
+                calendar=options.calendar,
+                variables=variables,
+                stop=stop,
+            )
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if options.kind not in found:
+        raise BadInput(
+            f"model.kind {options.kind} is unknown",
+            expected=f"one of {', '.join(['canopy', 'command', *found])}",
+            hint="install the package that brings it",
+        )
+    return found[options.kind].load()(options.model_dump(exclude={"kind"}), chosen.folder)
+
+
+def observe(
+    chosen: Settings, calendar: str
+) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...]]:
+    """Return the windows to predict, and from a file what was measured in them and what was dropped."""
+    given = chosen.observations
+    variables = [
+        Variable(name, v.unit, v.error.sd, v.column or name) for name, v in given.variables.items()
+    ]
+    periods = (given.window, given.calibration, given.validation, calendar)
+    if given.file is None:
+        return observations.grid_of(variables, *periods), None, ()
+    assert given.time_column is not None
+    table = observations.read_table(chosen.path(given.file), given.time_column, [v.column for v in variables])
+    observed, summary = observations.build(table, variables, *periods, given.min_valid)
+    return observed, observed, tuple(summary)
+
+
+def scheme(chosen: settings.Calibrate, n_parameters: int) -> UpdateScheme:
+    """Return the update scheme of a config.
+
+    Raises
+    ------
+    BadInput
+        If there are too few members for the number of parameters.
+    """
+    least = n_parameters + 3  # P + 2 to regress on, and the default run
+    if chosen.members < least:
+        raise BadInput(
+            f"calibrate.members is too small for {n_parameters} parameters",
+            expected=f"at least {least}",
+            got=chosen.members,
+            hint="10 members per parameter",
+        )
+    form = {} if chosen.form is None else {"form": chosen.form}
+    if chosen.scheme == "ienks":
+        assert isinstance(chosen.iterations, int)
+        return IEnKS(iterations=chosen.iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
+    return ESMDA(schedule=chosen.iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
+
+
+def emulator(chosen: settings.Emulate) -> Emulator:
+    """Return the emulator of a config."""
+    return OutputsEmulator() if chosen.target == "outputs" else MisfitEmulator()
+
+
+def planned_evaluations(chosen: Settings) -> int:
+    """Return how many ensembles will run before the posterior's, as far as the config tells."""
+    iterations = chosen.calibrate.iterations
+    if isinstance(iterations, list):
+        return len(iterations) + 1
+    return iterations + 1 if isinstance(iterations, int) else 8  # adaptive: a usual number
+
+
+def planned_waves(chosen: Settings, n_ranks: int) -> int:
+    """Return how many members run one after another on each rank."""
+    per_ensemble = -(-chosen.calibrate.members // n_ranks)
+    return planned_evaluations(chosen) * per_ensemble + -(-chosen.posterior.members // n_ranks)
+
+
+def summary(chosen: Settings, made: Problem) -> list[str]:
+    """Return lines that say which windows of which variable are used, and what was dropped and why."""
+    if made.observed is None:
+        counts = [f"{name}: {np.sum(made.grid.variable == name)} windows, made from a run at the truth"
+                  for name in chosen.observations.variables]  # fmt: skip
+        return counts
+    return [
+        f"{s.variable}, {s.period}: {s.used} windows {s.first} to {s.last}, mean {s.mean:.3g}, "
+        f"error sd {s.sd:.3g} {s.unit}; dropped: "
+        + (", ".join(f"{n} {why}" for why, n in s.dropped.items() if n) or "none")
+        for s in made.summary
+    ]

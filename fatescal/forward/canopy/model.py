@@ -1,0 +1,223 @@
+"""The embedded land model as a forward model: forcing, parameters and dates in, daily GPP and ET out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.canopy import parameters, weather
+from fatescal.forward.canopy.drivers import Drivers, drive
+from fatescal.forward.canopy.site import Site
+from fatescal.forward.canopy.synthetic import synthetic
+from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
+from fatescal.records import Array
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+log = logging.getLogger(__name__)
+
+OUTPUT = "output.nc"
+VARIABLES = {  # name in the file: column of the daily output, unit, long name
+    "FATES_GPP": ("gpp", "kg m-2 s-1", "gross primary production, carbon"),
+    "QFLX_EVAP_TOT": ("evaporation", "kg m-2 s-1", "evapotranspiration, water"),
+}
+
+
+class Canopy:
+    """A compact process-based land model of one site under FATES parameter names.
+
+    Three plant functional types side by side on one soil and snow cover: two-leaf photosynthesis with
+    Ball-Berry stomata, Penman-Monteith energy balances of canopy and ground, interception of rain and snow,
+    two soil layers, and the slow spring recovery of evergreen needles; three-hourly steps.
+
+    Parameters
+    ----------
+    forcing : str
+        ``synthetic``, a netCDF file, or a folder of CLM's monthly DATM files.
+    start, end : date
+        First and last day of the output, inclusive; noleap calendar, UTC days.
+    spinup_years : int
+        Years run before `start` with the weather of the first years from `start` on, again and again.
+    seed : int
+        Of the synthetic weather.
+
+    Raises
+    ------
+    BadInput
+        For dates out of order or not in the noleap calendar.
+
+    Examples
+    --------
+    >>> model = Canopy("synthetic", date(2004, 1, 1), date(2004, 12, 31), spinup_years=0)
+    >>> model.defaults["fates_leaf_vcmax25top_cool_c3_grass"]
+    78.0
+    """
+
+    calendar = "noleap"
+    version = 1  # raised whenever the same input gives another output
+
+    def __init__(
+        self,
+        forcing: str | os.PathLike[str],
+        start: date,
+        end: date,
+        spinup_years: int = 1,
+        seed: int = 1,
+        site: Site | None = None,
+    ) -> None:
+        self.forcing, self.seed, self.spinup_years = os.fspath(forcing), seed, spinup_years
+        self.start, self.end = start, end
+        self.site = site or Site.load()
+        self.pfts = self.site.pfts
+        self._known = parameters.flat(self.pfts)
+        self.names = tuple(self._known)
+        self.defaults: Mapping[str, float] = {name: value for name, (_, value) in self._known.items()}
+        self.units: Mapping[str, str] = {name: p.unit for name, (p, _) in self._known.items()}
+        self.n_days = noleap_day(end) - noleap_day(start) + 1
+        if self.n_days < 1:
+            raise BadInput(f"model.end {end} is before model.start {start}")
+        if spinup_years < 0:
+            raise BadInput("spinup_years is negative", expected="0 or more", got=spinup_years)
+        if spinup_years and self.n_days < 365:
+            raise BadInput(
+                f"spin-up repeats whole years, but {start} .. {end} is shorter than one",
+                hint="spinup_years: 0",
+            )
+
+    @cached_property
+    def weather(self) -> Weather:
+        """The forcing of `start` .. `end`."""
+        if self.forcing == "synthetic":
+            return synthetic(self.seed, self.start, self.end, self.site)
+        found = weather.read(Path(self.forcing).expanduser())
+        for note in found.notes:
+            log.info("forcing %s: %s", self.forcing, note)
+        return found.period(self.start, self.end)
+
+    @cached_property
+    def description(self) -> Mapping[str, object]:
+        """All that decides a member's output beside its parameters; reads the forcing."""
+        return {
+            "model": "canopy",
+            "version": self.version,
+            **self.weather.identity,
+            "site": hashlib.sha256(repr(self.site).encode()).hexdigest()[:16],
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "spinup_years": self.spinup_years,
+        }
+
+    def check(self) -> None:
+        """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""
+        _ = self.weather
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise `BadInput` for a parameter the model does not have."""
+        parameters.check_names(names, self.defaults)
+
+    @cached_property
+    def _drivers(self) -> Drivers:
+        return drive(self.weather, self.site)
+
+    @cached_property
+    def _order(self) -> Array:
+        """Driver step of every model step: spin-up on the first years, then the period itself."""
+        years = min(self.spinup_years, self.n_days // 365)
+        period = np.arange(self.n_days * STEPS_PER_DAY)
+        first = period[: years * 365 * STEPS_PER_DAY].reshape(years, -1)
+        spinup = [first[year % years] for year in range(self.spinup_years)]
+        return np.concatenate([*spinup, period])
+
+    def simulate(self, theta: Array) -> dict[str, Array]:
+        """Run M members in memory.
+
+        Parameters
+        ----------
+        theta : array (M, P)
+            All parameters, columns as in `names`.
+
+        Returns
+        -------
+        dict of array (M, days)
+            Daily means, names as in `kernel.DAILY`; also ``imbalance`` (M, 2): the largest error of any
+            step in the balances of energy [W m-2] and water [mm]. A row depends on its own parameters only.
+
+        Raises
+        ------
+        ModelFailed
+            For parameters outside their physical range, or where the fluxes are not finite.
+        """
+        from fatescal.forward.canopy import kernel
+
+        theta = np.atleast_2d(np.asarray(theta, float))
+        if theta.shape[1] != len(self.names):
+            raise ValueError(f"theta is {theta.shape}, expected (M, {len(self.names)})")
+        soil = kernel.soil_of(self.site)
+        daily = np.zeros((len(theta), self.n_days, kernel.N_DAILY))
+        imbalance = np.zeros((len(theta), 2))
+        n_spin = self.spinup_years * 365 * STEPS_PER_DAY
+        split = len(parameters.PFT_PARAMETERS) * len(self.pfts)
+        for member, row in enumerate(theta):
+            parameters.check_values(row, self.names, self._known)
+            pft = np.ascontiguousarray(row[:split].reshape(-1, len(self.pfts)))
+            kernel.run_member(
+                pft, row[split:].copy(), self._drivers, soil, self._order, n_spin, daily[member],
+                imbalance[member],
+            )  # fmt: skip
+        if not np.isfinite(daily).all():
+            raise ModelFailed(Status.NON_FINITE, "the fluxes are not finite")
+        return {name: daily[:, :, j] for j, name in enumerate(kernel.DAILY)} | {"imbalance": imbalance}
+
+    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run one member and write ``output.nc``; parameters not in `theta` keep their defaults.
+
+        Raises
+        ------
+        BadInput
+            For an unknown parameter.
+        ModelFailed
+            For parameters outside their physical range.
+        """
+        self.check_names(theta)
+        row = np.array([float(theta.get(name, default)) for name, default in self.defaults.items()])
+        daily = self.simulate(row)
+        part = folder / f"{OUTPUT}.part"
+        self._write(part, {name: daily[column][0] for name, (column, _, _) in VARIABLES.items()})
+        part.replace(folder / OUTPUT)
+
+    def _write(self, path: Path, series: Mapping[str, Array]) -> None:
+        import netCDF4
+
+        with netCDF4.Dataset(path, "w") as data:
+            data.Conventions = "CF-1.8"
+            data.source = f"fatescal embedded land model, version {self.version}"
+            data.createDimension("time", self.n_days)
+            data.createDimension("nv", 2)
+            time = data.createVariable("time", "f8", ("time",))
+            time.units = f"days since {self.start.isoformat()} 00:00:00"
+            time.calendar, time.bounds, time.standard_name = "noleap", "time_bounds", "time"
+            time[:] = np.arange(self.n_days) + 0.5
+            bounds = data.createVariable("time_bounds", "f8", ("time", "nv"))
+            bounds[:] = np.arange(self.n_days)[:, None] + np.array([0.0, 1.0])
+            for name, (_, unit, long_name) in VARIABLES.items():
+                variable = data.createVariable(name, "f8", ("time",))
+                variable.units, variable.long_name = unit, long_name
+                variable.cell_methods = "time: mean"
+                variable[:] = series[name]
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the daily output of a finished run; times are noleap mid-days, with ``time_bounds``."""
+        import xarray as xr
+
+        with xr.open_dataset(folder / OUTPUT, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as data:
+            return data.load()

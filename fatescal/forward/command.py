@@ -1,0 +1,169 @@
+"""Any executable as forward model: parameters go in as JSON, output comes out as netCDF."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Command:
+    """An executable that reads `parameters_file` and leaves `output`, both in the member's own folder.
+
+    The command runs in the member's folder, so a path relative to the config would not be found there:
+    the executable, and every argument that names a file beside the config, are made absolute. A bare name
+    of an executable is looked up on the PATH first.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The executable and its arguments; no shell expands them.
+    folder : Path
+        Where the config is.
+    parameters_file, output : str
+        Names inside the member's folder. The first gets ``{"name": value}`` at full precision, in the
+        order of the parameters; the second holds variables with ``units`` and a time axis.
+    timeout : str or float, optional
+        Time limit of one run, ``"60 s"``, ``"2 h"`` or seconds; none when omitted.
+    calendar : str
+        CF calendar of the output.
+    variables : sequence of str
+        What `read` returns of the output; all of it when empty.
+    hide : sequence of str
+        Prefixes of the environment variables the command must not see.
+    stop : callable
+        Asked while the command runs; when it says True the run is given up with `OutOfTime`.
+
+    Raises
+    ------
+    BadInput
+        When `timeout` is no duration.
+    """
+
+    defaults: Mapping[str, float] = {}  # an unknown model has no defaults ...
+    pfts: tuple[str, ...] = ()  # ... and no plant functional types
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        parameters_file: str = "parameters.json",
+        output: str = "output.nc",
+        timeout: str | float | None = None,
+        calendar: str = "standard",
+        variables: Sequence[str] = (),
+        hide: Sequence[str] = HIDDEN_PREFIXES,
+        stop: Callable[[], bool] = never,
+    ) -> None:
+        folder = folder.resolve()
+        self.command = (_executable(command[0], folder), *(_argument(word, folder) for word in command[1:]))
+        self.calendar = calendar
+        self._beside = folder
+        self._parameters_file, self._output = parameters_file, output
+        self._timeout = None if timeout is None else seconds(timeout)
+        self._variables, self._hide, self._stop = tuple(variables), tuple(hide), stop
+
+    @cached_property
+    def description(self) -> Mapping[str, object]:
+        """The command, with a checksum of its files beside the config: an edited model is another model.
+
+        Files elsewhere (a program of the system, forcing data) count by their path.
+        """
+        beside = (Path(word) for word in self.command if Path(word).is_relative_to(self._beside))
+        return {
+            "kind": "command",
+            "command": list(self.command),
+            "parameters_file": self._parameters_file,
+            "output": self._output,
+            "files": {
+                str(path.relative_to(self._beside)): sha256(path.read_bytes()).hexdigest()
+                for path in beside
+                if path.is_file()
+            },
+        }
+
+    def check(self) -> None:
+        """Raise `BadInput` when the executable cannot be run or a file name leads out of the folder."""
+        executable = Path(self.command[0])
+        if not executable.is_file():
+            raise BadInput(
+                f"model.command: there is no executable '{executable}'",
+                expected=f"a program on the PATH or a path from {self._beside}",
+                hint="check the spelling, or activate the environment it is in",
+            )
+        if not os.access(executable, os.X_OK):
+            raise BadInput(
+                f"model.command: '{executable}' cannot be executed", hint=f"chmod +x '{executable}'"
+            )
+        for key, name in (("parameters_file", self._parameters_file), ("output", self._output)):
+            if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise BadInput(
+                    f"model.{key} leads out of the member's folder",
+                    expected="a name inside the folder, e.g. 'output.nc'",
+                    got=repr(name),
+                )
+
+    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Write the parameters into `folder`, run the command there, and see that there is an output.
+
+        Raises
+        ------
+        ModelFailed
+            As `process.launch`; TRUNCATED when the command ended well but left no output.
+        OutOfTime
+            When the run was given up.
+        """
+        values = {name: float(value) for name, value in theta.items()}
+        parameters = folder / self._parameters_file
+        parameters.parent.mkdir(parents=True, exist_ok=True)
+        parameters.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+        launch(self.command, folder, timeout=self._timeout, hide=self._hide, stop=self._stop)
+        if not (folder / self._output).is_file():
+            raise ModelFailed(Status.TRUNCATED, f"the command ended with 0 but left no {self._output}")
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the output in memory; its time is decoded to cftime dates, whatever the calendar.
+
+        Raises
+        ------
+        ModelFailed
+            TRUNCATED when the file is missing or cannot be read to its end, MISSING_VARIABLE.
+        """
+        import xarray as xr
+
+        path = folder / self._output
+        cftime = xr.coders.CFDatetimeCoder(use_cftime=True)
+        try:
+            with xr.open_dataset(path, engine="netcdf4", decode_times=cftime, decode_timedelta=False) as data:
+                missing = [name for name in self._variables if name not in data]
+                if missing:
+                    has = ", ".join(str(name) for name in data.data_vars)
+                    raise ModelFailed(
+                        Status.MISSING_VARIABLE, f"{path} has no {', '.join(missing)}; it has {has}"
+                    )
+                return (data[list(self._variables)] if self._variables else data).load()
+        except (OSError, RuntimeError, ValueError) as error:  # what netCDF4 and xarray raise on a torn file
+            raise ModelFailed(Status.TRUNCATED, f"{path} cannot be read: {error}") from error
+
+
+def _executable(word: str, folder: Path) -> str:
+    """Return the absolute path of an executable; one that is not found comes back as a path from `folder`."""
+    found = shutil.which(word) if os.sep not in word else None
+    return found or str(folder / word)
+
+
+def _argument(word: str, folder: Path) -> str:
+    """Return an argument, absolute where it names a file beside the config."""
+    return str(folder / word) if (folder / word).is_file() else word

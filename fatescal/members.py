@@ -1,0 +1,182 @@
+"""Evaluate a batch of u: every member in its own durable folder, on whatever rank is free.
+
+Prior ensemble, Kalman iteration, refinement batch and posterior rerun are this one operation. A member is
+finished when its folder `RUN/members/STAGE/NNNN` exists: an attempt runs in a folder of another name, which
+is renamed when complete. A finished member is not run again while its parameters and its model are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fatescal.errors import ModelFailed, RunFailed, Status
+from fatescal.parameters import ParameterSpace
+from fatescal.protocols import ForwardModel
+from fatescal.records import Array, Evaluation
+from fatescal.store import Store
+from fatescal.world import World
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+log = logging.getLogger(__name__)
+MARKER = "member.json"
+
+
+@dataclass(frozen=True)
+class Members:
+    """How members are run and read.
+
+    Parameters
+    ----------
+    align : callable
+        Model output -> predictions (D), in the observations' units; raises `ModelFailed`.
+    n_predictions : int
+        D.
+    folder : Path
+        `RUN/members`.
+    retries : int
+        How often a failed member is tried again.
+    """
+
+    model: ForwardModel
+    space: ParameterSpace
+    align: Callable[[xr.Dataset], Array]
+    n_predictions: int
+    folder: Path
+    retries: int = 1
+
+    def evaluate(
+        self, stage: str, u: Array, world: World, store: Store, inputs: Sequence[str] = ()
+    ) -> Evaluation | None:
+        """Run the default member and `u` (J-1, P) as one batch; return it on root, None elsewhere.
+
+        Raises
+        ------
+        RunFailed
+            If no member but at most the default one survived: the model itself does not work.
+        """
+        begin = time.monotonic()
+        batch = np.vstack([self.space.u_default, u])
+        theta = self.space.theta(batch)
+        fresh = not world.on_root(store.path(stage).exists)
+
+        def row(j: int) -> Mapping[str, Array]:
+            return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j])}
+
+        result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
+        if result is not None and fresh:
+            self._tell(stage, result, world, time.monotonic() - begin)
+        return result
+
+    def member(self, stage: str, j: int, theta: Array) -> dict[str, Array]:
+        """Return predictions (D), status and seconds of one member, run now unless it is finished."""
+        folder = self.folder / stage / f"{j:04d}"
+        parameters = self.space.named(theta)
+        mark = _fingerprint(parameters, self.model.description)
+        done = _marker(folder)
+        if done is not None and done["fingerprint"] == mark:
+            if done["status"] != Status.OK:
+                return self._row(Status(done["status"]), done["seconds"])
+            try:
+                return self._row(Status.OK, done["seconds"], self._read(folder))
+            except ModelFailed as failure:
+                log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
+        return self._run(folder, parameters, mark)
+
+    def _run(self, folder: Path, parameters: Mapping[str, float], mark: str) -> dict[str, Array]:
+        self._clear(folder)
+        for attempt in range(self.retries + 1):
+            part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
+            part.mkdir(parents=True)
+            begin = time.monotonic()
+            status, reason, predictions = Status.OK, "", None
+            try:
+                self.model.run(parameters, part)
+                predictions = self._read(part)
+            except ModelFailed as failure:
+                status, reason = failure.kind, failure.reason
+                log.warning(
+                    "%s/%s, attempt %d: %s: %s", folder.parent.name, folder.name, attempt + 1, status.words, reason
+                )
+            seconds = time.monotonic() - begin
+            content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
+            _write_durably(part / MARKER, json.dumps({**content, "parameters": parameters}, indent=1))
+            again = status != Status.OK and attempt < self.retries
+            os.rename(part, folder.with_name(f"{folder.name}.failed-{attempt + 1}") if again else folder)
+            if not again:
+                break
+        return self._row(status, seconds, predictions)
+
+    def _read(self, folder: Path) -> Array:
+        predictions = self.align(self.model.read(folder))
+        if not np.isfinite(predictions).all():
+            raise ModelFailed(Status.NON_FINITE, f"{folder}: predictions are not finite")
+        return predictions
+
+    def _row(self, status: Status, seconds: float, predictions: Array | None = None) -> dict[str, Array]:
+        missing = np.full(self.n_predictions, np.nan)
+        return {
+            "predictions": missing if predictions is None else predictions,
+            "status": np.asarray(int(status), dtype=np.int64),
+            "seconds": np.asarray(seconds, dtype=np.float64),
+        }
+
+    def _clear(self, folder: Path) -> None:
+        """Remove what an interrupted or outdated attempt left."""
+        for old in [folder, *folder.parent.glob(f"{folder.name}.*-*")]:
+            if old.exists():
+                shutil.rmtree(old)
+
+    def _tell(self, stage: str, result: Evaluation, world: World, seconds: float) -> None:
+        failed = Counter(Status(s).words for s in result.status if s)
+        causes = ", ".join(f"{n} {words}" for words, n in failed.items())
+        log.info(
+            "%s: %d of %d members ran (%s), median %.2f s, %.1f s on %d ranks",
+            stage,
+            result.ok.sum(),
+            len(result.status),
+            causes or "none failed",
+            float(np.median(result.seconds)),
+            seconds,
+            world.size,
+        )
+        if not result.ok[0]:
+            log.warning("%s: the default run itself failed: see %s", stage, self.folder / stage / "0000")
+        if not result.ok[1:].any():
+            raise RunFailed(
+                f"{stage}: no member survived ({causes}). The first reason: "
+                f"{json.loads((self.folder / stage / '0001' / MARKER).read_text())['reason']}"
+            )
+
+
+def _fingerprint(parameters: Mapping[str, float], description: Mapping[str, object]) -> str:
+    text = json.dumps([dict(parameters), dict(description)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / MARKER).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

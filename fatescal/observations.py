@@ -1,0 +1,362 @@
+"""Measured fluxes as the calibration needs them: read, averaged over windows, each with its error.
+
+The only door to pandas, which is imported where a table is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fatescal import calendars, units
+from fatescal.errors import BadInput
+from fatescal.records import Array, ObservationGrid, Observations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = -9999.0  # what flux networks write for a missing value
+Period = tuple[object, object]  # first and last day, both inclusive
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An observed variable: its `column` in the table ('' for synthetic truth), unit, and window error sd."""
+
+    name: str
+    unit: str
+    sd: float
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of one variable's windows in one period; `dropped` counts windows by reason."""
+
+    variable: str
+    period: str
+    unit: str
+    used: int
+    dropped: dict[str, int]
+    mean: float
+    sd: float
+    first: str
+    last: str
+
+
+def read_table(path: str | Path, time_column: str, columns: Iterable[str]) -> pd.DataFrame:
+    """Return `columns` of a csv file, a float each, indexed by the ascending start of their measurements.
+
+    Any separator; `#` lines before the names are skipped; empty, NaN and -9999 are missing. Times with an
+    offset are turned to UTC; others are left as they are.
+
+    Raises
+    ------
+    BadInput
+        For a missing file or column, an unreadable row, time or value, a time given twice, a column without
+        any value.
+    """
+    import pandas as pd
+
+    wanted = dict.fromkeys([time_column, *columns])
+    skip, separator, names = _header(Path(path))
+    for name in wanted:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+            raise BadInput(
+                f"{path} has no column {name!r}",
+                expected=f"one of {', '.join(names)}",
+                hint=repr(near[0]) if near else "",
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the names
+        try:
+            text = pd.read_csv(
+                path, sep=separator, skiprows=skip, dtype=str, index_col=False, skipinitialspace=True,
+                encoding="utf-8-sig", encoding_errors="replace",
+            ).rename(columns=str.strip)  # fmt: skip
+        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+            raise BadInput(f"{path} can't be read as a table: {error}") from error
+    if text.empty:
+        raise BadInput(f"{path} has names of columns, but no rows")
+    index = _times(text[time_column], str(path))
+    table = pd.DataFrame({name: _numbers(text[name], str(path)) for name in wanted if name != time_column})
+    return table.set_index(index).sort_index()
+
+
+def grid_of(
+    variables: Sequence[Variable],
+    window: str,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+) -> ObservationGrid:
+    """Return every window of every variable: rows by variable (as given), then time.
+
+    Parameters
+    ----------
+    window : str
+        A frequency, see `calendars.windows`.
+    calibration, validation : (first, last)
+        Days, both inclusive.
+    calendar : str
+        The model's CF calendar: 29 February is no window of a noleap model.
+
+    Raises
+    ------
+    BadInput
+        For an unknown unit, an error sd that isn't positive, reversed or overlapping periods, or windows that
+        can't be made.
+    """
+    for variable in variables:
+        units.check(variable.unit)
+        if not (np.isfinite(variable.sd) and variable.sd > 0):
+            raise BadInput(f"error sd of {variable.name}", expected="a positive number", got=variable.sd)
+    parts = [
+        (name, *calendars.windows(*period, window, calendar))
+        for name, period in _periods(calibration, validation)
+    ]
+    names = np.concatenate([np.full(len(start), name) for name, start, _ in parts])
+    start, end = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    return ObservationGrid(
+        noise=np.repeat([float(v.sd) for v in variables], len(start)),
+        variable=np.repeat([v.name for v in variables], len(start)),
+        unit=np.repeat([v.unit for v in variables], len(start)),
+        start=np.tile(start, len(variables)),
+        end=np.tile(end, len(variables)),
+        period=np.tile(names, len(variables)),
+    )
+
+
+def build(
+    table: pd.DataFrame,
+    variables: Sequence[Variable],
+    window: str,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+    min_valid: float = 0.5,
+) -> tuple[Observations, list[Summary]]:
+    """Return the observations of a table, and for each variable and period what was used and dropped.
+
+    A window's value is the mean of the valid measurements whose middle it holds. A window in which less than
+    `min_valid` of the measurements that fit are valid is dropped, for that variable alone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `read_table`.
+    variables, window, calibration, validation, calendar
+        As `grid_of`.
+
+    Raises
+    ------
+    BadInput
+        As `grid_of`; if windows are shorter than the measurements; if a variable has no window left for
+        calibration, or none has any for validation.
+    """
+    grid = grid_of(variables, window, calibration, validation, calendar)
+    columns = {v.name: table[v.column].to_numpy() for v in variables}
+    middles, step = _middles(table)
+    y, share = _averages(columns, middles, step, grid, calendar)
+    used = (share > 0) & (share >= min_valid * (1 - 1e-12))  # 3 of 30 are a tenth, however it is rounded
+    fates = np.select(
+        [used, (grid.end <= middles[0]) | (grid.start > middles[-1]), share == 0],
+        ["used", "outside the table", "no valid measurement"],
+        "too few valid measurements",
+    )
+    full, summaries = grid.with_values(y), []
+    for name, (first, last) in _periods(calibration, validation):
+        begin, stop = calendars.period(first, last, calendar)
+        absent = middles[(middles >= begin) & (middles < stop) & ~calendars.exists(middles, calendar)]
+        n_absent = len(np.unique(absent.astype("datetime64[D]")))
+        summaries += [_summary(full, fates, v, name, n_absent) for v in variables]
+        if not used[grid.period == name].any():
+            raise BadInput(
+                f"no variable has measurements in the {name} period {first} to {last}",
+                expected=f"days from {_day(middles[0])} to {_day(middles[-1])}, those of the table",
+            )
+    empty = [s.variable for s in summaries if s.period == "calibration" and not s.used]
+    if empty:
+        raise BadInput(
+            f"{', '.join(empty)}: no window of the calibration period has enough valid measurements",
+            hint="another period, a smaller min_valid, or leave the variable out",
+        )
+    return full.select(used), summaries
+
+
+def synthesise(rng: np.random.Generator, grid: ObservationGrid, predictions: Array) -> Observations:
+    """Return observations of a known truth: its `predictions` (D) plus one draw of the error model."""
+    return grid.with_values(np.asarray(predictions) + grid.colour(rng.standard_normal(len(grid))))
+
+
+def climatology(observations: Observations, half_width: int = 7) -> Array:
+    """Return the day-of-year mean of the calibration period as a prediction (D) for every window.
+
+    The baseline any model should beat: the mean of all calibration values of the variable, at the same time
+    of day, whose day of the (365-day) year is at most `half_width` days from the window's; NaN where there is
+    none. The calibration period is predicted by the same climatology, values of the day itself included.
+    """
+    middles = observations.start + (observations.end - observations.start) // 2
+    day = calendars.day_of_year(middles)
+    second = (middles - middles.astype("datetime64[D]")).astype(np.int64)
+    known = observations.period == "calibration"
+    predictions = np.full(len(observations), np.nan)
+    for variable in dict.fromkeys(observations.variable):
+        for moment in np.unique(second[observations.variable == variable]):
+            rows = (observations.variable == variable) & (second == moment)
+            total = np.bincount(day[rows & known], weights=observations.y[rows & known], minlength=365)
+            count = np.bincount(day[rows & known], minlength=365)
+            near_total, near_count = (
+                sum(np.roll(x, shift) for shift in range(-half_width, half_width + 1)) for x in (total, count)
+            )
+            mean = np.where(near_count > 0, near_total / np.maximum(near_count, 1), np.nan)
+            predictions[rows] = mean[day[rows]]
+    return predictions
+
+
+def describe(summaries: Sequence[Summary]) -> str:
+    """Return the summaries as lines of text, one per variable and period."""
+    lines = []
+    for s in summaries:
+        dropped = "; ".join(f"{count} dropped: {reason}" for reason, count in s.dropped.items())
+        line = f"{s.variable}, {s.period}: {s.used} windows"
+        if s.used:
+            line += f" {s.first} to {s.last}, mean {s.mean:.4g}, error sd {s.sd:.4g} {s.unit}"
+        lines.append(f"{line}; {dropped}" if dropped else line)
+    return "\n".join(lines)
+
+
+def _periods(calibration: Period, validation: Period | None) -> list[tuple[str, Period]]:
+    """The named periods, in order of time; refused where they overlap."""
+    if validation is None:
+        return [("calibration", calibration)]
+    begins, stops = np.array([calendars.period(*p, "standard") for p in (calibration, validation)]).T
+    if begins.max() < stops.min():
+        raise BadInput(
+            f"calibration ({calibration[0]} to {calibration[1]}) and validation ({validation[0]} to "
+            f"{validation[1]}) overlap",
+            expected="periods without a common day, since validation with known days proves nothing",
+        )
+    named = [("calibration", calibration), ("validation", validation)]
+    return named if begins[0] < begins[1] else named[::-1]
+
+
+def _averages(
+    columns: dict[str, Array], middles: Array, step: int, grid: ObservationGrid, calendar: str
+) -> tuple[Array, Array]:
+    """Mean of each window (D), and the share (D) of its length that valid measurements fill."""
+    here = calendars.exists(middles, calendar)
+    clock = calendars.clock(middles[here], calendar)
+    start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
+    if (end - start).max() < step:
+        raise BadInput(
+            f"windows of {(end - start).max() / 3600:g} h are shorter than the step of the measurements",
+            expected=f"at least {step / 3600:g} h",
+        )
+    lo, hi = calendars.spans(clock, start, end)
+    y, n_valid = np.zeros(len(grid)), np.zeros(len(grid))
+    for name, column in columns.items():
+        rows, values = grid.variable == name, column[here]
+        valid = np.isfinite(values)
+        n_valid[rows] = calendars.sums(valid.astype(float), lo[rows], hi[rows])
+        total = calendars.sums(np.where(valid, values, 0.0), lo[rows], hi[rows])
+        y[rows] = total / np.maximum(n_valid[rows], 1.0)
+    return y, n_valid * step / (end - start)
+
+
+def _middles(table: pd.DataFrame) -> tuple[Array, int]:
+    """Middles (N) of the measurements and their step [s], the most common distance of two."""
+    times = table.index.to_numpy().astype("datetime64[s]")
+    if len(times) < 2:
+        raise BadInput("the table has a single row", expected="at least two, to know what one stands for")
+    steps, counts = np.unique(np.diff(times).astype(np.int64), return_counts=True)
+    step = int(steps[counts.argmax()])
+    return times + step // 2, step
+
+
+def _summary(full: Observations, fates: Array, variable: Variable, period: str, n_absent: int) -> Summary:
+    rows = (full.period == period) & (full.variable == variable.name)
+    used = rows & (fates == "used")
+    reasons, counts = np.unique(fates[rows & ~used], return_counts=True)
+    dropped = {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
+    if n_absent:
+        dropped["29 February, no day of the model's calendar"] = n_absent
+    any_used = bool(used.any())
+    return Summary(
+        variable=variable.name,
+        period=period,
+        unit=variable.unit,
+        used=int(used.sum()),
+        dropped=dropped,
+        mean=float(full.y[used].mean()) if any_used else np.nan,
+        sd=variable.sd,
+        first=_day(full.start[used][0]) if any_used else "",
+        last=_day(full.end[used][-1] - 1) if any_used else "",
+    )
+
+
+def _day(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[D]"))
+
+
+def _header(path: Path) -> tuple[int, str, list[str]]:
+    """Lines above the names of the columns, the separator, the names."""
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist", expected="a csv file of observations")
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for skip, line in enumerate(lines):
+            if line.strip() and not line.startswith("#"):
+                counts = {mark: line.count(mark) for mark in (",", ";", "\t", "|")}
+                best = max(counts, key=lambda mark: counts[mark])
+                if not counts[best]:
+                    return skip, r"\s+", line.split()
+                return skip, best, [name.strip() for name in next(csv.reader([line], delimiter=best))]
+    raise BadInput(f"{path} has no row with the names of the columns")
+
+
+def _times(text: pd.Series, path: str) -> pd.DatetimeIndex:
+    import pandas as pd
+
+    times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)  # mixed lengths are welcome
+    if times.isna().any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # no common format: reported below, by row
+            times = pd.to_datetime(text, errors="coerce", utc=True)
+    if times.isna().any():
+        row = int(np.flatnonzero(times.isna())[0])
+        raise BadInput(
+            f"{path}: the time {text.iloc[row]!r} in data row {row + 1} can't be read",
+            hint="write all times as 2004-01-31 or 2004-01-31 12:30",
+        )
+    index = pd.DatetimeIndex(times).tz_localize(None)
+    if index.has_duplicates:
+        twice = index[index.duplicated()]
+        raise BadInput(
+            f"{path}: {len(twice)} times are given more than once, the first is {twice[0]}",
+            hint="keep one row for each time",
+        )
+    return index
+
+
+def _numbers(text: pd.Series, path: str) -> Array:
+    import pandas as pd
+
+    values = pd.to_numeric(text.str.strip(), errors="coerce").to_numpy(dtype=float)
+    bad = np.flatnonzero(text.notna().to_numpy() & ~np.isfinite(values))
+    if bad.size:
+        raise BadInput(
+            f"{path}: {text.name} is {text.iloc[bad[0]]!r} in data row {bad[0] + 1}, and {bad.size - 1} more",
+            expected="numbers with a decimal point; missing: empty, NaN or -9999",
+        )
+    values = np.where(values == MISSING, np.nan, values)
+    if np.isnan(values).all():
+        raise BadInput(f"{path}: column {text.name} has no valid value")
+    return values

@@ -1,0 +1,145 @@
+"""The files of a finished run, made from its stages alone: tables, chains, report."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from fatescal import scores
+from fatescal.observations import climatology
+from fatescal.records import (
+    ChainBlock,
+    Evaluation,
+    KalmanInfo,
+    Observations,
+    Posterior,
+    Record,
+    Scorecard,
+    Surrogate,
+    Validation,
+)
+from fatescal.report.results import Results
+from fatescal.sample.diagnostics import diagnose, to_inference_data
+from fatescal.sample.importance import importance
+from fatescal.settings import Settings
+from fatescal.store import Store
+
+if TYPE_CHECKING:
+    from fatescal.workflow import Problem
+
+R = TypeVar("R", bound=Record)
+
+
+def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[str, str]) -> Results:
+    """Return what a run has reached so far, read from its stages; on root."""
+    keys = store.keys()
+
+    def every(prefix: str, record: type[R]) -> dict[str, R]:
+        return {k: store.load(k, record) for k in keys if k.startswith(prefix)}
+
+    def maybe(key: str, record: type[R]) -> R | None:
+        return store.load(key, record) if key in keys else None
+
+    def last(prefix: str) -> str:
+        return max((k for k in keys if k.startswith(prefix)), default="")
+
+    observations = store.load("observations", Observations)
+    round_ = last("surrogate-")[-2:]
+    validation = f"validation-{round_}"
+    results = {
+        "name": chosen.run.name,
+        "settings": chosen.plain(),
+        "parameter": problem.space.names,
+        "default": problem.space.theta(problem.space.u_default)[0],
+        "prior": problem.space,
+        "observations": observations,
+        "history": every("evaluation-", Evaluation),
+        "units": dict(getattr(problem.members.model, "units", {})),
+        "truth": problem.truth,
+        "updates": list(every("update-", KalmanInfo).values()),
+        "surrogate": maybe(f"surrogate-{round_}", Surrogate),
+        "validation": maybe(f"{validation}-draws", Validation) or maybe(f"{validation}-rows", Validation),
+        "chains": list(every(f"chains-{round_}-", ChainBlock).values()) if round_ else [],
+        "posterior": maybe("posterior", Posterior),
+        "scorecard": maybe("scorecard", Scorecard),
+        "climatology": climatology(observations),
+        "versions": dict(versions),
+    }
+    return Results(**results, remarks=tuple(_remarks(results, problem)))
+
+
+def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
+    """Say whether the result can be trusted, and why not."""
+    validation, posterior = results["validation"], results["posterior"]
+    if validation is not None:
+        yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
+    if posterior is not None:
+        draws = np.concatenate([block.u for block in results["chains"]], axis=1)
+        found = diagnose(draws, results["parameter"], rhat=problem.sampling.rhat, ess=problem.sampling.ess)
+        yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
+    rerun = results["history"].get("evaluation-posterior")
+    if posterior is not None and rerun is not None:
+        rows = np.flatnonzero(rerun.ok[1:])
+        observations = results["observations"]
+        columns = observations.period == "calibration"
+        calibration = observations.select(columns)
+        emulated = problem.emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
+        yield importance(calibration.misfit(rerun.predictions[1:][rows][:, columns]), emulated).words
+    defaults = [e.predictions[0] for e in results["history"].values()]
+    if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
+        yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
+    for stage, evaluation in results["history"].items():
+        failed = int((~evaluation.ok).sum())
+        if failed > 0.2 * len(evaluation.status):
+            yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
+
+
+def write(results: Results, directory: Path) -> Path:
+    """Write scorecard, posterior and report into the run's folder, each whole or not at all; return the page."""
+    from fatescal.report.page import write as write_page  # matplotlib, for root alone and only here
+
+    card, posterior = results.scorecard, results.posterior
+    if card is not None:
+        names = ("variable", "period", "ensemble", "score", "value")
+        columns = [getattr(card, name) for name in names]
+        _put(directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True)))
+        _put(directory / "scorecard.txt", lambda part: part.write_text(scores.render(card) + "\n"))
+    if posterior is not None:
+        _put(
+            directory / "posterior.csv",
+            lambda part: _write_csv(part, posterior.parameter, posterior.draws_theta),
+        )
+        _put(directory / "posterior.nc", lambda part: _write_chains(part, results))
+    else:
+        for stale in ("posterior.csv", "posterior.nc"):
+            with suppress(FileNotFoundError):
+                (directory / stale).unlink()
+    return write_page(results, directory / "report")
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    write(part)
+    os.replace(part, path)
+
+
+def _write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(str(name) for name in header)
+        table.writerows([repr(float(x)) if isinstance(x, float) else str(x) for x in row] for row in rows)
+
+
+def _write_chains(path: Path, results: Results) -> None:
+    """Write all kept cold draws in physical units, as `arviz.from_netcdf` reads them."""
+    u = np.concatenate([block.u for block in results.chains], axis=1)
+    cold = np.concatenate([block.log_likelihood[:, :, -1] for block in results.chains], axis=1)
+    theta = results.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+    units = [results.units.get(name, "1") for name in results.parameter]
+    to_inference_data(theta, results.parameter, units, cold).to_netcdf(str(path))

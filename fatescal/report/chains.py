@@ -1,0 +1,121 @@
+"""Section "Chains": whether the sampler has converged, and how well its levels mixed."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fatescal.records import Array
+from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
+from fatescal.report.markup import Markup, element, number, paragraph, section, table
+from fatescal.report.results import Results
+from fatescal.sample.diagnostics import Diagnosis, Mixing, mixing
+from fatescal.sample.evidence import Evidence, evidence
+
+COLUMNS = 2
+SHOWN_STEPS = 400  # of a trace; more would only blacken the panel
+
+
+def chains(results: Results) -> Markup | None:
+    """Return the section, or None before anything is sampled."""
+    draws = results.cold
+    if draws is None:
+        return None
+    n_runs, n_steps, n_walkers, _ = draws.shape
+    mixed = mixing(results.chains)
+    step = max(n_steps // SHOWN_STEPS, 1)
+    content = [
+        paragraph(
+            f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
+            "The traces of the untempered level must look alike for all runs (colours), without trend and "
+            "without long pauses. R-hat compares the runs with each other, ESS is the number of independent "
+            "draws the chains are worth (bulk: centre, tail: 5 % and 95 % quantiles), MCSE the standard error of the "
+            "posterior mean that is due to sampling.",
+        ),
+        embed(
+            _traces(draws, results.parameter, step), "Traces of the untempered level",
+            f"One walker of every run, every {_ordinal(step)} step." if step > 1 else "One walker of every run.",
+            vector=False,
+        ),
+    ]  # fmt: skip
+    if results.diagnosis is not None:
+        content.append(_of_parameters(results.diagnosis))
+    content += [
+        paragraph(
+            "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be about equal "
+            "between all neighbours and well below 1, local moves accepted with about 0.234; "
+            f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the swaps "
+            f"alone would allow {_rate(mixed.ideal_round_trip_rate)}."
+        ),
+        embed(_ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"),
+        _evidence(evidence(results.chains)),
+    ]
+    return section("chains", "Chains", *content)
+
+
+def _ordinal(n: int) -> str:
+    """Return 2nd, 3rd, 4th ... 11th, 21st."""
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th") if n % 100 not in (11, 12, 13) else "th"
+    return f"{n}{suffix}"
+
+
+def _rate(per_step: float) -> str:
+    return f"once in {number(1 / per_step)} steps" if per_step > 0 else "never"
+
+
+@styled
+def _traces(draws: Array, parameter: tuple[str, ...], step: int) -> Figure:
+    """Return a panel for each parameter with the first walker of every run."""
+    n_rows = -(-len(parameter) // COLUMNS)
+    figure = canvas(1.5 * n_rows + 0.3)
+    axes = figure.subplots(n_rows, COLUMNS, squeeze=False, sharex=True)
+    steps = np.arange(0, draws.shape[1], step)
+    for p, ax in enumerate(axes.flat):
+        if p >= len(parameter):
+            ax.remove()
+            continue
+        for run in range(len(draws)):
+            ax.plot(steps, draws[run, ::step, 0, p], lw=0.6, alpha=0.8, color=RUNS[run % len(RUNS)])
+        ax.set_title(wrap(parameter[p], 70), loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel("kept step")
+    return figure
+
+
+def _of_parameters(diagnosis: Diagnosis) -> Markup:
+    rows = zip(
+        diagnosis.parameter,
+        *(x.tolist() for x in (diagnosis.rhat, diagnosis.ess_bulk, diagnosis.ess_tail, diagnosis.mcse)),
+        strict=True,
+    )
+    shown = table(["parameter", "R-hat", "bulk ESS", "tail ESS", "MCSE of the mean"], rows)
+    if diagnosis.converged:
+        return Markup(shown + paragraph("All thresholds of the config are met."))
+    return Markup(shown + paragraph("Not met: ") + element("ul", *(element("li", r) for r in diagnosis.reasons)))
+
+
+@styled
+def _ladder(mixed: Mixing) -> Figure:
+    level = np.arange(len(mixed.beta))
+    figure = canvas(2.5)
+    accepted, rejected, barrier = figure.subplots(1, 3)
+    # nothing is accepted or refused at the prior's level, which is drawn afresh
+    accepted.plot(level, mixed.acceptance, "o-", color=COLOUR["posterior"])
+    accepted.axhline(0.234, color="#aaaaaa", lw=0.8)
+    accepted.set_title("accepted local moves")
+    rejected.bar(level[:-1] + 0.5, mixed.rejection, color=COLOUR["last"])
+    rejected.set_title("rejected swaps of neighbours")
+    barrier.plot(mixed.beta, mixed.barrier, "o-", color=COLOUR["prior"])
+    barrier.set_title(f"barrier, in all {number(float(mixed.barrier[-1]))}")
+    barrier.set_xlabel("β")
+    for ax in (accepted, rejected):
+        ax.set_ylim(0, 1)
+        ax.set_xlabel("level (0: prior)")
+    return figure
+
+
+def _evidence(found: Evidence) -> Markup:
+    return paragraph(
+        "Log evidence (for comparing models and priors on the same data): ", found.log_z,
+        f"; the three estimators differ by {number(found.disagreement)}.", found.warning and f" {found.warning}.",
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""How every figure of the report looks, and how it gets into the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from fatescal.report.markup import Markup, element, html
+
+# Okabe and Ito's colours, told apart by colour-blind readers; each stands for one thing on the whole page
+COLOUR = {
+    "observations": "#222222",
+    "default": "#CC79A7",
+    "truth": "#D55E00",
+    "prior": "#E69F00",
+    "iteration": "#999999",
+    "last": "#009E73",
+    "posterior": "#0072B2",
+    "climatology": "#999999",
+}
+RUNS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#777777",
+    "axes.linewidth": 0.7,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "fatescal",  # the same run gives the same bytes
+}
+WIDTH = 11.0  # inches of a figure as wide as the page
+DPI = 140  # of the figures with too many points for SVG
+
+styled = rc_context(STYLE)
+
+
+def canvas(height: float, width: float = WIDTH) -> Figure:
+    """Return an empty figure, sizes in inches."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def embed(figure: Figure, alt: str, *caption: object, vector: bool = True) -> Markup:
+    """Return the figure as an HTML figure that carries its image.
+
+    `vector` images are SVG; those with thousands of points are smaller as PNG. Neither holds a date.
+    """
+    buffer = io.BytesIO()
+    kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
+    metadata = {"Date": None} if vector else {"Software": None}
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    width = round(100 * figure.get_figwidth())
+    tag = f'<img alt="{escape(alt)}" width="{width}" src="data:image/{mime};base64,{image}">'
+    return element("figure", Markup(tag), *([element("figcaption", *map(html, caption))] if caption else []))
+
+
+def wrap(name: str, width: int = 30) -> str:
+    """Return a parameter's name broken at underscores into lines of about `width` letters.
+
+    >>> wrap("fates_leaf_vcmax25top_cool_c3_grass", 22).split(chr(10))
+    ['fates_leaf_vcmax25top_', 'cool_c3_grass']
+    """
+    lines = [""]
+    for part in pieces(name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def pieces(name: str) -> Iterable[str]:
+    """Return the parts of a name, each with the underscore that ends it."""
+    *first, last = name.split("_")
+    return [f"{part}_" for part in first] + [last]

@@ -1,0 +1,266 @@
+"""Section "Fit in time": every variable as observed and as modelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, MonthLocator
+from matplotlib.figure import Figure
+
+from fatescal.records import Array
+from fatescal.report.figure import COLOUR, canvas, embed, styled
+from fatescal.report.markup import Markup, element, paragraph, section
+from fatescal.report.results import Results, members
+
+INTERVAL = (0.025, 0.975)
+BRIDGE = 7  # windows without observation that a line still crosses
+LONG = 400  # windows above which a series is cut into years
+SEASON_DAYS = 10  # of one step of the mean seasonal cycle
+SHADE = {"calibration": "#f3f3f3", "validation": "#fdf3dc"}
+
+
+def fit(results: Results) -> Markup | None:
+    """Return the section, or None before any model run."""
+    if not results.ensembles:
+        return None
+    role = _best_role(results)
+    content = [
+        paragraph(
+            "Dots are the observations, with bars of one error standard deviation. The dark band holds 95 % of the ",
+            element("b", f"{role} ensemble's"),
+            " predictions (parameter uncertainty only); the light band adds the observation error, and 95 % of the "
+            "dots should lie in it. Orange is the 95 % band of the prior ensemble, the dashed line the default "
+            "run. The model is drawn where there are observations; longer gaps stay open. "
+            "Yellow background: validation, not used in the fit.",
+        )
+    ]
+    for variable in results.variables:
+        content += [
+            element("h3", f"{variable} [{results.unit(variable)}]"),
+            embed(
+                fit_figure(results, variable), f"{variable} in time: observations and ensembles", vector=False
+            ),
+            embed(
+                summary_figure(results, variable),
+                f"{variable}: mean seasonal cycle, and model against observations",
+                "Left: mean seasonal cycle of all days with observations. Right: model against observation, window "
+                "by window; on the diagonal they agree.",
+                vector=False,
+            ),
+        ]
+    return section("fit", "Fit in time", *content)
+
+
+def _best_role(results: Results) -> str:
+    """Return the furthest ensemble there is: posterior, else last, else prior."""
+    return list(results.ensembles)[-1]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One variable in order of time: windows, observations and ensembles (J, M) by role."""
+
+    time: Array  # (M,) middle of the windows
+    y: Array
+    noise: Array
+    period: Array
+    default: Array | None
+    ensembles: dict[str, Array]
+
+    def __getitem__(self, rows: Array) -> Series:
+        default = None if self.default is None else self.default[rows]
+        ensembles = {role: g[:, rows] for role, g in self.ensembles.items()}
+        return Series(self.time[rows], self.y[rows], self.noise[rows], self.period[rows], default, ensembles)
+
+    @property
+    def window(self) -> np.timedelta64:
+        """The usual distance of neighbouring windows."""
+        steps = np.diff(self.time)
+        return np.median(steps) if len(steps) else np.timedelta64(1, "D")
+
+    @property
+    def year(self) -> Array:
+        """Calendar year (M) of each window."""
+        return self.time.astype("datetime64[Y]").astype(int) + 1970
+
+    @property
+    def day(self) -> Array:
+        """Day of the year (M), from 0."""
+        return (self.time - self.time.astype("datetime64[Y]")).astype("timedelta64[s]").astype(float) / 86400
+
+
+def series(results: Results, variable: str) -> Series:
+    """Return one variable's observations and predictions in order of time."""
+    obs = results.observations
+    middle = obs.start + (obs.end - obs.start) // 2
+    rows = np.flatnonzero(results.rows(variable=variable))
+    rows = rows[np.argsort(middle[rows], kind="stable")]
+    sd = obs.noise if obs.noise.ndim == 1 else np.sqrt(np.diag(obs.noise))
+    default = results.default_predictions
+    return Series(
+        time=middle[rows],
+        y=obs.y[rows],
+        noise=sd[rows],
+        period=obs.period[rows],
+        default=None if default is None else default[rows],
+        ensembles={role: members(e)[:, rows] for role, e in results.ensembles.items()},
+    )
+
+
+def with_noise(predictions: Array, noise: Array, share: float) -> Array:
+    """Return the quantile (M) of prediction plus observation error.
+
+    The predictive distribution is the equal mixture of the members' N(prediction, noise^2), whose
+    distribution function is inverted by bisection: exact and free of random numbers.
+
+    Parameters
+    ----------
+    predictions : (J, M)
+    noise : (M,)
+        Error standard deviation.
+    share : float
+        Probability below the quantile.
+
+    >>> with_noise(np.zeros((3, 1)), np.array([2.0]), 0.975).round(3).tolist()
+    [3.92]
+    """
+    from scipy.special import ndtr
+
+    low, high = predictions.min(axis=0) - 8 * noise, predictions.max(axis=0) + 8 * noise
+    for _ in range(40):
+        middle = (low + high) / 2
+        below = ndtr((middle - predictions) / noise).mean(axis=0) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+@styled
+def fit_figure(results: Results, variable: str) -> Figure:
+    """Return the fit of one variable in time; a long series takes a panel for each year."""
+    data = series(results, variable)
+    years = np.unique(data.year)
+    by_year = len(data.time) > LONG and len(years) > 1
+    panels = [data[data.year == year] for year in years] if by_year else [data]
+    figure = canvas(0.4 + (1.75 if len(panels) > 1 else 3.0) * len(panels))
+    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    for ax, panel in zip(axes, panels, strict=True):
+        _draw(ax, panel)
+        _axis_of_time(ax, panel, whole_year=by_year)
+    figure.supylabel(f"{variable} [{results.unit(variable)}]", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels))
+    return figure
+
+
+def _draw(ax: Axes, data: Series) -> None:
+    """Draw one panel: bands behind, observations in front."""
+    time, order = _broken(data)
+    best = list(data.ensembles)[-1]
+    bands = []
+    if "prior" in data.ensembles and best != "prior":
+        prior = np.quantile(data.ensembles["prior"], INTERVAL, axis=0)
+        bands.append((prior, COLOUR["prior"], 0.22, "prior, 95 %"))
+    noisy = [with_noise(data.ensembles[best], data.noise, share) for share in INTERVAL]
+    bands.append((noisy, COLOUR[best], 0.22, f"{best} with observation error, 95 %"))
+    bands.append((np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, 95 %"))
+    for (low, high), colour, alpha, label in bands:
+        ax.fill_between(time, order(low), order(high), color=colour, alpha=alpha, lw=0, label=label)
+    ax.plot(time, order(np.median(data.ensembles[best], axis=0)), color=COLOUR[best], lw=0.9)
+    if data.default is not None:
+        ax.plot(time, order(data.default), color=COLOUR["default"], lw=0.9, ls="--", label="default")
+    ax.errorbar(
+        data.time, data.y, data.noise, fmt="o", ms=1.8, color=COLOUR["observations"], mew=0,
+        ecolor="#22222255", elinewidth=0.5, label="observations",
+    )  # fmt: skip
+    ax.axhline(0, color="#bbbbbb", lw=0.5, zorder=0)
+
+
+def _broken(data: Series):
+    """Return the time with breaks at long gaps, and the function that puts NaN at them in a row (M)."""
+    breaks = np.flatnonzero(np.diff(data.time) > (BRIDGE + 1) * data.window) + 1
+    time = np.insert(data.time, breaks, data.time[breaks - 1])
+    return time, lambda row: np.insert(row, breaks, np.nan)
+
+
+def _axis_of_time(ax: Axes, data: Series, whole_year: bool) -> None:
+    half = data.window / 2
+    for period, colour in SHADE.items():
+        times = data.time[data.period == period]
+        if len(times):
+            ax.axvspan(times[0] - half, times[-1] + half, color=colour, lw=0, zorder=-2)
+    if whole_year:
+        year = np.datetime64(int(data.year[0]) - 1970, "Y")
+        ax.set_xlim(year.astype("datetime64[D]"), (year + 1).astype("datetime64[D]"))
+        ax.xaxis.set_major_locator(MonthLocator())
+        ax.xaxis.set_major_formatter(DateFormatter("%b"))
+    else:
+        ax.set_xlim(data.time[0] - half, data.time[-1] + half)
+    periods = ", ".join(dict.fromkeys(data.period.tolist()))
+    label = f"{data.year[0]} · {periods}" if whole_year else periods
+    ax.text(0.006, 0.96, label, transform=ax.transAxes, va="top", weight="bold", color="#444444")
+
+
+@styled
+def summary_figure(results: Results, variable: str) -> Figure:
+    """Return the mean seasonal cycle and scatters of model against observation."""
+    data, unit = series(results, variable), results.unit(variable)
+    best = list(data.ensembles)[-1]
+    models = {best: np.median(data.ensembles[best], axis=0)}
+    if data.default is not None:
+        models = {"default": data.default, **models}
+    seasonal = np.ptp(data.day) > 180
+    figure = canvas(3.1, 11.0 if seasonal else 3.4 * len(models))
+    ratios = ([2.0] if seasonal else []) + [1.0] * len(models)
+    axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    if seasonal:
+        _seasonal_cycle(axes[0], data, best)
+        axes[0].set_ylabel(f"{variable} [{unit}]")
+    for ax, (name, model) in zip(axes[-len(models) :], models.items(), strict=True):
+        _scatter(ax, data, model, COLOUR[name])
+        ax.set_title(name if name == "default" else f"{name} median")
+        ax.set_xlabel(f"observed [{unit}]")
+        ax.set_ylabel(f"modelled [{unit}]")
+    return figure
+
+
+def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
+    """Draw means over the same days of all years; months for windows longer than SEASON_DAYS."""
+    width = SEASON_DAYS if data.window <= np.timedelta64(SEASON_DAYS, "D") else 366 / 12
+    bins, which = np.unique((data.day // width).astype(int), return_inverse=True)
+    counts = np.bincount(which)
+
+    def mean(rows: Array) -> Array:
+        """Return bin means (..., bins) of rows (..., M)."""
+        rows = np.atleast_2d(rows)
+        return np.array([np.bincount(which, row) / counts for row in rows])
+
+    start = np.datetime64("2001-01-01", "h")
+    time = start + ((bins + 0.5) * width * 24).astype("timedelta64[h]")
+    for role in dict.fromkeys(("prior", best)):
+        if role in data.ensembles:
+            low, high = np.quantile(mean(data.ensembles[role]), INTERVAL, axis=0)
+            alpha = 0.25 if role != best else 0.6
+            ax.fill_between(time, low, high, color=COLOUR[role], alpha=alpha, lw=0, label=f"{role}, 95 %")
+    if data.default is not None:
+        ax.plot(time, mean(data.default)[0], color=COLOUR["default"], ls="--", lw=1.3, label="default")
+    ax.plot(time, mean(data.y)[0], "o-", ms=3, lw=0.8, color=COLOUR["observations"], label="observations")
+    ax.xaxis.set_major_locator(MonthLocator())
+    ax.xaxis.set_major_formatter(DateFormatter("%b"))
+    ax.set_title("mean seasonal cycle")
+    ax.legend(loc="upper left")
+
+
+def _scatter(ax: Axes, data: Series, model: Array, colour: str) -> None:
+    both = np.concatenate([data.y, model])
+    limits = np.min(both), np.max(both)
+    ax.plot(limits, limits, color="#999999", lw=0.8, zorder=0)
+    for period, marker in (("calibration", "o"), ("validation", "^")):
+        rows = data.period == period
+        if rows.any():
+            face = colour if period == "calibration" else "none"
+            ax.scatter(data.y[rows], model[rows], s=9, marker=marker, facecolors=face, edgecolors=colour,
+                       linewidths=0.5, alpha=0.5, label=period)  # fmt: skip
+    ax.set_aspect("equal")
+    ax.legend(loc="upper left", handletextpad=0.1)

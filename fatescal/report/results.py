@@ -1,0 +1,152 @@
+"""What the report is made from: the records of a run, as far as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from fatescal.emulate.validation import Validation
+from fatescal.records import (
+    Array,
+    ChainBlock,
+    Evaluation,
+    KalmanInfo,
+    Observations,
+    Posterior,
+    Scorecard,
+    Surrogate,
+)
+from fatescal.sample.diagnostics import LEAST_STEPS, Diagnosis, diagnose
+
+PRIOR = "evaluation-00"
+RERUN = "evaluation-posterior"
+
+
+class PriorMap(Protocol):
+    """The map from standard normal coordinates to parameters (`parameters.ParameterSpace`)."""
+
+    def theta(self, u: Array) -> Array:
+        """Return physical parameters (J, P) of coordinates (J, P)."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run as its report shows it; None or empty is what the run has not reached.
+
+    Attributes
+    ----------
+    settings : mapping
+        The config as plain values.
+    default, truth : (P,)
+        Parameters of the default run and, of a synthetic run, those that made the observations.
+    history : mapping of str to Evaluation
+        In order: "evaluation-00" (prior), "evaluation-01" ... of the Kalman iterations, perhaps
+        "evaluation-refinement-01" ..., at last "evaluation-posterior".
+    climatology : (D,)
+        Day-of-year means of the calibration period, as predictions.
+    remarks : sentences
+        What a reader must know before trusting the run.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    parameter: tuple[str, ...]
+    default: Array
+    prior: PriorMap
+    observations: Observations
+    history: Mapping[str, Evaluation]
+    units: Mapping[str, str] = field(default_factory=dict)
+    truth: Array | None = None
+    updates: Sequence[KalmanInfo] = ()
+    surrogate: Surrogate | None = None
+    validation: Validation | None = None
+    chains: Sequence[ChainBlock] = ()
+    posterior: Posterior | None = None
+    scorecard: Scorecard | None = None
+    climatology: Array | None = None
+    remarks: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kalman(self) -> list[Evaluation]:
+        """Evaluations of the prior ensemble and of every Kalman iteration."""
+        return [e for key, e in self.history.items() if key.removeprefix("evaluation-").isdigit()]
+
+    @property
+    def ensembles(self) -> dict[str, Evaluation]:
+        """The ensembles that are compared with each other, by role: prior, last, posterior.
+
+        Only those with a member that ran.
+        """
+        kalman = self.kalman
+        roles = {
+            "prior": kalman[0] if kalman else None,
+            "last": kalman[-1] if len(kalman) > 1 else None,
+            "posterior": self.history.get(RERUN),
+        }
+        return {role: e for role, e in roles.items() if e is not None and ran(e).any()}
+
+    @property
+    def default_predictions(self) -> Array | None:
+        """Predictions (D) of the default run, of the first batch in which it succeeded."""
+        return next((e.predictions[0] for e in self.history.values() if e.ok[0]), None)
+
+    @property
+    def cold(self) -> Array | None:
+        """Kept draws (R, S, W, P) of the cold level in `theta`, of all blocks."""
+        if not self.chains:
+            return None
+        u = np.concatenate([block.u for block in self.chains], axis=1)
+        return self.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Convergence of the chains by the thresholds of the config."""
+        draws = self.cold
+        if draws is None or draws.shape[1] < LEAST_STEPS:
+            return None
+        wanted = self.settings.get("sample", {})
+        thresholds = {key: wanted[key] for key in ("rhat", "ess") if key in wanted}
+        return diagnose(draws, self.parameter, **thresholds)
+
+    def rows(self, period: str | None = None, variable: str | None = None) -> Array:
+        """Return the mask (D) of a period's and a variable's observations."""
+        mask = np.ones(len(self.observations), bool)
+        if period is not None:
+            mask &= self.observations.period == period
+        if variable is not None:
+            mask &= self.observations.variable == variable
+        return mask
+
+    @property
+    def periods(self) -> list[str]:
+        """Periods that have observations, calibration first."""
+        return [p for p in ("calibration", "validation") if self.rows(p).any()]
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of the observed variables, in the order of the observations."""
+        return list(dict.fromkeys(self.observations.variable.tolist()))
+
+    def unit(self, variable: str) -> str:
+        """Return the unit of an observed variable."""
+        return str(self.observations.unit[np.argmax(self.observations.variable == variable)])
+
+    def reduced_chi2(self, predictions: Array, period: str, variable: str | None = None) -> Array:
+        """Return 2 Phi / D (J) of `predictions` (J, D) over the D rows of a period and variable."""
+        mask = self.rows(period, variable)
+        return 2 * self.observations.select(mask).misfit(predictions[:, mask]) / mask.sum()
+
+
+def ran(evaluation: Evaluation) -> Array:
+    """Return the mask (J) of the ensemble's members that ran; row 0, the default run, is none of them."""
+    return evaluation.ok & (np.arange(len(evaluation.status)) > 0)
+
+
+def members(evaluation: Evaluation) -> Array:
+    """Return the predictions of the ensemble's members that ran, without the default run."""
+    return evaluation.predictions[ran(evaluation)]

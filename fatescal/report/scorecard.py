@@ -1,0 +1,99 @@
+"""Section "Scorecard": how good every ensemble is, per variable and period."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fatescal.records import Scorecard
+from fatescal.report.markup import Markup, element, framed, html, paragraph, section
+from fatescal.report.results import Results
+
+ENSEMBLES = {
+    "climatology": "climatology",
+    "default": "default",
+    "prior": "prior ensemble",
+    "last": "last ensemble",
+    "posterior": "posterior",
+}
+SCORES = {"rmse": "RMSE", "bias": "bias", "r2": "r²", "crps": "CRPS", "coverage": "coverage"}
+NOMINAL = 0.95  # coverage of the intervals that are scored
+# what of a score is to be small
+PENALTY = {
+    "rmse": lambda x: x,
+    "bias": abs,
+    "r2": lambda x: -x,
+    "crps": lambda x: x,
+    "coverage": lambda x: abs(x - NOMINAL),
+}
+
+
+def scorecard(results: Results) -> Markup | None:
+    """Return the section, or None before anything is scored."""
+    card = results.scorecard
+    if card is None:
+        return None
+    return section(
+        "scorecard",
+        "Scorecard",
+        paragraph(
+            "Every ensemble against the observations; the calibration period was used to fit, the validation "
+            "period was not. RMSE, bias (model minus observation) and CRPS are in the variable's unit and best "
+            "at 0, r² is best at 1, coverage is the share of observations inside the 95 % predictive interval "
+            "and best at 0.95. ",
+            element("b", element("mark", "Marked")),
+            " is the best model value of each column; climatology, the day-of-year mean of the calibration "
+            "period, is what a model has to beat.",
+        ),
+        *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
+    )
+
+
+def _known(present: np.ndarray, order: list[str]) -> list[str]:
+    """Return the labels that are present: those of `order` first, others as they come."""
+    found = list(dict.fromkeys(present.tolist()))
+    return [x for x in order if x in found] + [x for x in found if x not in order]
+
+
+def _of_variable(card: Scorecard, variable: str, results: Results) -> Markup:
+    mine = card.variable == variable
+    periods = _known(card.period[mine], results.periods)
+    scores = _known(card.score[mine], list(SCORES))
+    value = {
+        (period, ensemble, score): x
+        for period, ensemble, score, x in zip(
+            card.period[mine], card.ensemble[mine], card.score[mine], card.value[mine].tolist(), strict=True
+        )
+    }
+    ensembles = _known(card.ensemble[mine], list(ENSEMBLES))
+    columns = [(period, score) for period in periods for score in scores]
+    best = {column: _best(value, ensembles, *column) for column in columns}
+    rows = [
+        [
+            ENSEMBLES.get(ensemble, ensemble),
+            *(_cell(value.get((period, ensemble, score)), best[period, score]) for period, score in columns),
+        ]
+        for ensemble in ensembles
+    ]
+    unit = f" [{results.unit(variable)}]" if variable in results.variables else ""
+    return framed(_head(periods, scores), rows, f"{variable}{unit}")
+
+
+def _head(periods: list[str], scores: list[str]) -> Markup:
+    """Return two header rows: periods above their scores."""
+    above = [element("th", period, colspan=str(len(scores)), scope="colgroup") for period in periods]
+    below = [element("th", SCORES.get(s, s), scope="col") for _ in periods for s in scores]
+    return element(
+        "thead", element("tr", element("td", ""), *above), element("tr", element("th", "", scope="col"), *below)
+    )
+
+
+def _best(value: dict, ensembles: list[str], period: str, score: str) -> float | None:
+    """Return the best value any model reached, None for an unknown score."""
+    reached = [value.get((period, e, score), np.nan) for e in ensembles if e != "climatology"]
+    reached = [x for x in reached if np.isfinite(x)]
+    return min(reached, key=PENALTY[score]) if reached and score in PENALTY else None
+
+
+def _cell(x: float | None, best: float | None) -> Markup:
+    shown = html(np.nan if x is None else x)
+    return element("mark", shown) if x is not None and x == best else shown

@@ -1,0 +1,221 @@
+"""What the verbs do around the stages: a run's folder and lock, its log, its files, what is printed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from fatescal import __version__, assemble, products, settings
+from fatescal.errors import BadInput, FatescalError, NotValidated, Status
+from fatescal.frozen import freeze, thaw
+from fatescal.store import PARALLEL, Store, discard, locked
+from fatescal.workflow import Problem, Run, calibrate
+from fatescal.world import World
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Path, world: World) -> int:
+    """Carry the run of a config to its end, from wherever it stands; return the exit code."""
+    chosen = world.on_root(lambda: settings.load(config))
+    problem = assemble.problem(chosen, world)
+    directory = chosen.run.directory.absolute()
+    store = Store(directory / "stages", world, provenance={"fatescal": __version__})
+    with _held(directory, world), _logged(directory / "run.log", world):
+        world.on_root(lambda: freeze(chosen, directory, _versions(), store.keys()))
+        if world.is_root:
+            log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
+        begin = time.monotonic()
+        not_validated: NotValidated | None = None
+        try:
+            calibrate(Run(problem, world, store))
+        except NotValidated as error:
+            not_validated = error
+        world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
+        if not_validated is not None:
+            raise not_validated
+    return 0
+
+
+def _finish(directory: Path, chosen: settings.Settings, problem: Problem, store: Store, seconds: float) -> None:
+    """Write the files of a run from its stages, print its scorecard; on root."""
+    results = products.collect(store, chosen, problem, _versions())
+    page = products.write(results, directory)
+    log.info("done in %.0f s", seconds)
+    print((directory / "scorecard.txt").read_text())
+    for remark in results.remarks:
+        print(remark)
+    print(f"report: {page}")
+
+
+def check(config: Path, world: World) -> int:
+    """Find out, and print, all that can be known before a core-hour is spent."""
+    chosen = world.on_root(lambda: settings.load(config))
+    problem = assemble.problem(chosen, world)
+    world.on_root(lambda: _tell_checked(config, chosen, problem, world))
+    return 0
+
+
+def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, world: World) -> None:
+    directory = chosen.run.directory.absolute()
+    _require_writable(directory)
+    runs = assemble.planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
+    print(f"config        {config}: ok")
+    print(f"model         {chosen.model.kind}: ok, {problem.members.model.calendar} calendar")
+    for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
+        print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
+    for line in assemble.summary(chosen, problem):
+        print(f"observations  {line}")
+    print(f"run           {directory}: can be written")
+    print(f"MPI           {world.size} ranks; {_writer()}")
+    print(f"model runs    about {runs}, at most {assemble.planned_waves(chosen, world.size)} one after another")
+
+
+def status(directory: Path, world: World) -> int:
+    """Print what of a run is finished: stages with their digests, members under way, the scorecard."""
+    store = _opened(directory, world)
+    finished = store.keys()
+    for key in finished:
+        print(f"{key:28s} {store.digest(key)[:16]}")
+    for folder in sorted((directory / "members").glob("*")):
+        if folder.name not in finished:
+            done = [json.loads(marker.read_text()) for marker in folder.glob("[0-9]*/member.json")]
+            failed = sum(member["status"] != Status.OK for member in done)
+            print(f"{folder.name:28s} under way: {len(done)} members finished, {failed} of them failed")
+    if (directory / "scorecard.txt").exists():
+        print((directory / "scorecard.txt").read_text())
+    return 0
+
+
+def report(directory: Path, world: World) -> int:
+    """Write the files and the report of a run again, from its stages alone."""
+    store = _opened(directory, world)
+    chosen, versions = thaw(directory)
+    results = products.collect(store, chosen, assemble.problem(chosen, world), versions)
+    print(f"report: {products.write(results, directory)}")
+    return 0
+
+
+def priors(config: Path, form: str) -> int:
+    """Print every parameter's prior: median, central 95 %, and what it was specified by."""
+    rows = []
+    space = assemble.space(settings.load(config))
+    for name, prior in zip(space.names, space.priors, strict=True):
+        low, median, high = (float(prior.theta(u)) for u in (-1.959964, 0.0, 1.959964))
+        quantiles = {"default": space.default[name], "q025": low, "q500": median, "q975": high}
+        rows.append({"parameter": name, "prior": type(prior).__name__, **quantiles, **asdict(prior)})  # type: ignore[call-overload]
+    if form == "json":
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = csv.DictWriter(sys.stdout, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return 0
+
+
+def reset(directory: Path, stage: str, world: World) -> int:
+    """Set a stage, all later ones and their members aside, to be computed again."""
+    store = _opened(directory, world)
+    with locked(directory):
+        finished = store.keys()
+        if stage not in finished:
+            raise BadInput(
+                f"reset --from {stage}", expected=f"a finished stage, one of {', '.join(finished)}", got=stage
+            )
+        aside = discard(directory, stage, finished)
+    print(f"{', '.join(finished[finished.index(stage) :])}: moved to {aside}")
+    return 0
+
+
+def _opened(directory: Path, world: World) -> Store:
+    if not (directory / "stages").is_dir():
+        raise BadInput(f"{directory} is no run", expected="a folder with stages/ in it", hint="your run.directory")
+    return Store(directory / "stages", world)
+
+
+@contextmanager
+def _held(directory: Path, world: World) -> Iterator[None]:
+    """Hold the run's lock, on root, until all ranks are done with it."""
+    with ExitStack() as stack:
+
+        def take() -> None:
+            _require_writable(directory)
+            stack.enter_context(locked(directory))
+
+        world.on_root(take)
+        yield
+
+
+@contextmanager
+def _logged(path: Path, world: World) -> Iterator[None]:
+    """Write root's log into the run's folder as well."""
+    if not world.is_root:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except FatescalError as error:
+        handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "ended: %s", (error,), None))
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _require_writable(directory: Path) -> None:
+    probe = directory / ".probe"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_text("fatescal writes here")
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(
+            f"run.directory {directory} cannot be written: {error.strerror}", hint="another run.directory"
+        ) from None
+
+
+def _writer() -> str:
+    return (
+        "checkpoints are written by all ranks (parallel HDF5)"
+        if PARALLEL
+        else "checkpoints are written by the root rank (h5py without MPI)"
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of all that can change a result's bits."""
+    packages = ("numpy", "scipy", "scikit-learn", "numba", "h5py", "mpi4py", "xarray", "netCDF4", "arviz")
+    return {
+        "fatescal": __version__,
+        "git": _git_hash(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _git_hash() -> str:
+    """Return the commit fatescal runs from, `unknown` outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,179 @@
+"""Have the chains converged? Rank-normalised R-hat, effective sample sizes, Monte Carlo errors (ArviZ).
+
+R-hat compares the R independent tempered runs, never levels, with the walkers of a run pooled. Effective
+sample sizes see each walker as a chain of its own: once everything is frozen, the columns of a run
+never meet. R-hat over all R*W chains was rejected: it is about 1 + 1/(2 ESS per half chain) at its
+best, so that 16 chains would have to run for four times the ESS of 4 to pass below 1.01; a walker stuck in
+a mode of its own shows in the ESS, where differences between chains count.
+ArviZ is imported by the functions that need it: only the root rank pays the seconds that takes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fatescal.records import Array, ChainBlock
+from fatescal.sample.ladder import barrier
+
+if TYPE_CHECKING:
+    import arviz as az
+
+LEAST_RUNS = 4  # below which R-hat has too few independent runs to compare (Vehtari et al. 2021)
+LEAST_STEPS = 8  # of a chain: the halves of split R-hat need 4 draws each
+
+
+def arviz() -> ModuleType:
+    """Return ArviZ, imported without the notice of its coming release, which is nothing to a user of ours."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+        import arviz
+    return arviz
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Convergence of every parameter, and what is still missing.
+
+    `mcse` is the Monte Carlo standard error of the posterior mean, in the unit of the draws. `reasons` says,
+    one sentence each, why sampling must go on; empty when it need not.
+    """
+
+    parameter: tuple[str, ...]
+    rhat: Array  # (P,)
+    ess_bulk: Array  # (P,)
+    ess_tail: Array  # (P,)
+    mcse: Array  # (P,)
+    reasons: tuple[str, ...]
+
+    @property
+    def converged(self) -> bool:
+        """Whether every threshold is met."""
+        return not self.reasons
+
+    @property
+    def words(self) -> str:
+        """The worst numbers as one line for the log."""
+        return (
+            f"R-hat at most {np.max(self.rhat):.3f}, bulk ESS at least {np.min(self.ess_bulk):.0f}, "
+            f"tail ESS at least {np.min(self.ess_tail):.0f}"
+        )
+
+
+def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess: float = 400) -> Diagnosis:
+    """Return the diagnosis of the cold draws of all runs.
+
+    Parameters
+    ----------
+    draws : (R, S, W, P)
+        In u or theta; only `mcse` depends on which, as long as theta is monotone in u.
+    parameter : P names
+    rhat, ess : float
+        R-hat must be below, bulk and tail ESS above.
+
+    References
+    ----------
+    Vehtari et al. 2021, doi:10.1214/20-BA1221.
+    """
+    az = arviz()
+    n_runs, n_steps, _, n_parameters = draws.shape
+    if n_steps < LEAST_STEPS:
+        raise ValueError(f"{n_steps} steps cannot be diagnosed, at least {LEAST_STEPS} can")
+    chains = _chains(draws)
+    runs = draws.reshape(n_runs, -1, n_parameters).transpose(2, 0, 1)  # in time, so that halves are halves
+    with np.errstate(invalid="ignore"):  # a chain that never moved has R-hat NaN, which is reported
+        rhats = _each(az.rhat, runs, method="rank")
+        bulk = _each(az.ess, chains, method="bulk")
+        tail = _each(az.ess, chains, method="tail")
+        mcse = _each(az.mcse, chains, method="mean")
+    reasons = []
+    for name, r, b, t in zip(parameter, rhats, bulk, tail, strict=True):
+        # asked for in this form because NaN must fail
+        if not r < rhat:
+            reasons.append(f"R-hat of {name} is {r:.3f}, not below {rhat:g}")
+        if not b > ess:
+            reasons.append(f"bulk ESS of {name} is {b:.0f}, not above {ess:g}")
+        if not t > ess:
+            reasons.append(f"tail ESS of {name} is {t:.0f}, not above {ess:g}")
+    if n_runs < LEAST_RUNS:
+        reasons.append(f"{n_runs} independent runs cannot show convergence, at least {LEAST_RUNS} can")
+    return Diagnosis(tuple(parameter), rhats, bulk, tail, mcse, tuple(reasons))
+
+
+def _each(measure: Callable, chains: Array, method: str) -> Array:
+    """Return what ArviZ's `measure` says of each parameter's chains (P)."""
+    return np.array([np.asarray(measure(x, method=method)).item() for x in chains])
+
+
+def _chains(draws: Array) -> Array:
+    """Return draws (R, S, W, P) as (P, R*W, S): per parameter what ArviZ calls (chain, draw)."""
+    n_runs, n_steps, n_walkers, n_parameters = draws.shape
+    return draws.transpose(3, 0, 2, 1).reshape(n_parameters, n_runs * n_walkers, n_steps)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How well the levels of the tempered runs exchange states.
+
+    Rates are round trips per step and column. `ideal_round_trip_rate` is what the rejections alone would
+    allow, 1 / (2 + 2 sum r/(1-r)), were every local move an independent draw (Syed et al. 2022, cor. 2): a
+    measured rate far below it says that the local moves are what is slow.
+    """
+
+    beta: Array  # (T,)
+    barrier: Array  # (T,), cumulative
+    acceptance: Array  # (T,), of local moves
+    rejection: Array  # (T-1,), of swaps
+    round_trip_rate: float
+    ideal_round_trip_rate: float
+
+
+def mixing(blocks: Sequence[ChainBlock]) -> Mixing:
+    """Return how the levels mixed over all steps of `blocks`, which share one ladder."""
+    steps = np.array([block.u.shape[1] for block in blocks], float)
+    rejection = np.average([block.rejected.mean(axis=0) for block in blocks], axis=0, weights=steps)
+    acceptance = np.average([block.accepted.mean(axis=0) for block in blocks], axis=0, weights=steps)
+    n_runs, _, n_walkers, _ = blocks[0].u.shape
+    round_trips = sum(float(block.round_trips.sum()) for block in blocks)
+    with np.errstate(divide="ignore"):  # one pair that never swaps: the ideal rate is 0
+        ideal = 1 / (2 + 2 * np.sum(rejection / (1 - rejection)))
+    return Mixing(
+        beta=blocks[0].beta[0],
+        barrier=barrier(rejection),
+        acceptance=acceptance,
+        rejection=rejection,
+        round_trip_rate=round_trips / (n_runs * n_walkers * steps.sum()),
+        ideal_round_trip_rate=float(ideal),
+    )
+
+
+def to_inference_data(
+    theta: Array, parameter: Sequence[str], unit: Sequence[str], log_likelihood: Array
+) -> az.InferenceData:
+    """Return the posterior as ArviZ knows it; its ``to_netcdf`` writes what ``arviz.from_netcdf`` opens.
+
+    Parameters
+    ----------
+    theta : (R, S, W, P)
+        Cold draws, physical.
+    parameter, unit : P names and units
+        The names become variables of the group ``posterior``.
+    log_likelihood : (R, S, W)
+        Of the cold draws, as the sampler saw it: ``lp`` of the group ``sample_stats``.
+    """
+    az = arviz()
+    n_runs, _, n_walkers, _ = theta.shape
+    data = az.from_dict(
+        posterior=dict(zip(parameter, _chains(theta), strict=True)),
+        sample_stats={"lp": _chains(log_likelihood[..., None])[0]},
+        coords={"chain": np.arange(n_runs * n_walkers)},
+        attrs={"walkers": n_walkers, "chains": "chain = run * walkers + walker"},
+    )
+    for name, its_unit in zip(parameter, unit, strict=True):
+        data.posterior[name].attrs["units"] = its_unit
+    return data

@@ -1,0 +1,86 @@
+"""Judge the emulated posterior by the true misfit of the posterior ensemble that was run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fatescal.records import Array
+from fatescal.sample.diagnostics import arviz
+
+LEAST_MEMBERS = 25  # of which the largest fifth, 5 weights, are the fewest a Pareto tail is fitted to
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Pareto-smoothed importance weights from the emulated to the true posterior.
+
+    `k` is the tail index of the raw weights, NaN with fewer than 25 members; what is averaged with
+    these weights cannot be trusted above `k_limit`.
+    """
+
+    weights: Array  # (J,), sum 1
+    k: float
+    k_limit: float
+
+    @property
+    def effective_size(self) -> float:
+        """How many equally weighted members the ensemble is worth, 1 / sum w^2."""
+        return float(1 / np.sum(self.weights**2))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the emulated posterior covers the true one well enough to be reweighted to it."""
+        return self.k < self.k_limit
+
+    @property
+    def words(self) -> str:
+        """The finding as a sentence for the report."""
+        finding = (
+            f"PSIS k-hat {self.k:.2f} (limit {self.k_limit:.2f}), "
+            f"effective size {self.effective_size:.0f} of {len(self.weights)}"
+        )
+        if np.isnan(self.k):
+            return (
+                f"{len(self.weights)} members are too few to judge, at least {LEAST_MEMBERS} can: {finding}"
+            )
+        if self.trusted:
+            return f"the model confirms the emulated posterior: {finding}"
+        return f"the model does not confirm the emulated posterior: {finding}"
+
+
+def importance(misfit: Array, emulated_log_likelihood: Array) -> Importance:
+    """Return the weights w ~ exp(-Phi) / L_emulated of members drawn from the emulated posterior.
+
+    Parameters
+    ----------
+    misfit : (J,)
+        Phi of the members from the model itself; failed members left out.
+    emulated_log_likelihood : (J,)
+        What the sampler saw at the same u; constants don't matter.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+
+    References
+    ----------
+    Vehtari et al. 2024, JMLR 25(72): k-hat, and its limit min(1 - 1/log10(J), 0.7).
+    """
+    log_weights = -np.asarray(misfit) - np.asarray(emulated_log_likelihood)
+    if not np.isfinite(log_weights).all():
+        raise ValueError("misfit and emulated_log_likelihood must be finite: leave failed members out")
+    log_weights -= log_weights.max()
+    n_members = len(log_weights)
+    smoothed, k = arviz().psislw(log_weights)
+    if n_members < LEAST_MEMBERS:
+        k = np.nan
+    elif np.ptp(log_weights) < 1e-9:
+        k = -np.inf  # weights all equal have no tail, for which ArviZ says inf as it does for too few
+    return Importance(
+        weights=np.exp(smoothed) / np.exp(smoothed).sum(),
+        k=float(k),
+        k_limit=min(1 - 1 / np.log10(n_members), 0.7),
+    )

@@ -1,0 +1,413 @@
+"""Checkpoints: one write-once HDF5 file per finished stage, and the only h5py import.
+
+A stage file appears complete or not at all: it is written as `KEY.h5.part` and renamed by root once all
+ranks agree. Every array carries CRC-32 checksums of its rows, computed by the rank that owns the row; the
+file's digest covers them all but wall-clock fields, so equal digests mean bitwise equal results. A
+stage names the digests of the stages it was computed from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+import h5py
+import numpy as np
+
+from fatescal.errors import RunFailed
+from fatescal.records import Array, Record
+from fatescal.world import World
+
+log = logging.getLogger(__name__)
+SCHEMA = 1
+PARALLEL = bool(h5py.get_config().mpi)
+R = TypeVar("R", bound=Record)
+Rows = Callable[[int], Mapping[str, Array]]
+
+
+@dataclass
+class Store:
+    """The stage files of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        `RUN/stages`; created if missing.
+    """
+
+    folder: Path
+    world: World
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def once(
+        self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()
+    ) -> R:
+        """Return the record of a stage on all ranks: loaded if finished, else computed by root and kept.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+            Keys of the finished stages that `compute` reads.
+        """
+
+        def on_root() -> R:
+            if self.path(key).exists():
+                return self.load(key, record)
+            value = compute()
+            self._write(key, value, inputs)
+            return value
+
+        return self.world.on_root(on_root)
+
+    def once_together(
+        self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()
+    ) -> R:
+        """As `once`, for a `compute` that is called by all ranks and shares its work among them."""
+        missing = not self.world.on_root(self.path(key).exists)
+        value = compute() if missing else None
+        return self.once(key, record, lambda: cast(R, value), inputs)
+
+    def once_rows(
+        self, key: str, record: type[R], n_rows: int, row: Rows, inputs: Sequence[str] = ()
+    ) -> R | None:
+        """Return on root (None elsewhere) the record whose rows all ranks compute and write in parallel.
+
+        Parameters
+        ----------
+        row : callable
+            row(i) returns the i-th row of every array field, the same shapes for all i.
+        """
+        if not self.world.on_root(self.path(key).exists):
+            rows = self.world.share(row, n_rows)
+            digests = self.world.on_root(lambda: {k: self.digest(k) for k in inputs})
+            order = self.world.on_root(self._next)
+            with self.world.all_or_abort(f"writing stage {key}"):
+                self._write_rows(key, record, n_rows, rows, digests, order)
+        failure, value = None, None
+        if self.world.is_root:
+            try:
+                value = self.load(key, record)
+            except RunFailed as error:
+                failure = error
+        self.world.agree(failure)
+        return value
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.h5"
+
+    def keys(self) -> list[str]:
+        """Return the finished stages in the order they were finished."""
+        return sorted((p.stem for p in self.folder.glob("*.h5")), key=self._order)
+
+    def _next(self) -> int:
+        """Return the place of the next stage, for which there will be a folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return max((self._order(key)[0] for key in self.keys()), default=-1) + 1
+
+    def _order(self, key: str) -> tuple[int, str]:
+        return int(self._attributes(key).get("order", -1)), key
+
+    def digest(self, key: str) -> str:
+        """Return a finished stage's digest: equal digests mean bitwise equal results."""
+        return str(self._attributes(key)["digest"])
+
+    def _attributes(self, key: str) -> dict[str, Any]:
+        try:
+            with h5py.File(self.path(key), "r") as file:
+                return dict(file.attrs)
+        except OSError as error:
+            raise self._damaged(key, str(error)) from None
+
+    def _damaged(self, key: str, why: str) -> RunFailed:
+        return RunFailed(
+            f"stage file {self.path(key)} is damaged: {why}. Earlier stages are still good. "
+            f"Try: python -m fatescal reset {self.folder.parent} --from {key}, then start again"
+        )
+
+    def load(self, key: str, record: type[R]) -> R:
+        """Return a finished stage's record, verified against its checksums; call on root.
+
+        Raises
+        ------
+        RunFailed
+            If the file is damaged, of another schema, or computed from other inputs than are here now.
+        """
+        try:
+            with h5py.File(self.path(key), "r") as file:
+                attributes = dict(file.attrs)
+                if attributes.get("schema") != SCHEMA or attributes.get("record") != record.__name__:
+                    raise self._damaged(
+                        key,
+                        f"it holds {attributes.get('record')} of schema {attributes.get('schema')}, "
+                        f"expected {record.__name__} of schema {SCHEMA}",
+                    )
+                values, sums = _read(file, record)
+                stored = {n: file[f"checksums/{n}"][()] for n in sums}
+        except (OSError, KeyError) as error:
+            raise self._damaged(key, str(error)) from None
+        wrong = [name for name in sums if not np.array_equal(sums[name], stored[name])]
+        value = record(**values)
+        if wrong or _digest(record, sums, _scalars(value)) != attributes["digest"]:
+            raise self._damaged(key, f"checksum of {', '.join(wrong) or 'its attributes'} does not match")
+        for source, digest in json.loads(attributes["inputs"]).items():
+            if self.path(source).exists() and self.digest(source) != digest:
+                raise self._damaged(key, f"it was computed from another {source} than the one here now")
+        return value
+
+    def _header(
+        self, file: h5py.File, record: type[Record], inputs: Mapping[str, str], order: int, digest: str
+    ) -> None:
+        file.attrs["schema"] = SCHEMA
+        file.attrs["record"] = record.__name__
+        file.attrs["inputs"] = json.dumps(dict(inputs))
+        file.attrs["order"] = order
+        file.attrs["digest"] = digest
+        for name, text in self.provenance.items():
+            file.attrs[name] = text
+
+    def _write(self, key: str, value: Record, inputs: Sequence[str]) -> None:
+        digests = {k: self.digest(k) for k in inputs}
+        arrays, scalars = _arrays(value), _scalars(value)
+        sums = {name: _checksums(array) for name, array in arrays.items()}
+        digest, order = _digest(type(value), sums, scalars), self._next()
+        with self._published(key) as part, h5py.File(part, "w") as file:
+            self._header(file, type(value), digests, order, digest)
+            for name, scalar in scalars.items():
+                file.attrs[f"field.{name}"] = scalar
+            for name, array in arrays.items():
+                file.create_dataset(name, data=_storable(array))
+                file.create_dataset(f"checksums/{name}", data=sums[name])
+            _describe(file, type(value))
+
+    def _write_rows(
+        self,
+        key: str,
+        record: type[Record],
+        n_rows: int,
+        rows: Mapping[int, Mapping[str, Array]],
+        inputs: Mapping[str, str],
+        order: int,
+    ) -> None:
+        arrays = {i: {n: np.asarray(a) for n, a in row.items()} for i, row in rows.items()}
+        mine = {i: {n: _checksum(a) for n, a in row.items()} for i, row in arrays.items()}
+        kinds = {n: (a.shape, a.dtype.str) for row in arrays.values() for n, a in row.items()}
+        everyone = self.world.allgather((mine, kinds))
+        shapes = next(kinds for _, kinds in everyone if kinds)
+        if any(kinds not in ({}, shapes) for _, kinds in everyone):
+            raise ValueError(f"rows of {key} differ in shape: {[k for _, k in everyone]}")
+        sums = {name: np.zeros(n_rows, np.uint32) for name in shapes}
+        for theirs, _ in everyone:
+            for i, row_sums in theirs.items():
+                for name, checksum in row_sums.items():
+                    sums[name][i] = checksum
+        digest = _digest(record, sums, {})
+        write = self._write_parallel if PARALLEL and self.world.size > 1 else self._write_gathered
+        write(key, record, n_rows, arrays, shapes, sums, lambda f: self._header(f, record, inputs, order, digest))
+
+    def _write_parallel(
+        self, key: str, record: type[Record], n_rows: int, rows: Mapping, shapes: Mapping, sums: Mapping, header: Callable
+    ) -> None:
+        part = self._part(key)
+        with h5py.File(part, "w", **self.world.file_options()) as file:
+            header(file)
+            for name, (shape, dtype) in shapes.items():
+                creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+                space = h5py.h5s.create_simple((n_rows, *shape))
+                kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+                h5py.h5d.create(file.id, name.encode(), kind, space, creation)
+                file.create_dataset(f"checksums/{name}", shape=(n_rows,), dtype=np.uint32)
+            _describe(file, record)
+            for i, row in rows.items():  # independent writes: ranks own different numbers of rows
+                for name, array in row.items():
+                    file[name][i] = array
+                    file[f"checksums/{name}"][i] = sums[name][i]
+        self.world.meet()
+        if self.world.is_root:
+            _publish(part, self.path(key))
+        self.world.meet()
+
+    def _write_gathered(
+        self, key: str, record: type[Record], n_rows: int, rows: Mapping, shapes: Mapping, sums: Mapping, header: Callable
+    ) -> None:
+        gathered = self.world.gather(rows)
+        if gathered is not None:
+            every = {i: row for part_rows in gathered for i, row in part_rows.items()}
+            with self._published(key) as part, h5py.File(part, "w") as file:
+                header(file)
+                for name, (shape, dtype) in shapes.items():
+                    data = file.create_dataset(name, shape=(n_rows, *shape), dtype=dtype)
+                    for i in range(n_rows):
+                        data[i] = every[i][name]
+                    file.create_dataset(f"checksums/{name}", data=sums[name])
+                _describe(file, record)
+        self.world.meet()
+
+    def _part(self, key: str) -> Path:
+        return self.folder / f"{key}.h5.part"
+
+    @contextmanager
+    def _published(self, key: str) -> Iterator[Path]:
+        yield self._part(key)
+        _publish(self._part(key), self.path(key))
+
+
+def discard(run: Path, first: str, finished: Sequence[str]) -> Path:
+    """Move stage `first`, all later ones and their member folders to RUN/discarded/N; return that folder.
+
+    Moved, not deleted: a reset in error loses nothing.
+    """
+    taken = [int(p.name) for p in (run / "discarded").glob("*") if p.name.isdigit()]
+    target = run / "discarded" / str(max(taken, default=0) + 1)
+    for key in finished[list(finished).index(first) :]:
+        for source, kind in ((run / "stages" / f"{key}.h5", "stages"), (run / "members" / key, "members")):
+            if source.exists():
+                (target / kind).mkdir(parents=True, exist_ok=True)
+                shutil.move(source, target / kind / source.name)
+    return target
+
+
+@contextmanager
+def locked(run: Path, patience: float = 15.0) -> Iterator[None]:
+    """Hold the run for this process; the lock goes when the process does.
+
+    Raises
+    ------
+    RunFailed
+        If another process still holds it after `patience` seconds.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / "lock", "a+", encoding="utf-8") as file:
+        _acquire(file, run, patience)
+        file.seek(0)
+        file.truncate()
+        job = os.environ.get("SLURM_JOB_ID", "none")
+        file.write(f"host {socket.gethostname()}, process {os.getpid()}, job {job}")
+        file.flush()
+        yield
+
+
+def _acquire(file: IO[str], run: Path, patience: float) -> None:
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                file.seek(0)
+                raise RunFailed(
+                    f"another fatescal works on {run} ({file.read() or 'unknown process'}). "
+                    "Try: wait for it, cancel it, or give this run another run.directory"
+                ) from None
+        time.sleep(0.2)
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Rename a written file to its final name, durably."""
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _declared(record: type[Record]) -> dict[str, Field]:
+    return {f.name: f for f in fields(record) if "dims" in f.metadata}
+
+
+def _arrays(value: Record) -> dict[str, Array]:
+    """Return all arrays of a record, those of a mapping field as `field/name`."""
+    found: dict[str, Array] = {name: getattr(value, name) for name in _declared(type(value))}
+    for f in fields(value):
+        content = getattr(value, f.name)
+        if isinstance(content, Mapping):
+            found |= {f"{f.name}/{n}": np.asarray(a) for n, a in content.items()}
+    return found
+
+
+def _scalars(value: Record) -> dict[str, Any]:
+    others = [f.name for f in fields(value) if "dims" not in f.metadata]
+    return {n: getattr(value, n) for n in others if not isinstance(getattr(value, n), Mapping)}
+
+
+def _storable(array: Array) -> Array:
+    """Return the array as HDF5 can hold it: text as UTF-8 bytes, times as int64 seconds.
+
+    >>> _storable(np.array(["GPP"])).dtype.kind, _storable(np.array(["2004"], "M8[s]")).dtype.str
+    ('S', '<i8')
+    """
+    if array.dtype.kind == "U":
+        encoded = np.char.encode(array, "utf-8")
+        return encoded if encoded.dtype.itemsize else encoded.astype("S1")
+    return array.astype(np.int64) if array.dtype.kind == "M" else array
+
+
+def _restored(data: Array, declared: Field | None) -> Array:
+    dtype = np.dtype(declared.metadata["dtype"]) if declared else data.dtype
+    if data.dtype.kind == "S":
+        return np.char.decode(data, "utf-8")
+    return data.astype(dtype) if dtype.kind == "M" else data
+
+
+def _checksums(array: Array) -> Array:
+    """Return the CRC-32 of every row (of the single value where there are no rows)."""
+    return np.array([_checksum(row) for row in np.atleast_1d(_storable(array))], dtype=np.uint32)
+
+
+def _checksum(row: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(row))
+
+
+def _digest(record: type[Record], sums: Mapping[str, Array], scalars: Mapping[str, Any]) -> str:
+    volatile = {f.name for f in fields(record) if f.metadata.get("wall_clock")}
+    hashed = hashlib.sha256(record.__name__.encode())
+    for name in sorted(set(sums) - volatile):
+        hashed.update(name.encode() + np.ascontiguousarray(sums[name], "<u4").tobytes())
+    for name in sorted(set(scalars) - volatile):
+        hashed.update(f"{name}={scalars[name]!r}".encode())
+    return hashed.hexdigest()
+
+
+def _read(file: h5py.File, record: type[Record]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return a file's field values and the checksums of what was read."""
+    values: dict[str, Any] = {}
+    sums: dict[str, Array] = {}
+    declared = _declared(record)
+    for f in fields(record):
+        if f.name in declared:
+            data = file[f.name][()]
+            sums[f.name] = _checksums(data)
+            values[f.name] = _restored(data, declared[f.name])
+        elif f"field.{f.name}" in file.attrs:
+            scalar = file.attrs[f"field.{f.name}"]
+            values[f.name] = scalar.item() if hasattr(scalar, "item") else scalar
+        else:
+            group = file.get(f.name, {})
+            content = {n: group[n][()] for n in group}
+            sums |= {f"{f.name}/{n}": _checksums(a) for n, a in content.items()}
+            values[f.name] = {n: _restored(a, None) for n, a in content.items()}
+    return values, sums
+
+
+def _describe(file: h5py.File, record: type[Record]) -> None:
+    """Write every field's declared dimensions and unit beside its data."""
+    for name, f in _declared(record).items():
+        data = cast(h5py.Dataset, file[name])
+        data.attrs["dims"] = next(" ".join(d) for d in f.metadata["dims"] if len(d) == data.ndim)
+        data.attrs["unit"] = f.metadata["unit"]

@@ -1,0 +1,152 @@
+"""Ensemble smoother with multiple data assimilation: the likelihood enters in several small steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from fatescal.errors import BadInput
+from fatescal.linalg import centred, n_modes, principal_modes
+from fatescal.records import Array, KalmanInfo, KalmanState, Observations
+from fatescal.update import failures
+from fatescal.update.residuals import misfit, whitened_residuals
+from fatescal.update.schedules import AdaptiveSchedule, FixedSchedule, Schedule, normalised
+
+
+@dataclass(frozen=True)
+class ESMDA:
+    """ES-MDA in the ensemble subspace; satisfies `protocols.UpdateScheme`.
+
+    Failed members are replaced by draws from the updated Gaussian, so J never changes.
+
+    Parameters
+    ----------
+    schedule : int, sequence of float or "adaptive"
+        Number of equal steps; alphas up to a common factor; or steps by the data misfit controller.
+    form : "stochastic" or "square-root"
+        Perturbed observations, or a deterministic symmetric transform.
+    truncation : float
+        Share of the variance of the whitened predictions that the kept modes carry; 1 keeps all.
+    minimum_survivors : float
+        Share of the members that must run (and never fewer than P + 2).
+    max_iterations : int
+        Only with an adaptive schedule: the step at which time 1 is reached at the latest.
+
+    References
+    ----------
+    Emerick & Reynolds 2013, doi:10.1016/j.cageo.2012.03.011 (stochastic form);
+    Iglesias & Yang 2021, doi:10.1088/1361-6420/abd29b (adaptive steps).
+    """
+
+    schedule: int | Sequence[float] | Literal["adaptive"] = 4
+    form: Literal["stochastic", "square-root"] = "stochastic"
+    truncation: float = 1.0
+    minimum_survivors: float = 0.5
+    max_iterations: int = 20
+
+    def __post_init__(self) -> None:
+        if self.form not in ("stochastic", "square-root"):
+            raise BadInput("form of es-mda", expected="stochastic or square-root", got=self.form)
+        if not 0 < self.truncation <= 1:
+            raise BadInput("truncation of es-mda", expected="a share in (0, 1]", got=self.truncation)
+        _ = self._schedule  # a wrong schedule shows before any model run
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        if self.schedule == "adaptive":
+            if self.max_iterations < 1:
+                raise BadInput("max_iterations of es-mda", expected="at least 1", got=self.max_iterations)
+            return AdaptiveSchedule(self.max_iterations)
+        if isinstance(self.schedule, str):
+            raise BadInput("schedule of es-mda", expected="a number, a list or 'adaptive'", got=self.schedule)
+        if isinstance(self.schedule, int):
+            if self.schedule < 1:
+                raise BadInput("number of es-mda steps", expected="at least 1", got=self.schedule)
+            return FixedSchedule((float(self.schedule),) * self.schedule)
+        return FixedSchedule(normalised(self.schedule))
+
+    def start(self, u: Array) -> KalmanState:
+        """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself."""
+        failures.require_usable_ensemble(u)
+        return KalmanState(u=u)
+
+    def step(
+        self, rng: np.random.Generator, state: KalmanState, predictions: Array, obs: Observations
+    ) -> tuple[KalmanState, KalmanInfo]:
+        """Return the state after one more assimilation of all data with noise inflated by alpha."""
+        n_members, n_parameters = state.u.shape
+        alive = failures.survivors(
+            predictions, n_parameters, n_started=n_members, fraction=self.minimum_survivors
+        )
+        residuals = whitened_residuals(predictions, obs, alive)
+        phi = misfit(residuals)
+        stride = self._schedule.stride(state, phi, len(obs))
+        modes = _Modes.of(residuals, self.truncation)
+        assimilate = _stochastic if self.form == "stochastic" else _square_root
+        updated = assimilate(rng, state.u[alive], modes, stride.alpha)
+        state = KalmanState(
+            u=failures.replace_failed(rng, updated, alive),
+            iteration=state.iteration + 1,
+            pseudo_time=stride.pseudo_time,
+            finished=stride.pseudo_time == 1.0,
+        )
+        informed = modes.variances / (modes.variances + stride.alpha)
+        info = KalmanInfo(
+            alpha=stride.alpha,
+            misfit=phi,
+            spread=state.u.std(axis=0, ddof=1),
+            n_failed=n_members - len(phi),
+            degrees_of_freedom=float(informed.sum()),
+            step_length=1.0,
+            projected_iterations=stride.projected_iterations,
+        )
+        return state, info
+
+
+@dataclass(frozen=True, eq=False)
+class _Modes:
+    """Thin decomposition Y = U s V' of the whitened, scaled prediction anomalies Y (D, J)."""
+
+    vectors: Array  # V (J, K)
+    variances: Array  # s^2 (K)
+    innovation: Array  # V' Y' (y - gbar) (K)
+
+    @classmethod
+    def of(cls, residuals: Array, share: float) -> _Modes:
+        """Return the leading modes of `residuals` (J, D) that carry `share` of their variance."""
+        variances, vectors, projection = principal_modes(residuals)
+        kept = n_modes(variances, share)
+        # residuals are y - G_j: their mean is the innovation, their anomalies are -Y' sqrt(J - 1)
+        scale = len(residuals) - 1
+        return cls(vectors[:, :kept], variances[:kept] / scale, -projection[:kept] / np.sqrt(scale))
+
+
+def _stochastic(rng: np.random.Generator, u: Array, modes: _Modes, alpha: float) -> Array:
+    """Return `u` (J, P) updated with perturbed observations.
+
+    C_ug (C_gg + alpha I)^-1 is X V s / (s^2 + alpha) U' with X the scaled anomalies of u, so that of the
+    perturbations xi (D, J) only s U' xi matters, and that is s times a standard normal (K, J).
+    """
+    V, s2 = modes.vectors, modes.variances
+    root = np.sqrt(len(u) - 1)
+    xi = rng.standard_normal(V.shape)
+    increments = (modes.innovation - root * s2 * V + np.sqrt(alpha * s2) * xi) / (s2 + alpha)  # (J, K)
+    X = centred(u)[1] / root
+    return u + increments @ (V.T @ X)
+
+
+def _square_root(_: np.random.Generator, u: Array, modes: _Modes, alpha: float) -> Array:
+    """Return `u` (J, P) moved by w = (I+S'S)^-1 S'(y - gbar) and shrunk by T = (I+S'S)^(-1/2).
+
+    S = Y / sqrt(alpha); the noise of the innovation shrinks likewise.
+    """
+    V, s2 = modes.vectors, modes.variances
+    mean, anomalies = centred(u)
+    coordinates = V.T @ anomalies  # (K, P)
+    moved = mean + (modes.innovation / (s2 + alpha)) @ coordinates / np.sqrt(len(u) - 1)
+    shrink = 1 / np.sqrt(1 + s2 / alpha) - 1  # T - I on the modes; T is I elsewhere
+    return moved + anomalies + (V * shrink) @ coordinates

@@ -1,0 +1,360 @@
+"""The order of the stages, written here and nowhere else: calibrate, emulate, sample, rerun, score.
+
+All ranks run these functions. What is named is a stage and kept by the store. A `compute` handed to
+`store.once` runs on root alone, so what only root holds (evaluations, chain blocks) is read there only.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from fatescal import scores
+from fatescal.emulate.acquisition import next_batch
+from fatescal.emulate.validation import judge_posterior, posterior_uncertainty, validate
+from fatescal.errors import NotValidated, RunFailed
+from fatescal.members import Members
+from fatescal.observations import Summary, climatology, synthesise
+from fatescal.parameters import ParameterSpace
+from fatescal.protocols import Emulator, LogLikelihood, UpdateScheme
+from fatescal.randoms import stream
+from fatescal.records import (
+    Array,
+    Batch,
+    ChainBlock,
+    Evaluation,
+    KalmanInfo,
+    KalmanState,
+    ObservationGrid,
+    Observations,
+    Posterior,
+    Scorecard,
+    Surrogate,
+    TemperedState,
+    TrainingSet,
+    Validation,
+)
+from fatescal.sample.diagnostics import diagnose
+from fatescal.sample.run import advance, end_states, warm_up
+from fatescal.sample.thinning import representative
+from fatescal.settings import Sample
+from fatescal.store import Store
+from fatescal.world import World
+
+log = logging.getLogger(__name__)
+BLOCK = 500  # kept steps between two looks at R-hat; each block is a checkpoint
+DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that decides the result of a calibration, assembled from a config (`assemble.py`)."""
+
+    seed: int
+    space: ParameterSpace
+    members: Members
+    grid: ObservationGrid
+    observed: Observations | None  # None: made from a model run at `truth`
+    summary: tuple[Summary, ...]  # of `observed`: windows used, dropped and why
+    truth: Array | None
+    n_members: int
+    scheme: UpdateScheme
+    emulator: Emulator
+    rounds: int
+    force: bool
+    sampling: Sample
+    n_posterior: int
+
+
+@dataclass
+class Run:
+    """A problem on its way: who computes it, where it is kept, and the evaluations so far."""
+
+    problem: Problem
+    world: World
+    store: Store
+    history: dict[str, Evaluation | None] = field(default_factory=dict)  # by stage; contents on root only
+
+    def evaluate(self, stage: str, u: Array, inputs: list[str]) -> None:
+        self.history[stage] = self.problem.members.evaluate(stage, u, self.world, self.store, inputs)
+
+    def evaluated(self, stage: str) -> Evaluation:
+        """Return a finished evaluation; on root."""
+        result = self.history[stage]
+        assert result is not None, f"{stage} is read on another rank than root"
+        return result
+
+
+def calibrate(run: Run) -> Scorecard:
+    """Carry a run to its scorecard, from wherever it stands.
+
+    Raises
+    ------
+    NotValidated
+        No emulator passed its validation: the last ensemble is scored, nothing was sampled.
+    RunFailed
+        Too few members survive, or the chains do not converge within `sample.max_steps`.
+    """
+    observations = observe(run)
+    calibration = observations.select(observations.period == "calibration")
+    last = smooth(run, observations, calibration)
+    posterior = explore(run, observations, calibration)
+    ensembles = {"prior": "evaluation-00", "last": last}
+    if posterior is not None:
+        run.evaluate("evaluation-posterior", posterior.u, ["posterior"])
+        ensembles["posterior"] = "evaluation-posterior"
+
+    def score() -> Scorecard:
+        """Score the ensembles side by side with the default run and the seasons' mean."""
+        predictions = {"climatology": climatology(observations)}
+        predictions["default"] = run.evaluated("evaluation-00").predictions[0]
+        for name, stage in ensembles.items():
+            result = run.evaluated(stage)
+            predictions[name] = result.predictions[1:][result.ok[1:]]
+        return scores.score_table(observations, predictions)
+
+    card = run.store.once("scorecard", Scorecard, score, ["observations", *ensembles.values()])
+    if posterior is None:
+        raise NotValidated(
+            "the emulator did not validate, so no posterior was sampled and the last ensemble stands in for it. "
+            "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
+        )
+    return card
+
+
+def observe(run: Run) -> Observations:
+    """Return the observations: as read, or a run at the truth plus noise of the error model."""
+    problem = run.problem
+    if problem.observed is not None:
+        observed = problem.observed
+        return run.store.once("observations", Observations, lambda: observed)
+    assert problem.truth is not None
+    run.evaluate("truth", problem.space.u(problem.truth), [])
+
+    def noisy() -> Observations:
+        truth = run.evaluated("truth").predictions[1]
+        return synthesise(stream(problem.seed, "observations"), problem.grid, truth)
+
+    return run.store.once("observations", Observations, noisy, ["truth"])
+
+
+def smooth(run: Run, observations: Observations, calibration: Observations) -> str:
+    """Evaluate and update the ensemble until the scheme has finished; return the last evaluation's stage."""
+    problem, store = run.problem, run.store
+
+    def prior() -> KalmanState:
+        size = len(problem.space.names)
+        members = range(1, problem.n_members)
+        return problem.scheme.start(
+            np.array([stream(problem.seed, "prior", j).standard_normal(size) for j in members])
+        )
+
+    state = store.once("ensemble-00", KalmanState, prior)
+    for iteration in itertools.count():
+        stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
+        run.evaluate(stage, state.u, inputs)
+        if state.finished:
+            return stage
+        step = functools.cache(functools.partial(_step, run, state, stage, observations, calibration))
+        inputs += [stage, "observations"]
+        info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, lambda step=step: step()[1], inputs)
+        state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, lambda step=step: step()[0], inputs)
+        log.info(
+            "update %d: mean misfit per observation %.3f, %.1f degrees of freedom, mean spread %.3f of the prior's",
+            iteration + 1,
+            2 * info.misfit.mean() / len(calibration),
+            info.degrees_of_freedom,
+            info.spread.mean(),
+        )
+    raise AssertionError("unreachable")
+
+
+def _step(
+    run: Run, state: KalmanState, stage: str, observations: Observations, calibration: Observations
+) -> tuple[KalmanState, KalmanInfo]:
+    """Return the next state of the ensemble; on root."""
+    predictions = run.evaluated(stage).predictions[1:, observations.period == "calibration"]
+    rng = stream(run.problem.seed, "update", state.iteration)
+    return run.problem.scheme.step(rng, state, predictions, calibration)
+
+
+def explore(run: Run, observations: Observations, calibration: Observations) -> Posterior | None:
+    """Emulate and sample; return the posterior, or None if no emulator passed in any round.
+
+    Each failed round adds a batch of model runs where the emulated posterior is.
+    """
+    problem, store = run.problem, run.store
+    for round_ in range(problem.rounds + 1):
+        surrogate = emulate(run, round_, observations, calibration)
+        log_likelihood = problem.emulator.log_likelihood(surrogate, calibration)
+        word = validated(run, round_, surrogate, observations, calibration)
+        chains = sample(run, round_, log_likelihood, until_converged=word.passed or problem.force)
+        word = certain(run, round_, word, surrogate, calibration, chains)
+        if word.passed or problem.force:
+            key = f"chains-{round_:02d}-{len(chains) - 1:03d}"
+            return store.once("posterior", Posterior, functools.partial(condense, run, chains), [key])
+        if round_ < problem.rounds:
+            batch = f"refinement-{round_ + 1:02d}"
+            refined = store.once(
+                batch, Batch, functools.partial(refine, run, round_, surrogate, calibration, chains)
+            )
+            run.evaluate(f"evaluation-{batch}", refined.u, [batch])
+    return None
+
+
+def emulate(run: Run, round_: int, observations: Observations, calibration: Observations) -> Surrogate:
+    """Return the emulator of all model runs so far."""
+
+    def fit() -> Surrogate:
+        rng = stream(run.problem.seed, "emulate", round_)
+        training = training_set(run, observations)
+        return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+
+    inputs = ["observations", *(s for s in run.history if s != "truth")]
+    return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
+
+
+def training_set(run: Run, observations: Observations) -> TrainingSet:
+    """Return the calibration columns of all successful runs, the default run once; on root."""
+    columns = observations.period == "calibration"
+    u, predictions, source = [], [], []
+    for number, stage in enumerate(s for s in run.history if s != "truth"):
+        result = run.evaluated(stage)
+        rows = np.flatnonzero(result.ok)
+        rows = rows if number == 0 else rows[rows > 0]
+        u.append(result.u[rows])
+        predictions.append(result.predictions[np.ix_(rows, columns)])
+        source.append(np.full(len(rows), number))
+    return TrainingSet(np.concatenate(u), np.concatenate(predictions), np.concatenate(source))
+
+
+def sample(
+    run: Run, round_: int, log_likelihood: LogLikelihood, until_converged: bool
+) -> list[ChainBlock | None]:
+    """Return the blocks of kept steps (on root): until they converge, or one block of them.
+
+    Raises
+    ------
+    RunFailed
+        If they have not converged after `sample.max_steps`.
+    """
+    problem, world = run.problem, run.world
+    settings, names = problem.sampling, problem.space.names
+    before = f"warm-up-{round_:02d}"
+
+    def tuned() -> ChainBlock:
+        return warm_up(
+            stream(problem.seed, before),
+            log_likelihood,
+            len(names),
+            n_runs=settings.runs,
+            n_walkers=settings.walkers,
+            levels=settings.levels,
+            map=world.together,
+        )
+
+    states = end_states(run.store.once_together(before, ChainBlock, tuned, [f"surrogate-{round_:02d}"]))
+    blocks: list[ChainBlock | None] = []
+    while True:
+        key = f"chains-{round_:02d}-{len(blocks):03d}"
+        blocks.append(_block(run, key, states, log_likelihood, before))
+        diagnosis = world.on_root(
+            lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess)
+        )
+        n_steps = BLOCK * len(blocks)
+        log.info("%s: %d levels, %d steps: %s", key, len(states[0].beta), n_steps, diagnosis.words)
+        if diagnosis.converged or not until_converged:
+            return blocks
+        if n_steps >= settings.max_steps:
+            raise RunFailed(
+                f"the chains have not converged after {n_steps} steps: {'; '.join(diagnosis.reasons)}. "
+                "Try: raise sample.max_steps and start the same command again; it goes on from here"
+            )
+        before = key
+        states = world.on_root(lambda: end_states(_held(blocks[-1])))
+
+
+def _block(
+    run: Run, key: str, states: list[TemperedState], log_likelihood: LogLikelihood, before: str
+) -> ChainBlock | None:
+    """Return (on root) the next block of all runs, one run a task."""
+
+    def row(r: int) -> dict[str, Array]:
+        block = advance(stream(run.problem.seed, key, r), states[r], log_likelihood, BLOCK)
+        return {f.name: getattr(block, f.name)[0] for f in fields(ChainBlock)}
+
+    return run.store.once_rows(key, ChainBlock, len(states), row, [before])
+
+
+def _held(block: ChainBlock | None) -> ChainBlock:
+    assert block is not None, "chain blocks are on root only"
+    return block
+
+
+def _cold(blocks: list[ChainBlock | None]) -> Array:
+    """Return the cold draws (R, S, W, P) of all blocks; on root."""
+    return np.concatenate([_held(block).u for block in blocks], axis=1)
+
+
+def thinned(blocks: list[ChainBlock | None]) -> Array:
+    """Return evenly thinned draws (N, P) of all runs, N at most `DRAWS`; on root."""
+    pooled = _cold(blocks)
+    pooled = pooled.reshape(-1, pooled.shape[-1])
+    return pooled[:: -(-len(pooled) // DRAWS)]
+
+
+def validated(
+    run: Run, round_: int, surrogate: Surrogate, observations: Observations, calibration: Observations
+) -> Validation:
+    """Return the word on an emulator, by the held-out training rows near the optimum."""
+
+    def judged() -> Validation:
+        return validate(run.problem.emulator, surrogate, training_set(run, observations), calibration)
+
+    inputs = [f"surrogate-{round_:02d}", "observations"]
+    word = run.store.once(f"validation-{round_:02d}-rows", Validation, judged, inputs)
+    log.info("emulator, round %d: %s (Q2 %.3f)", round_, word.verdict, word.q2)
+    return word
+
+
+def certain(
+    run: Run,
+    round_: int,
+    word: Validation,
+    surrogate: Surrogate,
+    calibration: Observations,
+    chains: list[ChainBlock | None],
+) -> Validation:
+    """Return the word on an emulator completed by its own uncertainty over the posterior it led to."""
+
+    def judged() -> Validation:
+        sd = posterior_uncertainty(run.problem.emulator, surrogate, calibration, thinned(chains))
+        return judge_posterior(word, sd)
+
+    inputs = [f"validation-{round_:02d}-rows", f"chains-{round_:02d}-{len(chains) - 1:03d}"]
+    word = run.store.once(f"validation-{round_:02d}-draws", Validation, judged, inputs)
+    log.info("emulator, round %d, over its posterior: %s", round_, word.verdict)
+    return word
+
+
+def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
+    """Return the posterior: thinned draws, and among them the representative few to run again; on root."""
+    space = run.problem.space
+    draws = thinned(chains)
+    u = draws[representative(draws, run.problem.n_posterior - 1)]
+    return Posterior(
+        u=u, theta=space.theta(u), parameter=np.array(space.names), draws_u=draws, draws_theta=space.theta(draws)
+    )
+
+
+def refine(
+    run: Run, round_: int, surrogate: Surrogate, calibration: Observations, chains: list[ChainBlock | None]
+) -> Batch:
+    """Return the next model runs, drawn where the emulated posterior is; on root."""
+    rng = stream(run.problem.seed, "refine", round_)
+    n_members = run.problem.n_members - 1
+    return Batch(next_batch(rng, run.problem.emulator, surrogate, calibration, thinned(chains), n_members))

@@ -1,0 +1,268 @@
+"""The ranks: the only owner of the MPI communicator and the only mpi4py import.
+
+All ranks run the same program. Root computes what is computed once (`on_root`), all ranks, root too,
+share lists of tasks (`share`, and `map` from inside `on_root`). Waiting ranks sleep between polls, since
+members (other processes) need the cores; a plain blocking collective would spin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from mpi4py import MPI
+
+from fatescal.errors import FatescalError, OutOfTime
+
+T = TypeVar("T")
+POLL_SECONDS = (0.0005, 0.02)  # first and longest sleep of a waiting rank
+
+
+@dataclass
+class World:
+    """Ranks of one communicator.
+
+    Parameters
+    ----------
+    deadline : float, optional
+        `time.monotonic()` after which no further task is started.
+    """
+
+    comm: MPI.Comm = field(default_factory=lambda: MPI.COMM_WORLD)
+    deadline: float | None = None
+    _stop: bool = field(default=False, init=False)
+    _serving: bool = field(default=False, init=False)
+
+    @property
+    def rank(self) -> int:
+        return self.comm.Get_rank()
+
+    @property
+    def size(self) -> int:
+        return self.comm.Get_size()
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank == 0
+
+    def listen(self) -> None:
+        """Take SIGUSR1 as the word that wall time is nearly over."""
+        signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
+
+    def stopping(self) -> bool:
+        """Whether this rank must not start anything more."""
+        return self._stop or (self.deadline is not None and time.monotonic() > self.deadline)
+
+    def meet(self) -> None:
+        """Wait, asleep, until all ranks have come here."""
+        if self.size == 1:
+            return
+        request = self.comm.Ibarrier()
+        pause, longest = POLL_SECONDS
+        while not request.Test():
+            time.sleep(pause)
+            pause = min(longest, 1.5 * pause)
+
+    def allgather(self, value: T) -> list[T]:
+        """Return every rank's `value`, by rank, on all ranks."""
+        self.meet()
+        return self.comm.allgather(value)
+
+    def gather(self, value: T) -> list[T] | None:
+        """Return every rank's `value`, by rank, on root; None elsewhere."""
+        self.meet()
+        return self.comm.gather(value)
+
+    def agree(self, error: BaseException | None = None) -> None:
+        """Raise on all ranks the first error any rank brings; otherwise return on all."""
+        text = "".join(traceback.format_exception(error)) if error else ""
+        for rank, (other, trace) in enumerate(self.allgather((_portable(error), text))):
+            if other is None:
+                continue
+            if not isinstance(other, FatescalError):
+                other.add_note(f"on rank {rank}:\n{trace}")
+            raise _agreed(other)
+
+    def on_root(self, compute: Callable[[], T]) -> T:
+        """Return, on all ranks, what `compute` returns on root; the others serve root's `map` meanwhile."""
+        if self.size == 1:
+            return compute()
+        if not self.is_root:
+            return self._serve()
+        self._serving = True
+        try:
+            message: tuple[str, Any, Any] = ("result", compute(), None)
+        except Exception as error:
+            error.add_note("".join(traceback.format_exception(error)))
+            message = ("error", _portable(error), None)
+        finally:
+            self._serving = False
+        return self._take(self._tell(message))
+
+    def map(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """Return [task(item) ...], computed by all ranks; called by root inside `on_root`.
+
+        `task` and the items are sent to the other ranks, so they must be picklable.
+        """
+        items = list(items)
+        if self.size == 1:
+            return [task(item) for item in items]
+        if not self._serving:
+            raise RuntimeError("World.map is for use inside on_root; use share")
+        self._serving = False  # a task runs on this rank alone
+        try:
+            self._tell(("map", task, items))
+            gathered = self._run_map(task, items)
+        finally:
+            self._serving = True
+        assert gathered is not None
+        results = {index: value for part in gathered for index, value in part.items()}
+        return [results[index] for index in range(len(items))]
+
+    def share(self, task: Callable[[int], T], n_items: int) -> dict[int, T]:
+        """Run task(0) ... task(n_items - 1) on all ranks; return those this rank ran, by index.
+
+        Item i starts on rank i; what is left over goes to whoever is free first, so the makespan is that
+        of greedy list scheduling. An error on any rank stops all; out of time likewise (`OutOfTime`).
+        """
+        mine: dict[int, T] = {}
+        failure: BaseException | None = None
+        with _Counter(self, n_items) as counter:
+            for index in counter:
+                if self.stopping():
+                    failure = OutOfTime("wall time is over")
+                    counter.exhaust()
+                    break
+                try:
+                    mine[index] = task(index)
+                except Exception as error:
+                    failure = error
+                    counter.exhaust()
+                    break
+            self.agree(failure)
+        return mine
+
+    def together(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """Return [task(item) ...] on all ranks; all call it with the same arguments and share the work."""
+        items = list(items)
+        parts = self.allgather(self.share(lambda index: task(items[index]), len(items)))
+        results = {index: value for part in parts for index, value in part.items()}
+        return [results[index] for index in range(len(items))]
+
+    def abort(self, message: str, code: int = 1) -> None:
+        """End the whole job at once, saying why; for errors that leave ranks inside a collective."""
+        sys.stderr.write(message.rstrip() + "\n")
+        sys.stderr.flush()
+        if self.size > 1:
+            self.comm.Abort(code)
+        os._exit(code)
+
+    @contextlib.contextmanager
+    def all_or_abort(self, doing: str) -> Iterator[None]:
+        """Abort the job if the body raises: for bodies of collective calls nobody can leave alone."""
+        try:
+            yield
+        except Exception as error:
+            if self.size == 1:
+                raise
+            self.abort(f"fatescal: rank {self.rank} failed while {doing}: {error}")
+
+    def file_options(self) -> dict[str, Any]:
+        """Return the h5py options that open one file on all ranks."""
+        return {"driver": "mpio", "comm": self.comm}
+
+    def _tell(self, message: tuple[str, Any, Any]) -> tuple[str, Any, Any]:
+        self.meet()
+        return self.comm.bcast(message)
+
+    def _take(self, message: tuple[str, Any, Any]) -> Any:
+        kind, content, _ = message
+        if kind == "error":
+            raise _agreed(content)
+        return content
+
+    def _serve(self) -> Any:
+        while True:
+            message = self._tell(("", None, None))
+            if message[0] != "map":
+                return self._take(message)
+            self._run_map(message[1], message[2])
+
+    def _run_map(self, task: Callable[[Any], T], items: list[Any]) -> list[dict[int, T]] | None:
+        return self.gather(self.share(lambda index: task(items[index]), len(items)))
+
+
+class _Counter:
+    """Hands out item numbers: the first `size` by rank, the rest first come, first served.
+
+    The rest comes from a counter in root's memory, read and raised by one-sided Fetch_and_op (0.1 to
+    5 ms). Rejected: mpi4py.futures, whose rank 0 only manages, so 128 members on 128 ranks would need two
+    waves. With no more items than ranks no message is sent at all.
+    """
+
+    def __init__(self, world: World, n_items: int) -> None:
+        self.world, self.n_items = world, n_items
+        self.window: MPI.Win | None = None
+
+    def __enter__(self) -> _Counter:
+        if self.n_items > self.world.size > 1:
+            self.world.meet()
+            n_bytes = 8 if self.world.is_root else 0
+            self.window = MPI.Win.Allocate(n_bytes, 8, comm=self.world.comm)
+            if self.world.is_root:
+                self.window.Lock(0)
+                memoryview(self.window.tomemory()).cast("B").cast("q")[0] = self.world.size
+                self.window.Unlock(0)
+            self.world.meet()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.window is not None:
+            self.world.meet()
+            self.window.Free()
+
+    def __iter__(self) -> Iterator[int]:
+        index = self.world.rank
+        while index < self.n_items:
+            yield index
+            index = index + 1 if self.world.size == 1 else self._raise_by(1)
+
+    def _raise_by(self, step: int) -> int:
+        if self.window is None:
+            return self.n_items
+        import numpy as np
+
+        before, by = np.empty(1, np.int64), np.full(1, step, np.int64)
+        self.window.Lock(0, MPI.LOCK_SHARED)
+        self.window.Fetch_and_op([by, MPI.INT64_T], [before, MPI.INT64_T], 0)
+        self.window.Unlock(0)
+        return int(before[0])
+
+    def exhaust(self) -> None:
+        """Leave nothing for anyone to start."""
+        if self.window is not None:
+            self._raise_by(self.n_items)
+
+
+def _agreed(error: BaseException) -> BaseException:
+    """Mark an error that all ranks raise at the same place, so that none has to be aborted."""
+    error.agreed = True  # type: ignore[attr-defined]
+    return error
+
+
+def _portable(error: BaseException | None) -> BaseException | None:
+    """Return the error, or its text as a RuntimeError where it does not survive pickling."""
+    if error is None:
+        return None
+    try:
+        MPI.pickle.loads(MPI.pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,88 @@
+"""The linear problem as a user would pose it, and its exact posterior."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from conftest import mpi_command, mpi_environment
+from models.linear import N_DAYS, fluxes
+
+MODEL = Path(__file__).parent / "models" / "linear.py"
+PRIOR = {"mean": (5.0, 1.0), "wave": (1.0, 0.5), "trend": (0.0, 0.8)}
+SD = {"GPP": 1.5, "ET": 0.8}
+TRUTH = {"mean": 5.6, "wave": 0.5, "trend": 0.7}
+CALIBRATION_DAYS = 60
+
+
+def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
+    """Write observations and config of the linear problem; return the config's path.
+
+    `options` go to the model's command line; `changes` update the sections of the config.
+    """
+    noise = np.random.default_rng(7)
+    made = {k: np.array(v) + SD[k] * noise.standard_normal(N_DAYS) for k, v in fluxes(TRUTH).items()}
+    days = np.datetime64("2004-01-01") + np.arange(N_DAYS)
+    rows = "\n".join(f"{d},{g!r},{e!r}" for d, g, e in zip(days, *(made[k].tolist() for k in made), strict=True))
+    (folder / "fluxes.csv").write_text(f"# made by tests/linear.py\ndate,GPP,ET\n{rows}\n")
+    config = {
+        "run": {"name": "linear", "directory": str(folder / "run"), "seed": 3},
+        "model": {"kind": "command", "command": [sys.executable, "-SE", str(MODEL), *options], "timeout": "60 s"},
+        "parameters": {
+            name: {"prior": {"kind": "normal", "mean": mean, "sd": sd}} for name, (mean, sd) in PRIOR.items()
+        },
+        "observations": {
+            "file": "fluxes.csv",
+            "time_column": "date",
+            "calibration": ["2004-01-01", "2004-02-29"],
+            "validation": ["2004-03-01", "2004-03-30"],
+            "variables": {
+                "GPP": {"model": "GPP", "unit": "g C m-2 d-1", "error": {"sd": SD["GPP"]}},
+                "ET": {"model": "ET", "unit": "mm d-1", "error": {"sd": SD["ET"]}},
+            },
+        },
+        "calibrate": {"scheme": "ienks", "members": 20, "iterations": 2},
+        "posterior": {"members": 12},
+    }
+    for section, values in changes.items():
+        config.setdefault(section, {}).update(values)
+    path = folder / "linear.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sd (3) of the parameters given the calibration period, by the normal equations."""
+    table = np.genfromtxt(folder / "fluxes.csv", delimiter=",", skip_header=2, usecols=(1, 2))[:CALIBRATION_DAYS]
+    base = fluxes(dict.fromkeys(PRIOR, 0.0))
+    rows, rest = [], []
+    for column, (name, sd) in enumerate(SD.items()):
+        gradient = [
+            np.array(fluxes({p: float(p == q) for p in PRIOR})[name]) - np.array(base[name]) for q in PRIOR
+        ]
+        rows.append(np.array(gradient)[:, :CALIBRATION_DAYS].T / sd)
+        rest.append((table[:, column] - np.array(base[name])[:CALIBRATION_DAYS]) / sd)
+    a, y = np.concatenate(rows), np.concatenate(rest)
+    mean, sd = (np.array(x) for x in zip(*PRIOR.values(), strict=True))
+    precision = a.T @ a + np.diag(sd**-2)
+    return np.linalg.solve(precision, a.T @ y + mean / sd**2), np.sqrt(np.diag(np.linalg.inv(precision)))
+
+
+def fatescal(
+    n_ranks: int, *arguments: object, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user does, on n ranks (0: without mpirun)."""
+    words = ["-m", "fatescal", *map(str, arguments)]
+    return subprocess.run(
+        mpi_command(n_ranks, *words) if n_ranks else [sys.executable, *words],
+        env={**mpi_environment(), **environment},
+        cwd=os.path.expanduser("~") if not arguments else Path(str(arguments[-1])).parent,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )

@@ -1,0 +1,169 @@
+"""Checkpoints: complete or absent, verified, the same whoever wrote them."""
+
+import h5py
+import numpy as np
+import pytest
+
+from fatescal.errors import RunFailed
+from fatescal.records import Evaluation, KalmanState, Observations, Record
+from fatescal.store import Store, discard, locked
+from fatescal.world import World
+
+
+def example_state(**changes):
+    memory = {"u0": np.arange(6.0).reshape(3, 2), "alive": np.array([True, False, True])}
+    return KalmanState(**({"u": np.eye(3, 2), "iteration": 2, "memory": memory} | changes))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "stages", World())
+
+
+def never():
+    raise AssertionError("a finished stage was computed again")
+
+
+def assert_same(one: Record, other: Record):
+    for name, value in vars(one).items():
+        match = getattr(other, name)
+        if isinstance(value, dict):
+            assert set(value) == set(match)
+            assert all(np.array_equal(value[k], match[k]) and value[k].dtype == match[k].dtype for k in value)
+        elif isinstance(value, np.ndarray):
+            assert value.dtype == match.dtype
+            assert np.array_equal(value, match)
+        else:
+            assert value == match
+            assert type(value) is type(match)
+
+
+def test_a_stage_is_computed_once_and_comes_back_the_same(store):
+    first = store.once("ensemble-02", KalmanState, example_state)
+    again = store.once("ensemble-02", KalmanState, never)
+    assert_same(first, again)
+
+
+def test_times_and_text_come_back_the_same(store):
+    day = np.array(["2004-01-01", "2004-01-02"], "datetime64[s]")
+    observations = Observations(
+        y=[1.0, 2.0], noise=[0.1, 0.2], variable=["GPP", "ET"], unit=["g C m-2 d-1", "°"], start=day, end=day + 86400,
+        period=["calibration", "validation"],
+    )  # fmt: skip
+    store.once("observations", Observations, lambda: observations)
+    assert_same(observations, store.once("observations", Observations, never))
+
+
+@pytest.mark.parametrize("where", ["u", "memory/u0"])
+def test_a_flipped_bit_is_found_and_the_way_out_is_named(store, where):
+    store.once("ensemble-00", KalmanState, example_state)
+    with h5py.File(store.path("ensemble-00"), "r+") as file:
+        file[where][1, 1] += 1e-12
+    with pytest.raises(RunFailed, match=r"damaged: checksum of .* --from ensemble-00"):
+        store.once("ensemble-00", KalmanState, never)
+
+
+def test_a_changed_scalar_is_found(store):
+    store.once("ensemble-00", KalmanState, example_state)
+    with h5py.File(store.path("ensemble-00"), "r+") as file:
+        file.attrs["field.iteration"] = 3
+    with pytest.raises(RunFailed, match="damaged: checksum"):
+        store.once("ensemble-00", KalmanState, never)
+
+
+def test_a_truncated_file_is_refused(store):
+    store.once("ensemble-00", KalmanState, example_state)
+    path = store.path("ensemble-00")
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(RunFailed, match="damaged"):
+        store.once("ensemble-00", KalmanState, never)
+
+
+def test_an_older_schema_is_refused(store):
+    store.once("ensemble-00", KalmanState, example_state)
+    with h5py.File(store.path("ensemble-00"), "r+") as file:
+        file.attrs["schema"] = 0
+    with pytest.raises(RunFailed, match="of schema 0, expected KalmanState of schema"):
+        store.once("ensemble-00", KalmanState, never)
+
+
+def test_a_stage_of_other_inputs_is_refused(store):
+    store.once("ensemble-00", KalmanState, example_state)
+    store.once("ensemble-01", KalmanState, example_state, ["ensemble-00"])
+    store.path("ensemble-00").unlink()
+    store.once("ensemble-00", KalmanState, lambda: example_state(iteration=7))
+    with pytest.raises(RunFailed, match="computed from another ensemble-00"):
+        store.once("ensemble-01", KalmanState, never)
+
+
+def test_wall_clock_fields_do_not_enter_the_digest(tmp_path):
+    def row(seconds, u):
+        return lambda i: {
+            "u": np.full(2, u + i), "theta": np.zeros(2), "predictions": np.zeros(3),
+            "status": np.asarray(0), "seconds": np.asarray(seconds),
+        }  # fmt: skip
+
+    digests = []
+    for n, (seconds, u) in enumerate([(1.0, 0.0), (2.0, 0.0), (2.0, 0.5)]):
+        store = Store(tmp_path / str(n), World())
+        store.once_rows("evaluation-00", Evaluation, 4, row(seconds, u))
+        digests.append(store.digest("evaluation-00"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_reset_sets_later_stages_and_their_members_aside(tmp_path):
+    store = Store(tmp_path / "stages", World())
+    for key in ("ensemble-00", "evaluation-00", "ensemble-01"):
+        store.once(key, KalmanState, example_state)
+    (tmp_path / "members" / "evaluation-00" / "0001").mkdir(parents=True)
+    aside = discard(tmp_path, "evaluation-00", store.keys())
+    assert store.keys() == ["ensemble-00"]
+    assert sorted(p.name for p in (aside / "stages").iterdir()) == ["ensemble-01.h5", "evaluation-00.h5"]
+    assert (aside / "members" / "evaluation-00" / "0001").is_dir()
+
+
+def test_a_second_job_on_a_run_is_refused_and_told_who_has_it(tmp_path):
+    with locked(tmp_path), pytest.raises(RunFailed, match=r"another fatescal works on .*host .*process"), locked(
+        tmp_path, patience=0.3
+    ):
+        pass
+    with locked(tmp_path, patience=0.0):
+        pass
+
+
+ROWS = """
+    import sys
+    from pathlib import Path
+    import h5py, numpy as np
+    from fatescal.records import Evaluation
+    from fatescal.store import PARALLEL, Store
+    from fatescal.world import World
+
+    world = World()
+    store = Store(Path(sys.argv[1]), world)
+
+    def row(i):
+        if sys.argv[2] == "fail" and i == 5:
+            raise ValueError("boom")
+        return {"u": np.full(2, i), "theta": np.full(2, i), "predictions": np.arange(1000.0) * i,
+                "status": np.asarray(0), "seconds": np.asarray(0.1)}
+
+    result = store.once_rows("evaluation-00", Evaluation, 7, row)
+    if world.is_root:
+        assert (result.predictions == np.arange(1000.0) * np.arange(7)[:, None]).all()
+        print("digest", store.digest("evaluation-00"), PARALLEL)
+"""
+
+
+@pytest.mark.mpi
+def test_rows_are_the_same_for_any_number_of_ranks_even_ones_without_a_row(mpirun, tmp_path):
+    said = [mpirun(n, ROWS, tmp_path / str(n), "ok") for n in (1, 2, 9)]
+    assert all(done.returncode == 0 for done in said), said[-1].stderr
+    assert len({done.stdout for done in said}) == 1
+
+
+@pytest.mark.mpi
+def test_a_stage_with_a_failing_row_never_appears(mpirun, tmp_path):
+    done = mpirun(3, ROWS, tmp_path / "stages", "fail")
+    assert done.returncode != 0
+    assert not (tmp_path / "stages" / "evaluation-00.h5").exists()

@@ -1,0 +1,107 @@
+"""Units: every pair of a family converts there and back, to numbers known from elsewhere."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fatescal import units
+from fatescal.errors import BadInput
+
+CARBON_FLUX = ["g C m-2 d-1", "kg C m-2 s-1", "umol CO2 m-2 s-1", "g CO2 m-2 d-1", "mol C m-2 yr-1", "gC/m2/d"]
+WATER_FLUX = ["mm d-1", "mm s-1", "kg H2O m-2 s-1", "mmol H2O m-2 s-1", "W m-2", "mm/day", "m s-1"]
+FAMILIES = {
+    "carbon flux": ["kg m-2 s-1", *CARBON_FLUX],
+    "water flux": ["kg m-2 s-1", *WATER_FLUX],
+    "carbon stock": ["kg m-2", "g C m-2", "mol CO2 m-2"],
+    "water stock": ["kg m-2", "mm", "mol H2O m-2"],
+    "temperature": ["K", "degC"],
+    "pressure": ["Pa", "hPa", "kPa"],
+    "share": ["1", "%", "m3 m-3", "-", ""],
+}
+PAIRS = [pair for family in FAMILIES.values() for pair in product(family, repeat=2)]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_there_and_back(source, target):
+    values = np.array([-3.5, 0.0, 1e-8, 12.25, 300.0])
+    there = units.convert(values, source, target, temperature=7.0)
+    np.testing.assert_allclose(units.convert(there, target, source, temperature=7.0), values, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "expected", "target"),
+    [
+        (1.0, "umol CO2 m-2 s-1", 1e-6 * 12.011 * 86400, "g C m-2 d-1"),
+        (1.0, "kg m-2 s-1", 1000 * 86400, "g C m-2 d-1"),
+        (1.0, "kg m-2 s-1", 1e9 / 12.011, "umol CO2 m-2 s-1"),  # a model's bare mass is of carbon
+        (44.009, "g CO2 m-2 d-1", 12.011, "g C m-2 d-1"),
+        (1.0, "kg m-2 s-1", 86400.0, "mm d-1"),
+        (1.0, "mmol H2O m-2 s-1", 18.015e-6 * 86400, "mm d-1"),
+        (28.4, "W m-2", 28.4 * 86400 / 2.45378e6, "mm d-1"),  # FAO-56: 1 mm d-1 is 2.45 MJ m-2 d-1
+        (100.0, "W m-2", 100 / 2.45378e6, "kg m-2 s-1"),
+        (2.5, "mm", 2.5, "kg m-2"),
+        (20.0, "degC", 293.15, "K"),
+        (36.0, "km h-1", 10.0, "m s-1"),
+        (60.0, "W m-2", 60.0, "J s-1 m-2"),
+    ],
+)
+def test_known_conversions(value, source, expected, target):
+    assert units.convert(value, source, target) == pytest.approx(expected, rel=1e-12)
+
+
+def test_latent_heat_follows_the_temperature_in_both_directions():
+    temperature = np.array([0.0, 20.0])
+    heat = np.array([2.501e6, 2.45378e6])  # FAO-56, equation 3-1
+    np.testing.assert_allclose(units.convert([100.0, 100.0], "W m-2", "mm d-1", temperature), 100 * 86400 / heat)
+    np.testing.assert_allclose(units.convert([1.0, 1.0], "mm d-1", "W m-2", temperature), heat / 86400)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["gC m-2 d-1", "g C/m2/day", "g C m^-2 d^-1", "g C m**-2 day**-1", " g  C m-2 d-1", "g C m⁻² d-1"[:0] or "gC/m²/d"]
+)
+def test_spellings_of_one_unit(spelling):
+    assert units.factor(spelling, "g C m-2 d-1") == 1.0
+
+
+def test_degrees_celsius_are_no_substance():
+    assert units.factor("degC", "degC") == 1.0
+
+
+@pytest.mark.parametrize("unit", ["furlongs per fortnight", "g C m-2 dy-1", "KG m-2", "(kg)", "kg m-2 s-1.5", "g C CO2"])
+def test_unknown_units_are_refused(unit):
+    with pytest.raises(BadInput):
+        units.check(unit)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("W m-2", "g C m-2 d-1"),
+        ("mm d-1", "g C m-2 d-1"),
+        ("g C m-2 d-1", "mmol H2O m-2 s-1"),
+        ("umol m-2 s-1", "g C m-2 d-1"),  # of what?
+        ("g C m-2", "g C m-2 d-1"),
+        ("K", "mm d-1"),
+    ],
+)
+def test_incompatible_units_are_refused_with_some_that_fit(source, target):
+    with pytest.raises(BadInput, match="can't be converted") as caught:
+        units.factor(source, target)
+    offered = str(caught.value).split("Try: ")[1].split("'")[1::2]
+    assert offered
+    assert all(np.isfinite(units.convert(1.0, unit, target)) for unit in offered)
+
+
+def test_a_scale_with_another_zero_has_no_factor():
+    with pytest.raises(BadInput, match="no mere factor"):
+        units.factor("degC", "K")
+
+
+@given(st.sampled_from(CARBON_FLUX + ["kg m-2 s-1"]), st.sampled_from(CARBON_FLUX), st.sampled_from(CARBON_FLUX))
+def test_two_steps_are_one(a, b, c):
+    assert units.factor(a, b) * units.factor(b, c) == pytest.approx(units.factor(a, c), rel=1e-12)

@@ -1,0 +1,149 @@
+"""The ranks: everyone works, results don't depend on how many they are, errors stop all of them once."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.mpi
+
+SHARED = """
+    import sys, time
+    from fatescal.world import World
+    world = World()
+"""
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 4])
+def test_on_root_map_and_together_return_the_same_on_any_number_of_ranks(mpirun, n_ranks):
+    done = mpirun(
+        n_ranks,
+        SHARED
+        + """
+    def square(x):
+        return x * x
+
+    squares = world.on_root(lambda: world.map(square, range(10)) + world.map(square, [7]))
+    again = world.together(lambda x: x + 1, range(3))
+    assert squares == [x * x for x in range(10)] + [49], squares
+    assert again == [1, 2, 3]
+    print("rank", world.rank, "ok")
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ok") == n_ranks
+
+
+@pytest.mark.parametrize("n_tasks", [3, 17])
+def test_an_error_of_one_rank_is_raised_on_all(mpirun, n_tasks):
+    done = mpirun(
+        4,
+        SHARED
+        + """
+    def task(i):
+        if i == 2:
+            raise ValueError("boom")
+        return i
+
+    try:
+        world.share(task, int(sys.argv[1]))
+    except ValueError as error:
+        print("got", error, "on rank 2" in error.__notes__[0])
+    """,
+        n_tasks,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("got boom True") == 4
+
+
+def test_an_error_on_root_is_raised_on_all(mpirun):
+    done = mpirun(
+        3,
+        SHARED
+        + """
+    from fatescal.errors import BadInput
+
+    def wrong():
+        raise BadInput("a key is wrong", expected=1, got=2)
+
+    try:
+        world.on_root(wrong)
+    except BadInput as error:
+        print(error)
+    """,
+    )
+    assert done.stdout.count("a key is wrong. Expected 1, got 2.") == 3, done.stderr
+
+
+def test_four_ranks_run_four_waiting_members_in_one_wave(mpirun):
+    done = mpirun(
+        4,
+        SHARED
+        + """
+    world.meet()
+    begin = time.monotonic()
+    mine = world.share(lambda i: time.sleep(1.0), 4)
+    if world.is_root:
+        print("makespan", time.monotonic() - begin)
+    assert len(mine) == 1
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"makespan (\S+)", done.stdout)[1]) < 1.5
+
+
+def test_unequal_members_are_scheduled_as_greedy_list_scheduling_does(mpirun):
+    done = mpirun(
+        4,
+        SHARED
+        + """
+    import heapq, random
+    durations = [random.Random(i).uniform(0.02, 0.5) for i in range(40)]
+    ranks = [0.0] * 4
+    for duration in durations:
+        heapq.heapreplace(ranks, ranks[0] + duration)
+    world.meet()
+    begin = time.monotonic()
+    world.share(lambda i: time.sleep(durations[i]), 40)
+    if world.is_root:
+        print("ratio", (time.monotonic() - begin) / max(ranks))
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    # the plan itself is exact; 10 % is room for a machine that is busy with other things
+    assert float(re.search(r"ratio (\S+)", done.stdout)[1]) < 1.1
+
+
+def test_waiting_ranks_leave_the_cores_alone(mpirun):
+    done = mpirun(
+        4,
+        SHARED
+        + """
+    world.meet()
+    used = time.process_time()
+    world.share(lambda i: time.sleep(2.0), 1)
+    world.on_root(lambda: time.sleep(1.0))
+    print("cpu", time.process_time() - used)
+    """,
+    )
+    seconds = [float(x) for x in re.findall(r"cpu (\S+)", done.stdout)]
+    assert len(seconds) == 4, done.stderr
+    assert max(seconds) < 0.6  # of three seconds; a blocking collective would use all of them
+
+
+def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
+    done = mpirun(
+        2,
+        SHARED
+        + """
+    from fatescal.errors import OutOfTime
+    world.deadline = time.monotonic() + 0.5
+    started = []
+    try:
+        world.share(lambda i: (started.append(i), time.sleep(0.2)), 50)
+    except OutOfTime:
+        print("stopped after", len(started))
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(1 <= int(n) <= 4 for n in re.findall(r"stopped after (\d+)", done.stdout))
+    assert done.stdout.count("stopped after") == 2
