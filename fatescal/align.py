@@ -70,15 +70,17 @@ class _Axis(NamedTuple):
 
 
 def _time_axis(history: xr.Dataset, calendar: str) -> _Axis:
-    if "time" not in history.variables:
+    if "time" not in history.variables or history["time"].dims != ("time",):
         raise ModelFailed(
-            Status.MISSING_VARIABLE, f"the output has no variable 'time'; it has {_listed(history.variables)}"
+            Status.MISSING_VARIABLE,
+            f"the output has no time axis 'time'; it has {_listed(history.variables)}",
         )
     time = history["time"]
     bounds = time.attrs.get("bounds") or time.encoding.get("bounds")
-    if bounds and bounds not in history.variables:
+    if bounds and (bounds not in history.variables or history[bounds].shape != (time.size, 2)):
         raise ModelFailed(  # the stamps alone may be a day off, which no later check would see
-            Status.MISSING_VARIABLE, f"the output lacks {bounds!r}, which 'time' names as its bounds"
+            Status.MISSING_VARIABLE,
+            f"the output has no {bounds!r} (time, 2), which 'time' names as its bounds",
         )
     moments, own = _moments(history[bounds] if bounds else time, time)
     seconds = calendars.clock(moments, own)
@@ -150,7 +152,8 @@ def _lacking(axis: _Axis, grid: ObservationGrid, empty: Array, calendar: str) ->
         return message + "none"
     message += f"{len(axis.middle)} from {_ends(axis, calendar)}"
     if axis.calendar != calendars.canonical(calendar):
-        message += f". The output's calendar is {axis.calendar}, the windows' {calendar}. Try: model.calendar: {axis.calendar}"
+        message += f". Its calendar is {axis.calendar}, the windows' {calendar}"
+        message += f". Try: model.calendar: {axis.calendar}"
     return message
 
 

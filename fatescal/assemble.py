@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 
@@ -17,7 +18,7 @@ from fatescal.forward.command import Command
 from fatescal.members import Members
 from fatescal.observations import Summary, Variable
 from fatescal.protocols import Emulator, ForwardModel, UpdateScheme
-from fatescal.records import ObservationGrid, Observations
+from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
@@ -27,41 +28,67 @@ from fatescal.world import World
 ENTRY_POINTS = "fatescal.forward_models"
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What root alone reads and checks, and sends to the other ranks."""
+
+    space: parameters.ParameterSpace
+    truth: Array | None
+    grid: ObservationGrid
+    observed: Observations | None
+    summary: tuple[Summary, ...]
+    scheme: UpdateScheme
+
+
 def problem(chosen: Settings, world: World) -> Problem:
-    """Return what a config describes, checked: files are read on root, the rest is made on all ranks.
+    """Return what a config describes, checked on root, on all ranks.
 
     Raises
     ------
     BadInput
         For whatever would make the calibration fail, before any model run.
     """
+    parts = world.on_root(lambda: checked(chosen))
     forward = model(chosen, world.stopping)
-    world.on_root(forward.check)
-    chosen_space = parameters.space(chosen.parameters, forward.defaults, forward.pfts)
-    grid, observed, summary = world.on_root(lambda: observe(chosen, forward.calendar))
-    synthetic = chosen.observations.synthetic
     models = {name: variable.model for name, variable in chosen.observations.variables.items()}
     return Problem(
         seed=chosen.run.seed,
-        space=chosen_space,
+        space=parts.space,
         members=Members(
             model=forward,
-            space=chosen_space,
-            align=partial(align, grid=grid, names=models, calendar=forward.calendar),
-            n_predictions=len(grid),
+            space=parts.space,
+            align=partial(align, grid=parts.grid, names=models, calendar=forward.calendar),
+            n_predictions=len(parts.grid),
             folder=chosen.run.directory.absolute() / "members",
         ),
-        grid=grid,
-        observed=observed,
-        summary=summary,
-        truth=None if synthetic is None else parameters.truth(synthetic.truth, chosen_space),
+        grid=parts.grid,
+        observed=parts.observed,
+        summary=parts.summary,
+        truth=parts.truth,
         n_members=chosen.calibrate.members,
-        scheme=scheme(chosen.calibrate, len(chosen_space.names)),
+        scheme=parts.scheme,
         emulator=emulator(chosen.emulate),
         rounds=chosen.emulate.rounds,
         force=chosen.emulate.force,
         sampling=chosen.sample,
         n_posterior=chosen.posterior.members,
+    )
+
+
+def checked(chosen: Settings) -> Parts:
+    """Read and check the files and names of a config."""
+    forward = model(chosen, lambda: False)
+    chosen_space = parameters.space(chosen.parameters, forward.defaults, forward.pfts)
+    forward.check()
+    synthetic = chosen.observations.synthetic
+    grid, observed, summary = observe(chosen, forward.calendar)
+    return Parts(
+        space=chosen_space,
+        truth=None if synthetic is None else parameters.truth(synthetic.truth, chosen_space),
+        grid=grid,
+        observed=observed,
+        summary=summary,
+        scheme=scheme(chosen.calibrate, len(chosen_space.names)),
     )
 
 

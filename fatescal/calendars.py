@@ -8,12 +8,14 @@ model day and a measured day of one name are equal. Lengths and middles are take
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fatescal.errors import BadInput
-from fatescal.records import Array
+
+Array = npt.NDArray[Any]
 
 DAY = 86400  # [s]
 LEAP_DAY = 59  # of a leap year, counted from 0

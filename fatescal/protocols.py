@@ -85,5 +85,10 @@ class Emulator(Protocol):
     def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:
         """Return mean (M, K) and variance (M, K) of the latent outputs at `u` (M, P)."""
 
+    def misfit(
+        self, surrogate: Surrogate, obs: Observations, mean: Array, variance: Array
+    ) -> tuple[Array, Array]:
+        """Return Phi (M) of latent outputs `mean` (M, K) and its sd (M) from their `variance` (M, K)."""
+
     def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
         """Return the function u (M, P) -> log L (M) that the sampler sees."""

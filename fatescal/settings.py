@@ -149,13 +149,15 @@ class Scale(Section):
     scale: Positive
 
 
-TruthValue = Scale | Finite
+TruthValue = Annotated[Scale | Finite, Field(union_mode="left_to_right")]
 
 
 class Synthetic(Section):
     """Observations made from a model run at `truth` plus noise of the error model."""
 
-    truth: dict[str, TruthValue | dict[str | int, TruthValue]]
+    truth: dict[
+        str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]
+    ]
 
 
 class Observations(Section):

@@ -15,7 +15,7 @@ import numpy as np
 
 from fatescal import scores
 from fatescal.emulate.acquisition import next_batch
-from fatescal.emulate.validation import judge_posterior, posterior_uncertainty, validate
+from fatescal.emulate.validation import validate
 from fatescal.errors import NotValidated, RunFailed
 from fatescal.members import Members
 from fatescal.observations import Summary, climatology, synthesise
@@ -193,7 +193,7 @@ def explore(run: Run, observations: Observations, calibration: Observations) -> 
         log_likelihood = problem.emulator.log_likelihood(surrogate, calibration)
         word = validated(run, round_, surrogate, observations, calibration)
         chains = sample(run, round_, log_likelihood, until_converged=word.passed or problem.force)
-        word = certain(run, round_, word, surrogate, calibration, chains)
+        word = validated(run, round_, surrogate, observations, calibration, chains)
         if word.passed or problem.force:
             key = f"chains-{round_:02d}-{len(chains) - 1:03d}"
             return store.once("posterior", Posterior, functools.partial(condense, run, chains), [key])
@@ -308,36 +308,24 @@ def thinned(blocks: list[ChainBlock | None]) -> Array:
 
 
 def validated(
-    run: Run, round_: int, surrogate: Surrogate, observations: Observations, calibration: Observations
-) -> Validation:
-    """Return the word on an emulator, by the held-out training rows near the optimum."""
-
-    def judged() -> Validation:
-        return validate(run.problem.emulator, surrogate, training_set(run, observations), calibration)
-
-    inputs = [f"surrogate-{round_:02d}", "observations"]
-    word = run.store.once(f"validation-{round_:02d}-rows", Validation, judged, inputs)
-    log.info("emulator, round %d: %s (Q2 %.3f)", round_, word.verdict, word.q2)
-    return word
-
-
-def certain(
     run: Run,
     round_: int,
-    word: Validation,
     surrogate: Surrogate,
+    observations: Observations,
     calibration: Observations,
-    chains: list[ChainBlock | None],
+    chains: list[ChainBlock | None] | None = None,
 ) -> Validation:
-    """Return the word on an emulator completed by its own uncertainty over the posterior it led to."""
+    """Return the word on an emulator: of its held-out training rows, with `chains` of its posterior too."""
 
     def judged() -> Validation:
-        sd = posterior_uncertainty(run.problem.emulator, surrogate, calibration, thinned(chains))
-        return judge_posterior(word, sd)
+        draws = None if chains is None else thinned(chains)
+        training = training_set(run, observations)
+        return validate(run.problem.emulator, surrogate, training, calibration, draws)
 
-    inputs = [f"validation-{round_:02d}-rows", f"chains-{round_:02d}-{len(chains) - 1:03d}"]
-    word = run.store.once(f"validation-{round_:02d}-draws", Validation, judged, inputs)
-    log.info("emulator, round %d, over its posterior: %s", round_, word.verdict)
+    what = "rows" if chains is None else "draws"
+    inputs = [f"surrogate-{round_:02d}", "observations"]
+    word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
+    log.info("emulator, round %d, by its %s: %s (Q2 %.3f)", round_, what, word.verdict, word.q2)
     return word
 
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from fatescal import units
 from fatescal.errors import BadInput
 
-CARBON_FLUX = ["g C m-2 d-1", "kg C m-2 s-1", "umol CO2 m-2 s-1", "g CO2 m-2 d-1", "mol C m-2 yr-1", "gC/m2/d"]
+CARBON_FLUX = [
+    "g C m-2 d-1",
+    "kg C m-2 s-1",
+    "umol CO2 m-2 s-1",
+    "g CO2 m-2 d-1",
+    "mol C m-2 yr-1",
+    "gC/m2/d",
+]
 WATER_FLUX = ["mm d-1", "mm s-1", "kg H2O m-2 s-1", "mmol H2O m-2 s-1", "W m-2", "mm/day", "m s-1"]
 FAMILIES = {
     "carbon flux": ["kg m-2 s-1", *CARBON_FLUX],
@@ -30,7 +37,9 @@ PAIRS = [pair for family in FAMILIES.values() for pair in product(family, repeat
 def test_there_and_back(source, target):
     values = np.array([-3.5, 0.0, 1e-8, 12.25, 300.0])
     there = units.convert(values, source, target, temperature=7.0)
-    np.testing.assert_allclose(units.convert(there, target, source, temperature=7.0), values, rtol=1e-12, atol=1e-11)
+    np.testing.assert_allclose(
+        units.convert(there, target, source, temperature=7.0), values, rtol=1e-12, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,12 +66,22 @@ def test_known_conversions(value, source, expected, target):
 def test_latent_heat_follows_the_temperature_in_both_directions():
     temperature = np.array([0.0, 20.0])
     heat = np.array([2.501e6, 2.45378e6])  # FAO-56, equation 3-1
-    np.testing.assert_allclose(units.convert([100.0, 100.0], "W m-2", "mm d-1", temperature), 100 * 86400 / heat)
+    np.testing.assert_allclose(
+        units.convert([100.0, 100.0], "W m-2", "mm d-1", temperature), 100 * 86400 / heat
+    )
     np.testing.assert_allclose(units.convert([1.0, 1.0], "mm d-1", "W m-2", temperature), heat / 86400)
 
 
 @pytest.mark.parametrize(
-    "spelling", ["gC m-2 d-1", "g C/m2/day", "g C m^-2 d^-1", "g C m**-2 day**-1", " g  C m-2 d-1", "g C m⁻² d-1"[:0] or "gC/m²/d"]
+    "spelling",
+    [
+        "gC m-2 d-1",
+        "g C/m2/day",
+        "g C m^-2 d^-1",
+        "g C m**-2 day**-1",
+        " g  C m-2 d-1",
+        "g C m⁻² d-1"[:0] or "gC/m²/d",
+    ],
 )
 def test_spellings_of_one_unit(spelling):
     assert units.factor(spelling, "g C m-2 d-1") == 1.0
@@ -72,7 +91,9 @@ def test_degrees_celsius_are_no_substance():
     assert units.factor("degC", "degC") == 1.0
 
 
-@pytest.mark.parametrize("unit", ["furlongs per fortnight", "g C m-2 dy-1", "KG m-2", "(kg)", "kg m-2 s-1.5", "g C CO2"])
+@pytest.mark.parametrize(
+    "unit", ["furlongs per fortnight", "g C m-2 dy-1", "KG m-2", "(kg)", "kg m-2 s-1.5", "g C CO2"]
+)
 def test_unknown_units_are_refused(unit):
     with pytest.raises(BadInput):
         units.check(unit)
@@ -102,6 +123,8 @@ def test_a_scale_with_another_zero_has_no_factor():
         units.factor("degC", "K")
 
 
-@given(st.sampled_from(CARBON_FLUX + ["kg m-2 s-1"]), st.sampled_from(CARBON_FLUX), st.sampled_from(CARBON_FLUX))
+@given(
+    st.sampled_from(CARBON_FLUX + ["kg m-2 s-1"]), st.sampled_from(CARBON_FLUX), st.sampled_from(CARBON_FLUX)
+)
 def test_two_steps_are_one(a, b, c):
     assert units.factor(a, b) * units.factor(b, c) == pytest.approx(units.factor(a, c), rel=1e-12)

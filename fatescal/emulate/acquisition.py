@@ -12,14 +12,19 @@ N_CANDIDATES = 500
 
 
 def next_batch(
-    rng: np.random.Generator, emulator: Emulator, surrogate: Surrogate, obs: Observations, draws: Array, n: int
+    rng: np.random.Generator,
+    emulator: Emulator,
+    surrogate: Surrogate,
+    obs: Observations,
+    draws: Array,
+    n: int,
 ) -> Array:
     """Return `n` points (n, P) out of the posterior `draws` (S, P) that teach the surrogate most.
 
-    Points are taken one by one where log a = 2 zeta (mu - mu_max) + log(exp(sigma) - 1) is largest, with mu
-    the log posterior, sigma the surrogate's sd of Phi and zeta = P^-0.85 (Gammal et al. 2023). After each, the
-    surrogate believes its own prediction there (kriging believer): the mean stays, the variance around the
-    point falls, and the next one goes elsewhere.
+    Points are taken one by one where log a = 2 zeta (mu - mu_max) + log(exp(sigma) - 1) is largest, with
+    mu the log posterior, sigma the surrogate's sd of Phi and zeta = P^-0.85 (Gammal et al. 2023). After
+    each, the surrogate believes its own prediction there (kriging believer): the mean stays, the variance
+    around the point falls, and the next one goes elsewhere.
 
     Raises
     ------
@@ -36,13 +41,14 @@ def next_batch(
     count = min(len(draws), max(N_CANDIDATES, 4 * n))
     candidates = draws[np.sort(rng.choice(len(draws), count, replace=False))]
     mean, _ = emulator.predict(surrogate, candidates)
-    covariance = processes(surrogate).covariance(candidates)  # (K, S, S)
+    process = processes(surrogate)
+    covariance = process.covariance(candidates)  # (K, S, S)
     log_posterior = emulator.log_likelihood(surrogate, obs)(candidates) - 0.5 * np.sum(candidates**2, axis=1)
     zeta = candidates.shape[1] ** -0.85
     attraction = 2.0 * zeta * (log_posterior - log_posterior.max())
     chosen: list[int] = []
     for _ in range(n):
-        variance = np.maximum(np.einsum("kss->sk", covariance), np.finfo(float).tiny)
+        variance = np.maximum(np.einsum("kss->sk", covariance), process.variance * process.ratio)
         _, sigma = emulator.misfit(surrogate, obs, mean, variance)
         gain = attraction + _log_expm1(sigma)
         gain[chosen] = -np.inf

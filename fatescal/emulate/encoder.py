@@ -32,7 +32,8 @@ def encode(
     Notes
     -----
     LAPACK's SVD of an N x D matrix with D >> N starts with a QR step, so the iterations work on N x N;
-    the eigenvectors of the Gram matrix, as cheap, would lose half the digits. A mode's largest entry is positive.
+    the eigenvectors of the Gram matrix, as cheap, would lose half the digits. A mode's largest entry is
+    positive.
     """
     g = obs.whiten(predictions)
     mean = g.mean(axis=0)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fatescal.records import Array, Surrogate
 
 LENGTH = (0.05, 50.0)  # bounds of a length scale, in prior standard deviations of a parameter
 NUGGET = (1e-8, 1e2)  # bounds of nugget variance / process variance; the lower one keeps A well-conditioned
+BLOCK = 64  # columns of a block of the triangular product
 RESOLUTION = 1e-9  # of an output's spread: what a trend leaves below it is rounding
 
 
@@ -60,12 +62,21 @@ def trend_degree(n_rows: int, n_parameters: int) -> int:
     return sum(n_rows >= 3 * n for n in (n_linear, n_quadratic))
 
 
-def squared_distance(x: Array, z: Array) -> Array:
-    """Return |x_i - z_j|^2 (..., M, N) by one matrix product; rounding below zero is set to zero."""
-    r2 = np.matmul(x, np.swapaxes(z, -1, -2))
-    r2 *= -2.0
-    r2 += np.sum(x * x, axis=-1)[..., :, None]
-    r2 += np.sum(z * z, axis=-1)[..., None, :]
+def lift(z: Array) -> Array:
+    """Return (-2 z, 1, |z|^2) of the rows of `z` (..., N, P) as columns (..., P + 2, N)."""
+    square = np.sum(z * z, axis=-1, keepdims=True)
+    columns = np.concatenate([-2.0 * z, np.ones_like(square), square], axis=-1)
+    return np.ascontiguousarray(np.swapaxes(columns, -1, -2))
+
+
+def squared_distance(x: Array, lifted: Array) -> Array:
+    """Return |x_i - z_j|^2 (..., M, N) as one matrix product; rounding below zero is set to zero.
+
+    >>> squared_distance(np.array([[1.0, 2.0]]), lift(np.array([[4.0, 6.0]]))).tolist()
+    [[25.0]]
+    """
+    square = np.sum(x * x, axis=-1, keepdims=True)
+    r2 = np.matmul(np.concatenate([x, square, np.ones_like(square)], axis=-1), lifted)
     return np.maximum(r2, 0.0, out=r2)
 
 
@@ -104,7 +115,7 @@ def restricted_likelihood(log_parameters: Array, u: Array, f: Array, basis: Arra
     n, p = basis.shape
     length, nugget = np.exp(log_parameters[:-1]), np.exp(log_parameters[-1])
     x = u / length
-    r2 = squared_distance(x, x)
+    r2 = squared_distance(x, lift(x))
     correlation = matern(r2)
     np.fill_diagonal(correlation, 1.0 + nugget)
     lower = cholesky(correlation, lower=True, check_finite=False)
@@ -181,7 +192,7 @@ class Process:
     variance: Array  # (K) process variance
     ratio: Array  # (K) nugget variance / process variance
     inverse_length: Array  # (K, 1, P)
-    scaled: Array  # (K, N, P) training inputs over length scales
+    lifted: Array  # (K, P + 2, N) training inputs over length scales, see `lift`
     whitener: Array  # (K, N, N) L^-T
     projection: Array  # (K, N, p) orthonormal basis of L^-1 H
     inverse_r: Array  # (K, p, p) R^-1
@@ -189,19 +200,21 @@ class Process:
     weights: Array  # (K, N) Q f
 
     @classmethod
-    def condition(
-        cls, hyperparameters: Array, u: Array, outputs: Array, degree: int, axes: Array
-    ) -> Process:
+    def condition(cls, hyperparameters: Array, u: Array, outputs: Array, degree: int, axes: Array) -> Process:
         """Condition on `outputs` (N, K) at `u` (N, P); `hyperparameters` (K, P + 2) as from `fit_outputs`."""
+        from scipy.linalg import solve_triangular
+
         u = u @ axes
         length, variance, nugget = hyperparameters[:, :-2], hyperparameters[:, -2], hyperparameters[:, -1]
         ratio = nugget / variance
         inverse_length = 1.0 / length[:, None, :]
         scaled = u * inverse_length
-        a = matern(squared_distance(scaled, scaled))
+        lifted = lift(scaled)
+        a = matern(squared_distance(scaled, lifted))
         diagonal = np.arange(len(u))
         a[:, diagonal, diagonal] = 1.0 + ratio[:, None]
-        whitener = np.swapaxes(np.linalg.inv(np.linalg.cholesky(a)), 1, 2).copy()
+        lower = np.linalg.cholesky(a)
+        whitener = np.array([solve_triangular(factor, np.eye(len(u)), lower=True).T for factor in lower])
         basis = trend(u, degree)
         projection, r = np.linalg.qr(np.swapaxes(whitener, 1, 2) @ basis)
         inverse_r = np.linalg.inv(r)
@@ -211,17 +224,28 @@ class Process:
         rest = white - np.einsum("kjp,kp->kj", projection, along)
         weights = np.einsum("kij,kj->ki", whitener, rest)
         return cls(
-            degree, axes, variance, ratio, inverse_length, scaled,
+            degree, axes, variance, ratio, inverse_length, lifted,
             whitener, projection, inverse_r, coefficients, weights,
         )  # fmt: skip
+
+    @cached_property
+    def _blocks(self) -> list[tuple[slice, Array]]:
+        """Column blocks of the upper-triangular `whitener` without the zeros below them.
+
+        They halve the time of the product; BLAS's own triangular product was no faster than the full one.
+        """
+        edges = [*range(0, self.whitener.shape[1], BLOCK), self.whitener.shape[1]]
+        return [(slice(a, b), np.ascontiguousarray(self.whitener[:, :b, a:b])) for a, b in pairwise(edges)]
 
     def _factors(self, u: Array) -> tuple[Array, Array, Array]:
         """Return mean (K, M), L^-1 k (K, M, N) and the trend's share (K, M, p) at `u` (M, P)."""
         u = u @ self.axes
-        correlation = matern(squared_distance(u * self.inverse_length, self.scaled))
+        correlation = matern(squared_distance(u * self.inverse_length, self.lifted))
         h = trend(u, self.degree)
         mean = np.matmul(correlation, self.weights[:, :, None])[:, :, 0] + self.coefficients @ h.T
-        explained = np.matmul(correlation, self.whitener)
+        explained = np.empty_like(correlation)
+        for columns, block in self._blocks:
+            np.matmul(correlation[:, :, : columns.stop], block, out=explained[:, :, columns])
         unknown = h @ self.inverse_r - explained @ self.projection
         return mean, explained, unknown
 
@@ -239,7 +263,7 @@ class Process:
         """Return the covariance (K, M, M) of runs at `u` (M, P), nugget included."""
         _, explained, unknown = self._factors(u)
         x = (u @ self.axes) * self.inverse_length
-        covariance = matern(squared_distance(x, x))
+        covariance = matern(squared_distance(x, lift(x)))
         covariance -= explained @ np.swapaxes(explained, 1, 2)
         covariance += unknown @ np.swapaxes(unknown, 1, 2)
         diagonal = np.arange(len(u))

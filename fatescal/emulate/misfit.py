@@ -36,7 +36,11 @@ class Transform:
 
     def slope(self, f: Array) -> Array:
         """Return dPhi/df."""
-        return np.exp(np.minimum(f, 700.0)) if self.power == 0 else np.abs(f) ** (1.0 / self.power - 1.0) / self.power
+        return (
+            np.exp(np.minimum(f, 700.0))
+            if self.power == 0
+            else np.abs(f) ** (1.0 / self.power - 1.0) / self.power
+        )
 
 
 @dataclass(frozen=True)

@@ -153,9 +153,15 @@ class Command:
                     raise ModelFailed(
                         Status.MISSING_VARIABLE, f"{path} has no {', '.join(missing)}; it has {has}"
                     )
-                return (data[list(self._variables)] if self._variables else data).load()
+                return (data[self._wanted(data)] if self._variables else data).load()
         except (OSError, RuntimeError, ValueError) as error:  # what netCDF4 and xarray raise on a torn file
             raise ModelFailed(Status.TRUNCATED, f"{path} cannot be read: {error}") from error
+
+    def _wanted(self, data: xr.Dataset) -> list[str]:
+        """Return the variables to keep, with the bounds of the time axis: they decide each record's day."""
+        time = data.variables.get("time")
+        bounds = None if time is None else time.attrs.get("bounds") or time.encoding.get("bounds")
+        return [*self._variables, *([bounds] if bounds in data.variables else [])]
 
 
 def _executable(word: str, folder: Path) -> str:

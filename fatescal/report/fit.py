@@ -13,8 +13,10 @@ from fatescal.records import Array
 from fatescal.report.figure import COLOUR, canvas, embed, styled
 from fatescal.report.markup import Markup, element, paragraph, section
 from fatescal.report.results import Results, members
+from fatescal.scores import LEVEL
 
-INTERVAL = (0.025, 0.975)
+INTERVAL = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
+PERCENT = f"{100 * LEVEL:.0f} %"
 BRIDGE = 7  # windows without observation that a line still crosses
 LONG = 400  # windows above which a series is cut into years
 SEASON_DAYS = 10  # of one step of the mean seasonal cycle
@@ -28,11 +30,12 @@ def fit(results: Results) -> Markup | None:
     role = _best_role(results)
     content = [
         paragraph(
-            "Dots are the observations, with bars of one error standard deviation. The dark band holds 95 % of the ",
+            "Dots are the observations, with bars of one error standard deviation. The dark band holds the central "
+            f"{PERCENT} of the ",
             element("b", f"{role} ensemble's"),
-            " predictions (parameter uncertainty only); the light band adds the observation error, and 95 % of the "
-            "dots should lie in it. Orange is the 95 % band of the prior ensemble, the dashed line the default "
-            "run. The model is drawn where there are observations; longer gaps stay open. "
+            " predictions (parameter uncertainty only); the light band adds the observation error, and "
+            f"{PERCENT} of the dots should lie in it (coverage in the scorecard). Orange is the same interval of the "
+            "prior ensemble, the dashed line the default run. The model is drawn where there are observations; longer gaps stay open. "
             "Yellow background: validation, not used in the fit.",
         )
     ]
@@ -45,8 +48,8 @@ def fit(results: Results) -> Markup | None:
             embed(
                 summary_figure(results, variable),
                 f"{variable}: mean seasonal cycle, and model against observations",
-                "Left: mean seasonal cycle of all days with observations. Right: model against observation, window "
-                "by window; on the diagonal they agree.",
+                "Means over the same days of all years (where the series is long enough), and model against "
+                "observation, window by window; on the diagonal they agree.",
                 vector=False,
             ),
         ]
@@ -97,12 +100,11 @@ def series(results: Results, variable: str) -> Series:
     middle = obs.start + (obs.end - obs.start) // 2
     rows = np.flatnonzero(results.rows(variable=variable))
     rows = rows[np.argsort(middle[rows], kind="stable")]
-    sd = obs.noise if obs.noise.ndim == 1 else np.sqrt(np.diag(obs.noise))
     default = results.default_predictions
     return Series(
         time=middle[rows],
         y=obs.y[rows],
-        noise=sd[rows],
+        noise=obs.sd[rows],
         period=obs.period[rows],
         default=None if default is None else default[rows],
         ensembles={role: members(e)[:, rows] for role, e in results.ensembles.items()},
@@ -161,10 +163,10 @@ def _draw(ax: Axes, data: Series) -> None:
     bands = []
     if "prior" in data.ensembles and best != "prior":
         prior = np.quantile(data.ensembles["prior"], INTERVAL, axis=0)
-        bands.append((prior, COLOUR["prior"], 0.22, "prior, 95 %"))
+        bands.append((prior, COLOUR["prior"], 0.22, f"prior, {PERCENT}"))
     noisy = [with_noise(data.ensembles[best], data.noise, share) for share in INTERVAL]
-    bands.append((noisy, COLOUR[best], 0.22, f"{best} with observation error, 95 %"))
-    bands.append((np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, 95 %"))
+    bands.append((noisy, COLOUR[best], 0.22, f"{best} with observation error"))
+    bands.append((np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, {PERCENT}"))
     for (low, high), colour, alpha, label in bands:
         ax.fill_between(time, order(low), order(high), color=colour, alpha=alpha, lw=0, label=label)
     ax.plot(time, order(np.median(data.ensembles[best], axis=0)), color=COLOUR[best], lw=0.9)
@@ -242,7 +244,7 @@ def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
         if role in data.ensembles:
             low, high = np.quantile(mean(data.ensembles[role]), INTERVAL, axis=0)
             alpha = 0.25 if role != best else 0.6
-            ax.fill_between(time, low, high, color=COLOUR[role], alpha=alpha, lw=0, label=f"{role}, 95 %")
+            ax.fill_between(time, low, high, color=COLOUR[role], alpha=alpha, lw=0, label=f"{role}, {PERCENT}")
     if data.default is not None:
         ax.plot(time, mean(data.default)[0], color=COLOUR["default"], ls="--", lw=1.3, label="default")
     ax.plot(time, mean(data.y)[0], "o-", ms=3, lw=0.8, color=COLOUR["observations"], label="observations")

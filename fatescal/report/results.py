@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fatescal.emulate.validation import Validation
 from fatescal.records import (
     Array,
     ChainBlock,
@@ -19,6 +18,7 @@ from fatescal.records import (
     Posterior,
     Scorecard,
     Surrogate,
+    Validation,
 )
 from fatescal.sample.diagnostics import LEAST_STEPS, Diagnosis, diagnose
 

@@ -7,6 +7,7 @@ import numpy as np
 from fatescal.records import Scorecard
 from fatescal.report.markup import Markup, element, framed, html, paragraph, section
 from fatescal.report.results import Results
+from fatescal.scores import LEVEL
 
 ENSEMBLES = {
     "climatology": "climatology",
@@ -16,14 +17,13 @@ ENSEMBLES = {
     "posterior": "posterior",
 }
 SCORES = {"rmse": "RMSE", "bias": "bias", "r2": "r²", "crps": "CRPS", "coverage": "coverage"}
-NOMINAL = 0.95  # coverage of the intervals that are scored
 # what of a score is to be small
 PENALTY = {
     "rmse": lambda x: x,
     "bias": abs,
     "r2": lambda x: -x,
     "crps": lambda x: x,
-    "coverage": lambda x: abs(x - NOMINAL),
+    "coverage": lambda x: abs(x - LEVEL),
 }
 
 
@@ -37,9 +37,10 @@ def scorecard(results: Results) -> Markup | None:
         "Scorecard",
         paragraph(
             "Every ensemble against the observations; the calibration period was used to fit, the validation "
-            "period was not. RMSE, bias (model minus observation) and CRPS are in the variable's unit and best "
-            "at 0, r² is best at 1, coverage is the share of observations inside the 95 % predictive interval "
-            "and best at 0.95. ",
+            "period was not. RMSE, bias (observed minus modelled) and r² (squared correlation) are those "
+            "of the ensemble mean; CRPS compares the whole ensemble. RMSE, bias and CRPS are in the variable's unit and "
+            "best at 0, r² is best at 1; coverage is the share of observations inside the central "
+            f"{100 * LEVEL:.0f} % interval of prediction plus observation error, best at {LEVEL:g}. ",
             element("b", element("mark", "Marked")),
             " is the best model value of each column; climatology, the day-of-year mean of the calibration "
             "period, is what a model has to beat.",

@@ -23,18 +23,18 @@ from fatescal.forward.canopy.thermo import FUSION, KARMAN, ZERO
 from fatescal.forward.canopy.weather import STEP, STEPS_PER_DAY
 from fatescal.records import Array
 
-DAILY = (
-    "gpp",  # kg C m-2 s-1
-    "evaporation",  # kg m-2 s-1, all of it
-    "transpiration",  # kg m-2 s-1
-    "interception",  # kg m-2 s-1, evaporation of rain and snow from the canopy
-    "ground",  # kg m-2 s-1, evaporation and sublimation of soil and snow
-    "sensible",  # W m-2
-    "net_radiation",  # W m-2
-    "snow",  # mm, at the end of the day
-    "soil_water",  # mm, at the end of the day
-    "stress",  # 1, water stress of the first type (1 none)
-)
+DAILY = {
+    "gpp": "kg C m-2 s-1",
+    "evaporation": "kg m-2 s-1",  # the sum of the next three
+    "transpiration": "kg m-2 s-1",
+    "interception": "kg m-2 s-1",  # rain and snow that evaporate from the canopy
+    "ground": "kg m-2 s-1",  # soil and snow
+    "sensible": "W m-2",
+    "net_radiation": "W m-2",
+    "stress": "1",  # water stress, mean of the types; 1 is none
+    "snow": "mm",  # at the end of the day
+    "soil_water": "mm",  # at the end of the day
+}
 N_DAILY = len(DAILY)
 
 CARBON = 12.011e-9  # kg C per umol
@@ -50,6 +50,8 @@ SOIL_HEAT_DEPTH, SOIL_HEAT_CAPACITY = 0.5, 2.3e6  # m, J m-3 K-1, the slab that 
 TOP_DEPTH = 0.1  # m, the soil layer that evaporates
 AIR_DRY = 1e7  # mm, suction of air-dry soil (CLM5)
 MELT_UNLOAD, WIND_UNLOAD = 1.87e5, 1.56e5 / 0.5  # K s, m: unloading of snow (Roesch et al. 2001; CLM5)
+LEAST_CAPACITY = 0.02  # 1, of photosynthesis in deep winter
+EVERGREEN = 0  # the type whose capacity winter takes away
 LEAST_STABLE, MOST_STABLE = -0.9, 50.0  # bounds of Choudhury's stability parameter
 
 
@@ -88,6 +90,88 @@ def soil_of(site: Site) -> Soil:
         share=site.share / site.share.sum(),
         height=site.height,
     )
+
+
+class Traits(NamedTuple):
+    """One member's parameters as the equations use them; arrays over the types (F)."""
+
+    vcmax: Array  # umol m-2 s-1
+    slope: Array  # 1, Ball-Berry
+    g0: Array  # mol m-2 s-1
+    smpso: Array  # mm
+    smpsc: Array  # mm
+    drag: Array  # 1, friction velocity over wind speed in neutral air
+    ventilation: Array  # s-1/2 m1/2, leaf boundary-layer conductance over sqrt(wind)
+    bare_drag: Array  # (m s-1)0.45, conductance below a leafless canopy over wind**0.55
+    kn: Array  # 1, decline of nitrogen with cumulative leaf area
+    recovery_memory: float  # 1, what a step leaves of the temperature acclimated to
+    recovery_start: float  # degC
+    recovery_range: float  # K
+    csoilc: float
+    d_max: float  # mm
+    wettable: float  # 1
+    hold_liquid: float  # mm
+    hold_snow: float  # mm
+
+
+def traits_of(pft: Array, column: Array, soil: Soil) -> Traits:
+    """Return the traits of a member from its parameters (7, F) and (8), in the order of the tables."""
+    vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
+    recovery_time, recovery_start, recovery_range, *rest = (float(x) for x in column)
+    drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * soil.height))
+    return Traits(
+        vcmax=vcmax,
+        slope=slope,
+        g0=1e-6 * intercept,
+        smpso=smpso,
+        smpsc=smpsc,
+        drag=drag,
+        ventilation=LEAF_TRANSFER * np.sqrt(drag / leaf_size),
+        # CLM5 eq. 2.5.121 with 1 cm of roughness: k/0.13 (0.01 u*/1.5e-5)^-0.45 u*
+        bare_drag=KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag**0.55,
+        kn=np.exp(0.00963 * vcmax - 2.43),  # Lloyd et al. 2010, as in FATES
+        recovery_memory=exp(-STEP / (86400.0 * recovery_time)),
+        recovery_start=recovery_start,
+        recovery_range=recovery_range,
+        csoilc=rest[0],
+        d_max=rest[1],
+        wettable=rest[2],
+        hold_liquid=rest[3],
+        hold_snow=rest[4],
+    )
+
+
+class Column(NamedTuple):
+    """What the types share at the beginning of a step."""
+
+    snow: float  # mm
+    top: float  # mm
+    t_soil: float  # K
+    psi_top: float  # mm, suction
+    psi_deep: float  # mm
+    white: float  # 1, share of the ground under snow
+    albedo: float  # 1
+    g_heat: float  # W m-2 K-1, from the surface into the soil
+    r_soil: float  # s m-1
+
+
+class Patch(NamedTuple):
+    """What one type did in a step, per its own area."""
+
+    gross: float  # umol m-2 s-1
+    transpired: float  # kg m-2 s-1
+    intercepted: float  # kg m-2 s-1
+    e_soil: float  # kg m-2 s-1
+    e_snow: float  # kg m-2 s-1
+    melt: float  # kg m-2 s-1
+    sensible: float  # W m-2
+    net: float  # W m-2
+    ground_heat: float  # W m-2
+    imbalance: float  # W m-2
+    rain_below: float  # mm per step
+    snow_below: float  # mm per step
+    open_top: float  # 1, openness by water of the upper layer
+    open_deep: float  # 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -159,20 +243,20 @@ def leaf(par, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
 
 
 @njit(cache=True, error_model="numpy")
-def ground_balance(energy, conducting, g_soil, g_snow, d_soil, d_snow, slope, water, snow, lv, ls, melting):
+def ground_balance(energy, conducting, g_soil, g_snow, deficit, slope, water, snow, lv, ls, melting):
     """Return temperature rise over the air [K], soil evaporation, sublimation, melt [kg m-2 s-1] of the ground.
 
-    Solves energy - conducting dT = lv E + ls S + Lf M with E = g_soil (d_soil + slope dT), S likewise.
+    Solves energy - conducting dT = lv E + ls S + Lf M with E = g_soil (deficit + slope dT), S likewise.
     `water` and `snow` [kg m-2 s-1] bound E and S + M; `melting` is the dT of 0 degC: snow is never warmer.
     """
     sublimated = melt = dried = 0.0
     for _ in range(3):
-        rise = (energy - lv * g_soil * d_soil - ls * g_snow * d_snow) / (
-            conducting + (lv * g_soil + ls * g_snow) * slope
-        )
+        vapour = lv * g_soil + ls * g_snow
+        stiffness = conducting + vapour * slope
+        rise = (energy - vapour * deficit) / stiffness
         if snow > 0.0 and rise > melting:
-            excess = (rise - melting) * (conducting + (lv * g_soil + ls * g_snow) * slope) / FUSION
-            loss = g_snow * (d_snow + slope * melting)
+            excess = (rise - melting) * stiffness / FUSION
+            loss = g_snow * (deficit + slope * melting)
             if excess + loss <= snow and loss <= snow:
                 rise, melt, sublimated = melting, excess, loss
             else:  # the last snow goes: what it takes is known, the bare ground has the rest
@@ -182,14 +266,14 @@ def ground_balance(energy, conducting, g_soil, g_snow, d_soil, d_snow, slope, wa
                 snow, g_snow = 0.0, 0.0
                 continue
         elif g_snow > 0.0:
-            loss = g_snow * (d_snow + slope * rise)
+            loss = g_snow * (deficit + slope * rise)
             if loss > snow:
                 sublimated = snow
                 energy -= ls * sublimated
                 snow, g_snow = 0.0, 0.0
                 continue
             sublimated = loss
-        loss = g_soil * (d_soil + slope * rise)
+        loss = g_soil * (deficit + slope * rise)
         if g_soil > 0.0 and loss > water:
             dried = water
             energy -= lv * dried
@@ -229,7 +313,7 @@ def canopy_balance(energy, conducting, g_leaf, g_liquid, g_ice, deficit, slope, 
 
 
 @njit(cache=True, error_model="numpy")
-def _suction_factor(content, pore, soil):
+def _suction(content, pore, soil):
     """Return soil suction [mm] at `content` of a layer with `pore` mm of pore space."""
     return soil.suction * max(content / pore, 1e-3) ** -soil.b
 
@@ -279,216 +363,237 @@ def _soil_resistance(top, soil, d_max, diffusivity):
 
 
 @njit(cache=True, error_model="numpy")
-def _photosynthesis(i, p, d, vcmax, decayed, kn, m, g0, btran, capacity, gb):
-    """Return canopy assimilation [umol m-2 s-1] and stomatal conductance of sunlit and shaded leaves [mol m-2 s-1].
+def _photosynthesis(i, p, d, traits, decayed, btran, capacity, gb):
+    """Return assimilation of the canopy [umol m-2 s-1], conductance of sunlit and of shaded leaves [m s-1].
 
-    Sunlit and shaded leaves of type `p` while the sun is up, dark leaves for the rest of the step.
-    Nitrogen falls with depth as exp(-kn L); vcmax25 integrated over either class (de Pury & Farquhar 1997).
+    Both kinds of leaves while the sun is up, dark leaves for the rest of the step. Nitrogen falls with depth as
+    exp(-kn L); vcmax25 is integrated over either kind (de Pury & Farquhar 1997). Water stress as in FATES: on
+    vcmax and the intercept.
     """
-    g0 = max(g0 * btran, 1e-6)
-    lai, sun_lai, daylight = d.lai[i, p], d.sun_lai[i, p], d.daylight[i]
-    shade_lai = lai - sun_lai
-    if daylight <= 0.0 or shade_lai <= 1e-9:
-        return 0.0, g0, g0
+    kn, g0 = traits.kn[p], max(traits.g0[p] * btran, 1e-6)
+    lai, sun_lai, daylight, molar = d.lai[i, p], d.sun_lai[i, p], d.daylight[i], d.molar[i]
+    g_dark = g0 / molar
+    if daylight <= 0.0 or lai - sun_lai <= 1e-9:
+        return 0.0, g_dark, g_dark
+    top25 = traits.vcmax[p] * capacity
     lit = d.decay[i, p] + kn
-    top25 = vcmax * capacity
     sun25 = top25 * d.clumping[p] * (1.0 - decayed * exp(-d.decay[i, p] * lai)) / lit
-    all25 = top25 * (1.0 - decayed) / kn
-    humidity = 1.0 - d.deficit[i] / d.saturation[i]
-    total = 0.0
-    g_sun = g_shade = g0
-    for sunlit in range(2):
-        area = sun_lai if sunlit == 1 else shade_lai
-        v25 = (sun25 if sunlit == 1 else max(all25 - sun25, 0.0)) / area
-        a, g = leaf(
-            d.sun_par[i, p] if sunlit == 1 else d.shade_par[i, p],
-            v25 * d.f_vcmax[i] * btran, v25 * d.f_jmax[i], v25 * d.f_rd[i] * btran,
-            d.gamma[i], d.km[i], CO2 * d.pressure[i], d.pressure[i], gb * d.molar[i], g0, m, humidity,
-        )  # fmt: skip
-        total += area * a
-        g = daylight * g + (1.0 - daylight) * g0
-        if sunlit == 1:
-            g_sun = g
-        else:
-            g_shade = g
-    return daylight * total, g_sun, g_shade
+    shade25 = max(top25 * (1.0 - decayed) / kn - sun25, 0.0)
+    a_sun, g_sun = _leaves(i, d, d.sun_par[i, p], sun25 / sun_lai, btran, gb, g0, traits.slope[p])
+    a_shade, g_shade = _leaves(
+        i, d, d.shade_par[i, p], shade25 / (lai - sun_lai), btran, gb, g0, traits.slope[p]
+    )
+    night = (1.0 - daylight) * g_dark
+    total = daylight * (sun_lai * a_sun + (lai - sun_lai) * a_shade)
+    return total, daylight * g_sun / molar + night, daylight * g_shade / molar + night
 
 
 @njit(cache=True, error_model="numpy")
-def run_member(pft, column, d, soil, order, n_spin, out, ledger):
+def _leaves(i, d, par, vcmax25, btran, gb, g0, m):
+    """Return `leaf` at the step's air temperature for a rate at 25 degC per leaf area."""
+    humidity = 1.0 - d.deficit[i] / d.saturation[i]
+    return leaf(
+        par, vcmax25 * d.f_vcmax[i] * btran, vcmax25 * d.f_jmax[i], vcmax25 * d.f_rd[i] * btran,
+        d.gamma[i], d.km[i], CO2 * d.pressure[i], d.pressure[i], gb * d.molar[i], g0, m, humidity,
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def _intercept(i, p, d, traits, liquid, ice):
+    """Catch rain and snow, drop what melts, blows off or finds no leaf; return what falls through [mm].
+
+    CLM5, eqs 2.7.4-2.7.14. Falling snow stays snow: its melting is paid for on the ground.
+    """
+    plant = d.plant[i, p]
+    room, room_snow = traits.hold_liquid * plant, traits.hold_snow * plant
+    caught = min(d.rain[i] * tanh(plant), max(room - liquid[p], 0.0))
+    caught_snow = min(d.snow[i] * (1.0 - exp(-0.5 * plant)), max(room_snow - ice[p], 0.0))
+    liquid[p] += caught
+    ice[p] += caught_snow
+    loose = (max(d.tair[i] - 270.15, 0.0) / MELT_UNLOAD + d.wind[i] / WIND_UNLOAD) * STEP
+    fallen = ice[p] * loose / (1.0 + loose)
+    drip = max(liquid[p] - room, 0.0)
+    liquid[p] -= drip
+    ice[p] -= fallen
+    wet = traits.wettable * min(np.cbrt(liquid[p] / room) ** 2, 1.0)
+    covered = min(np.cbrt(ice[p] / room_snow) ** 2, 1.0)
+    return d.rain[i] - caught + drip, d.snow[i] - caught_snow + fallen, wet, covered
+
+
+@njit(cache=True, error_model="numpy")
+def _stability(buoyancy, rise):
+    """Return the factor on a neutral aerodynamic conductance: Choudhury et al. 1986.
+
+    Surfaces colder than air by much decouple, but never wholly.
+    """
+    instability = min(max(buoyancy * rise, LEAST_STABLE), MOST_STABLE)
+    if instability > 0.0:
+        return sqrt(sqrt((1.0 + instability) ** 3))
+    return (1.0 + instability) ** 2
+
+
+@njit(cache=True, error_model="numpy")
+def _patch(i, p, d, traits, column, root_top, capacity, decayed, dry, liquid, ice):
+    """Return the fluxes of type `p` in step `i`; changes its stores `liquid` and `ice`."""
+    tair, kappa, deficit, slope, rho_cp = d.tair[i], d.kappa[i], d.deficit[i], d.slope[i], d.rho_cp[i]
+    lv, ls = d.vaporization[i], d.vaporization[i] + FUSION
+    plant, sky, radiative = d.plant[i, p], d.sky[i, p], d.radiative[i]
+    open_top = root_top * _openness(column.psi_top, traits.smpso[p], traits.smpsc[p])
+    open_deep = (1.0 - root_top) * _openness(column.psi_deep, traits.smpso[p], traits.smpsc[p])
+    u_star = traits.drag[p] * d.wind[i]
+    gb = traits.ventilation[p] * sqrt(d.wind[i])
+    gross, g_sun, g_shade = _photosynthesis(i, p, d, traits, decayed, open_top + open_deep, capacity, gb)
+    rain_below, snow_below, wet, covered = _intercept(i, p, d, traits, liquid, ice)
+
+    # conductances to vapour of leaves, rain and snow on the canopy
+    g_leaf = (1.0 - min(wet + covered, 1.0)) * gb * (
+        d.sun_lai[i, p] * g_sun / (gb + g_sun) + (d.lai[i, p] - d.sun_lai[i, p]) * g_shade / (gb + g_shade)
+    )  # fmt: skip
+    g_plant = gb * plant
+    g_liquid, g_ice = wet * g_plant, covered * g_plant
+    g_total = g_leaf + g_liquid + g_ice
+
+    # energy of the canopy; a first, neutral solution tells how stable the air is
+    upward_light = d.sw_ground[i, p] * column.albedo
+    energy = d.sw_canopy[i, p] + upward_light * d.underside[i, p] + (1.0 - sky) * d.longwave[i]
+    ga = traits.drag[p] * u_star
+    vapour = kappa * lv * g_total * ga / (ga + g_total)
+    conducting = rho_cp * ga * g_plant / (ga + g_plant) + (1.0 - sky) * radiative
+    ga *= _stability(d.buoyancy[i], (energy - vapour * deficit) / (conducting + vapour * slope))
+
+    # ground below: exchanges long-wave with the sky and with the canopy at air temperature
+    bare = exp(-plant)
+    under = bare * traits.bare_drag[p] * d.wind055[i] + (1.0 - bare) * traits.csoilc * u_star
+    g_ground = ga * under / (ga + under)
+    rise_ground, e_soil, e_snow, melt = ground_balance(
+        d.sw_ground[i, p] - upward_light + sky * d.longwave[i] + column.g_heat * (column.t_soil - tair),
+        rho_cp * g_ground + radiative + column.g_heat,
+        kappa * (1.0 - column.white) / (1.0 / g_ground + column.r_soil), kappa * column.white * g_ground,
+        deficit, slope, max(column.top - dry, 0.0) / STEP, column.snow / STEP, lv, ls, ZERO - tair,
+    )  # fmt: skip
+    ground_heat = column.g_heat * (rise_ground + tair - column.t_soil)
+
+    # canopy above, warmed by the ground's long-wave
+    energy += (1.0 - sky) * radiative * rise_ground
+    g_heat = ga * g_plant / (ga + g_plant)
+    conducting = rho_cp * g_heat + (1.0 - sky) * radiative
+    series = kappa * ga / (ga + g_total)
+    rise, transpired, e_liquid, e_ice = canopy_balance(
+        energy, conducting, series * g_leaf, series * g_liquid, series * g_ice,
+        deficit, slope, liquid[p] / STEP, ice[p] / STEP, lv, ls,
+    )  # fmt: skip
+    if deficit + slope * rise < 0.0:  # dew or rime settles on the whole plant
+        frost = 1.0 if tair < ZERO else 0.0
+        rise, transpired, e_liquid, e_ice = canopy_balance(
+            energy, conducting, 0.0, kappa * g_heat * (1.0 - frost), kappa * g_heat * frost,
+            deficit, slope, liquid[p] / STEP, ice[p] / STEP, lv, ls,
+        )  # fmt: skip
+    liquid[p] -= e_liquid * STEP
+    ice[p] -= e_ice * STEP
+
+    sensible = rho_cp * (g_heat * rise + g_ground * rise_ground)
+    net = (
+        d.sw_canopy[i, p] + d.sw_ground[i, p] - upward_light * (1.0 - d.underside[i, p])
+        + d.longwave[i] - radiative * ((1.0 - sky) * rise + sky * rise_ground)
+    )  # fmt: skip
+    latent = lv * (transpired + e_liquid + e_soil) + ls * (e_ice + e_snow)
+    imbalance = net - sensible - latent - ground_heat - FUSION * melt
+    return Patch(
+        gross, transpired, e_liquid + e_ice, e_soil, e_snow, melt, sensible, net, ground_heat, imbalance,
+        rain_below, snow_below, open_top, open_deep,
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def _column(i, d, soil, d_max, snow, top, deep, t_soil):
+    """Return the shared state at the beginning of step `i`."""
+    white = snow / (snow + SNOW_COVER)
+    insulation = 0.5 * SOIL_HEAT_DEPTH / SOIL_CONDUCTIVITY + snow / (SNOW_DENSITY * SNOW_CONDUCTIVITY)
+    return Column(
+        snow, top, t_soil, _suction(top, soil.top, soil), _suction(deep, soil.deep, soil), white,
+        SOIL_ALBEDO + (SNOW_ALBEDO - SOIL_ALBEDO) * white, 1.0 / insulation,
+        _soil_resistance(top, soil, d_max, d.vapour_diffusivity[i]),
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def _soil_water(top, deep, lifted, soil):
+    """Return both layers [mm] after runoff, capillary rise and drainage, and what has left the soil."""
+    top += lifted
+    deep -= lifted
+    runoff = max(top - soil.top, 0.0)
+    top -= runoff
+    percolated = min(_gravity_drainage(top, soil.top, soil), max(soil.deep - deep, 0.0))
+    top -= percolated
+    deep += percolated
+    drained = _gravity_drainage(deep, soil.deep, soil)
+    return top, deep - drained, runoff + drained
+
+
+@njit(cache=True, error_model="numpy")
+def run_member(traits, d, soil, order, n_spin, out, ledger):
     """Run one member over the driver steps `order`, the first `n_spin` of them unrecorded.
 
     Parameters
     ----------
-    pft, column : arrays (7, F), (8)
-        Parameters in the order of `parameters.PFT_PARAMETERS` and `COLUMN_PARAMETERS`.
+    traits : Traits
+    d : Drivers
+    soil : Soil
     out : array (days, N_DAILY)
         Filled with daily means, columns as in `DAILY`.
     ledger : array (2)
         Filled with the largest imbalance of any step: energy [W m-2], water [mm].
     """
-    vcmax, slope_bb, intercept, smpso, smpsc, z0mr, leaf_size = pft
-    recovery_time, recovery_start, recovery_range, csoilc, d_max, wettable, hold_liquid, hold_snow = column
-    n_pft = len(soil.share)
-    memory = exp(-STEP / (86400.0 * recovery_time))
-    drag, kn, bare_drag = np.empty(n_pft), np.empty(n_pft), np.empty(n_pft)
-    for p in range(n_pft):
-        drag[p] = KARMAN / log(REFERENCE_HEIGHT / (z0mr[p] * soil.height[p]))
-        kn[p] = exp(0.00963 * vcmax[p] - 2.43)  # Lloyd et al. 2010, as in FATES
-        # drag of bare ground, CLM5 eq. 2.5.121 with 1 cm of roughness: k/0.13 (0.01 u*/1.5e-5)^-0.45 u*
-        bare_drag[p] = KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag[p] ** 0.55
-    liquid, ice, decayed = np.zeros(n_pft), np.zeros(n_pft), np.zeros(n_pft)
+    types = len(soil.share)
+    liquid, ice, decayed = np.zeros(types), np.zeros(types), np.zeros(types)
     flux = np.zeros(N_DAILY)
-    snow, top, deep = 0.0, 0.7 * soil.top, 0.7 * soil.deep
-    t_soil, warmth = 277.0, d.tair[order[0]] - ZERO
-
+    snow, top, deep, t_soil = 0.0, 0.7 * soil.top, 0.7 * soil.deep, 277.0
+    warmth = d.tair[order[0]] - ZERO
     for k in range(len(order)):
         i = order[k]
-        tair, kappa, deficit, slope = d.tair[i], d.kappa[i], d.deficit[i], d.slope[i]
-        lv, ls, rho_cp = d.vaporization[i], d.vaporization[i] + FUSION, d.rho_cp[i]
-        warmth = memory * warmth + (1.0 - memory) * (tair - ZERO)
-        capacity = min(max((warmth - recovery_start) / recovery_range, 0.02), 1.0)
-        psi_top, psi_deep = _suction_factor(top, soil.top, soil), _suction_factor(deep, soil.deep, soil)
-        white = snow / (snow + SNOW_COVER)
-        albedo = SOIL_ALBEDO + (SNOW_ALBEDO - SOIL_ALBEDO) * white
-        g_heat = 1.0 / (
-            0.5 * SOIL_HEAT_DEPTH / SOIL_CONDUCTIVITY + snow / (SNOW_DENSITY * SNOW_CONDUCTIVITY)
-        )
-        r_soil = _soil_resistance(top, soil, d_max, d.vapour_diffusivity[i])
-        stored = snow + top + deep
-        to_soil = heat = taken_top = taken_deep = snow_change = imbalance = 0.0
-        evaporated = 0.0
-        for p in range(n_pft):
-            share, plant, sky = soil.share[p], d.plant[i, p], d.sky[i, p]
+        warmth = traits.recovery_memory * (warmth - d.tair[i] + ZERO) + d.tair[i] - ZERO
+        recovered = min(max((warmth - traits.recovery_start) / traits.recovery_range, LEAST_CAPACITY), 1.0)
+        column = _column(i, d, soil, traits.d_max, snow, top, deep, t_soil)
+        before = snow + top + deep
+        imbalance = evaporated = 0.0
+        for p in range(types):
+            share = soil.share[p]
             if k % STEPS_PER_DAY == 0:
-                decayed[p] = exp(-kn[p] * d.lai[i, p])
-            open_top = soil.root_top[p] * _openness(psi_top, smpso[p], smpsc[p])
-            open_deep = (1.0 - soil.root_top[p]) * _openness(psi_deep, smpso[p], smpsc[p])
-            btran = open_top + open_deep
-            u_star = drag[p] * d.wind[i]
-            gb = LEAF_TRANSFER * sqrt(u_star / leaf_size[p])
-            gross, g_sun, g_shade = _photosynthesis(
-                i, p, d, vcmax[p], decayed[p], kn[p], slope_bb[p], 1e-6 * intercept[p], btran,
-                capacity if p == 0 else 1.0, gb,
-            )  # fmt: skip
-
-            # precipitation on the canopy, snow falling off it (CLM5, eqs 2.7.4-2.7.14)
-            stored += share * (liquid[p] + ice[p])
-            room_liquid, room_ice = hold_liquid * plant, hold_snow * plant
-            caught = min(d.rain[i] * tanh(plant), max(room_liquid - liquid[p], 0.0))
-            caught_snow = min(d.snow[i] * (1.0 - exp(-0.5 * plant)), max(room_ice - ice[p], 0.0))
-            liquid[p] += caught
-            ice[p] += caught_snow
-            loose = (max(tair - 270.15, 0.0) / MELT_UNLOAD + d.wind[i] / WIND_UNLOAD) * STEP
-            fallen = ice[p] * loose / (1.0 + loose)
-            drip = max(liquid[p] - room_liquid, 0.0)  # leaves have fallen
-            liquid[p] -= drip
-            ice[p] -= fallen
-            wet = wettable * min(np.cbrt(liquid[p] / room_liquid) ** 2, 1.0)
-            covered = min(np.cbrt(ice[p] / room_ice) ** 2, 1.0)
-
-            # aerodynamic conductance, corrected for stability with the neutral canopy's temperature
-            g_sun, g_shade = g_sun / d.molar[i], g_shade / d.molar[i]
-            dry = 1.0 - min(wet + covered, 1.0)
-            g_leaf = dry * gb * (
-                d.sun_lai[i, p] * g_sun / (gb + g_sun)
-                + (d.lai[i, p] - d.sun_lai[i, p]) * g_shade / (gb + g_shade)
-            )  # fmt: skip
-            g_liquid, g_ice, g_plant = wet * gb * plant, covered * gb * plant, gb * plant
-            g_total = g_leaf + g_liquid + g_ice
-            ga = drag[p] * u_star
-            sw_ground = d.sw_ground[i, p] * (1.0 - albedo)
-            sw_canopy = d.sw_canopy[i, p] + d.sw_ground[i, p] * albedo * d.underside[i, p]
-            energy = sw_canopy + (1.0 - sky) * d.longwave[i]
-            conducting = rho_cp * ga * g_plant / (ga + g_plant) + (1.0 - sky) * d.radiative[i]
-            vapour = kappa * lv * g_total * ga / (ga + g_total)
-            rise = (energy - vapour * deficit) / (conducting + vapour * slope)
-            unstable = min(max(d.buoyancy[i] * rise, LEAST_STABLE), MOST_STABLE)
-            ga *= sqrt(sqrt((1.0 + unstable) ** 3)) if unstable > 0.0 else (1.0 + unstable) ** 2
-
-            # ground below: exchanges long-wave with sky and canopy, both near air temperature
-            bare = exp(-plant)
-            under = bare * bare_drag[p] * d.wind055[i] + (1.0 - bare) * csoilc * u_star
-            g_ground = ga * under / (ga + under)
-            g_earth = kappa * (1.0 - white) / (1.0 / g_ground + r_soil)
-            conducting_ground = rho_cp * g_ground + d.radiative[i] + g_heat
-            rise_ground, e_soil, e_snow, melt = ground_balance(
-                sw_ground + sky * d.longwave[i] + g_heat * (t_soil - tair), conducting_ground,
-                g_earth, kappa * white * g_ground, deficit, deficit, slope,
-                max(top - soil.dry, 0.0) / STEP, snow / STEP, lv, ls, ZERO - tair,
-            )  # fmt: skip
-            ground_heat = g_heat * (rise_ground + tair - t_soil)
-            upward = (1.0 - sky) * d.radiative[i] * rise_ground  # from ground to canopy
-
-            # canopy above
-            energy += upward
-            conducting = rho_cp * ga * g_plant / (ga + g_plant) + (1.0 - sky) * d.radiative[i]
-            series = kappa * ga / (ga + g_total)
-            rise, transpired, e_liquid, e_ice = canopy_balance(
-                energy, conducting, series * g_leaf, series * g_liquid, series * g_ice,
-                deficit, slope, liquid[p] / STEP, ice[p] / STEP, lv, ls,
-            )  # fmt: skip
-            if deficit + slope * rise < 0.0:  # dew or rime settles on the whole plant
-                frost = tair < ZERO
-                g_dew = kappa * ga * g_plant / (ga + g_plant)
-                rise, transpired, e_liquid, e_ice = canopy_balance(
-                    energy, conducting, 0.0, 0.0 if frost else g_dew, g_dew if frost else 0.0,
-                    deficit, slope, liquid[p] / STEP, ice[p] / STEP, lv, ls,
-                )  # fmt: skip
-            liquid[p] -= e_liquid * STEP
-            ice[p] -= e_ice * STEP
-
-            # books of this type
-            sensible = rho_cp * (ga * g_plant / (ga + g_plant) * rise + g_ground * rise_ground)
-            net = (
-                d.sw_canopy[i, p] + d.sw_ground[i, p] * (1.0 - albedo * (1.0 - d.underside[i, p]))
-                + d.longwave[i] - d.radiative[i] * ((1.0 - sky) * rise + sky * rise_ground)
-            )  # fmt: skip
-            latent = lv * (transpired + e_liquid + e_soil) + ls * (e_ice + e_snow)
-            imbalance += share * (net - sensible - latent - ground_heat - FUSION * melt)
-            heat += share * ground_heat
-            to_soil += share * (d.rain[i] - caught + drip + melt * STEP)
-            snow_change += share * (d.snow[i] - caught_snow + fallen - (melt + e_snow) * STEP)
-            if btran > 0.0:
-                taken_top += share * transpired * open_top / btran * STEP
-                taken_deep += share * transpired * open_deep / btran * STEP
-            else:
-                taken_deep += share * transpired * STEP
-            taken_top += share * e_soil * STEP
-            intercepted = e_liquid + e_ice
-            evaporated += share * (transpired + intercepted + e_soil + e_snow)
-            flux[0] += share * gross * CARBON
-            flux[2] += share * transpired
-            flux[3] += share * intercepted
-            flux[4] += share * (e_soil + e_snow)
-            flux[5] += share * sensible
-            flux[6] += share * net
-            stored -= share * (liquid[p] + ice[p])
-            if p == 0:
-                flux[9] += btran
-        flux[1] += evaporated
-
-        # snow and soil water
-        lifted = _capillary_rise(top, deep, psi_top, psi_deep, soil)
-        snow = max(snow + snow_change, 0.0)
-        t_soil += heat * STEP / (SOIL_HEAT_DEPTH * SOIL_HEAT_CAPACITY)
-        top += to_soil - taken_top + lifted
-        deep -= taken_deep + lifted
-        runoff = max(top - soil.top, 0.0)
-        top -= runoff
-        percolated = min(_gravity_drainage(top, soil.top, soil), max(soil.deep - deep, 0.0))
-        top -= percolated
-        deep += percolated
-        drained = _gravity_drainage(deep, soil.deep, soil)
-        deep -= drained
-        stored += d.rain[i] + d.snow[i] - evaporated * STEP - runoff - drained - (snow + top + deep)
-        ledger[0] = max(ledger[0], abs(imbalance))
-        ledger[1] = max(ledger[1], abs(stored))
+                decayed[p] = exp(-traits.kn[p] * d.lai[i, p])
+            before += share * (liquid[p] + ice[p])
+            capacity = recovered if p == EVERGREEN else 1.0
+            x = _patch(
+                i, p, d, traits, column, soil.root_top[p], capacity, decayed[p], soil.dry, liquid, ice
+            )
+            before -= share * (liquid[p] + ice[p])
+            imbalance += share * x.imbalance
+            snow += share * (x.snow_below - (x.melt + x.e_snow) * STEP)
+            t_soil += share * x.ground_heat * STEP / (SOIL_HEAT_DEPTH * SOIL_HEAT_CAPACITY)
+            btran = x.open_top + x.open_deep
+            from_top = x.transpired * x.open_top / btran if btran > 0.0 else 0.0
+            top += share * (x.rain_below + (x.melt - x.e_soil - from_top) * STEP)
+            deep -= share * (x.transpired - from_top) * STEP
+            ground = x.e_soil + x.e_snow
+            total = x.transpired + x.intercepted + ground
+            evaporated += share * total * STEP
+            flux[0] += share * x.gross * CARBON
+            flux[1] += share * total
+            flux[2] += share * x.transpired
+            flux[3] += share * x.intercepted
+            flux[4] += share * ground
+            flux[5] += share * x.sensible
+            flux[6] += share * x.net
+            flux[7] += share * btran
+        if snow < 1e-9:  # rounding, or the last grains: they are water
+            top += snow
+            snow = 0.0
+        lifted = _capillary_rise(top, deep, column.psi_top, column.psi_deep, soil)
+        top, deep, lost = _soil_water(top, deep, lifted, soil)
+        error = before + d.rain[i] + d.snow[i] - evaporated - lost - (snow + top + deep)
+        ledger[0], ledger[1] = max(ledger[0], abs(imbalance)), max(ledger[1], abs(error))
         if (k + 1) % STEPS_PER_DAY == 0:
             if k >= n_spin:
                 day = (k - n_spin) // STEPS_PER_DAY
-                for j in range(N_DAILY):
-                    out[day, j] = flux[j] / STEPS_PER_DAY
-                out[day, 7] = snow
-                out[day, 8] = top + deep
+                out[day] = flux / STEPS_PER_DAY
+                out[day, 8], out[day, 9] = snow, top + deep
             flux[:] = 0.0

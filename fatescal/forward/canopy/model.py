@@ -18,6 +18,7 @@ from fatescal.forward.canopy import parameters, weather
 from fatescal.forward.canopy.drivers import Drivers, drive
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.synthetic import synthetic
+from fatescal.forward.canopy.tower import read_smear
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 from fatescal.records import Array
 
@@ -43,7 +44,7 @@ class Canopy:
     Parameters
     ----------
     forcing : str
-        ``synthetic``, a netCDF file, or a folder of CLM's monthly DATM files.
+        ``synthetic``, a netCDF file, a folder of CLM's monthly DATM files, or a csv of daily tower meteorology.
     start, end : date
         First and last day of the output, inclusive; noleap calendar, UTC days.
     spinup_years : int
@@ -99,7 +100,8 @@ class Canopy:
         """The forcing of `start` .. `end`."""
         if self.forcing == "synthetic":
             return synthetic(self.seed, self.start, self.end, self.site)
-        found = weather.read(Path(self.forcing).expanduser())
+        path = Path(self.forcing).expanduser()
+        found = read_smear(path, self.site) if path.suffix == ".csv" else weather.read(path)
         for note in found.notes:
             log.info("forcing %s: %s", self.forcing, note)
         return found.period(self.start, self.end)
@@ -169,11 +171,10 @@ class Canopy:
         split = len(parameters.PFT_PARAMETERS) * len(self.pfts)
         for member, row in enumerate(theta):
             parameters.check_values(row, self.names, self._known)
-            pft = np.ascontiguousarray(row[:split].reshape(-1, len(self.pfts)))
+            traits = kernel.traits_of(row[:split].reshape(-1, len(self.pfts)), row[split:], soil)
             kernel.run_member(
-                pft, row[split:].copy(), self._drivers, soil, self._order, n_spin, daily[member],
-                imbalance[member],
-            )  # fmt: skip
+                traits, self._drivers, soil, self._order, n_spin, daily[member], imbalance[member]
+            )
         if not np.isfinite(daily).all():
             raise ModelFailed(Status.NON_FINITE, "the fluxes are not finite")
         return {name: daily[:, :, j] for j, name in enumerate(kernel.DAILY)} | {"imbalance": imbalance}

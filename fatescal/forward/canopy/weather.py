@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -120,9 +120,11 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def mend(first_day: int, values: dict[str, Array], identity: Mapping[str, object]) -> Weather:
+def mend(
+    first_day: int, values: dict[str, Array], identity: Mapping[str, object], notes: Iterable[str] = ()
+) -> Weather:
     """Check the ranges; interpolate missing humidity (zero, as at one step of GSWP3), saying so."""
-    notes = []
+    notes = list(notes)
     dry = values["QBOT"] <= 0.0
     if 0 < dry.sum() <= 8:
         steps = np.arange(len(dry))

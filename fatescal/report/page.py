@@ -1,0 +1,128 @@
+"""The report: one self-contained HTML page, made from the records of a run alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fatescal.report.chains import chains
+from fatescal.report.emulator import emulator
+from fatescal.report.fit import fit
+from fatescal.report.markup import Markup, element, framed, html, number
+from fatescal.report.misfit import misfit
+from fatescal.report.parameters import parameters
+from fatescal.report.provenance import provenance
+from fatescal.report.results import Results, members
+from fatescal.report.scorecard import scorecard
+
+SECTIONS = {
+    "Scorecard": scorecard,
+    "Parameters": parameters,
+    "Fit in time": fit,
+    "Misfit": misfit,
+    "Emulator check": emulator,
+    "Chains": chains,
+    "Provenance": provenance,
+}
+CSS = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
+p { max-width: 62rem; } nav a { margin-right: 1.2em; } a { color: #0072B2; }
+.verdict { font-size: 1.2rem; margin: .3rem 0; } .good { color: #00684b; } .bad { color: #b03a00; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .3rem; color: #444; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: bottom; }
+th[scope=row], thead th:first-child { text-align: left; font-weight: 500; }
+th[scope=colgroup] { text-align: center; border-left: 1px solid #e4e4e4; }
+mark { background: #d5e8f5; font-weight: 700; padding: 0 .2em; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem; }
+"""
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write ``folder/index.html``, whole or not at all, and return its path.
+
+    The page holds its figures and asks the network for nothing; the same results give the same bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / "index.html", folder / ".index.html.part"
+    part.write_text(page(results), encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def page(results: Results) -> str:
+    """Return the page of a run, with a section for everything the run has reached."""
+    sections = {title: made for title, make in SECTIONS.items() if (made := make(results)) is not None}
+    links = (element("a", title, href=f"#{title.split()[0].lower()}") for title in sections)
+    head = element(
+        "head",
+        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", f"{results.name} · fatescal"),
+        element("style", Markup(CSS)),
+    )
+    body = element("body", _head(results), element("nav", *links), *sections.values())
+    return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
+
+
+def _head(results: Results) -> Markup:
+    """Return name, verdict, remarks and key numbers."""
+    remarks = [element("li", remark) for remark in results.remarks]
+    return element(
+        "header",
+        element("h1", results.name),
+        element("p", *_verdict(results), class_="verdict"),
+        element("ul", *remarks) if remarks else "",
+        _key_numbers(results),
+    )
+
+
+def _verdict(results: Results) -> list[Markup]:
+    """Return in one line whether emulator and chains may be believed."""
+    validation, diagnosis = results.validation, results.diagnosis
+    words = []
+    if validation is None:
+        words.append(("emulator not reached", False))
+    else:
+        words.append(("emulator validated" if validation.passed else "NOT VALIDATED", validation.passed))
+    if diagnosis is None:
+        words.append(("not sampled", False))
+    else:
+        words.append(
+            ("chains converged" if diagnosis.converged else "chains NOT CONVERGED", diagnosis.converged)
+        )
+    if "posterior" not in results.ensembles:
+        words.append(("posterior not run again", False))
+    marked = [element("b", text, class_="good" if fine else "bad") for text, fine in words]
+    return [Markup(html(" · ").join(marked))]
+
+
+def _key_numbers(results: Results) -> Markup:
+    counts = {period: int(results.rows(period).sum()) for period in results.periods}
+    runs = sum(len(e.status) for e in results.history.values())
+    failed = sum(int((~e.ok).sum()) for e in results.history.values())
+    numbers: list[list[object]] = [
+        ["parameters", len(results.parameter)],
+        ["observations", ", ".join(f"{n} {period}" for period, n in counts.items())],
+        ["model runs", f"{runs}, of which {failed} failed"],
+    ]
+    if results.ensembles and "calibration" in counts:
+        numbers.append(["reduced χ² (calibration, median)", " → ".join(_chi2_words(results))])
+    if results.diagnosis is not None:
+        numbers.append(["largest R-hat", float(np.max(results.diagnosis.rhat))])
+        numbers.append(["least effective sample size", float(np.min(results.diagnosis.ess_bulk))])
+    return framed(Markup(), numbers)
+
+
+def _chi2_words(results: Results) -> list[str]:
+    ensembles = {role: members(e) for role, e in results.ensembles.items()}
+    if results.default_predictions is not None:
+        ensembles = {"default": results.default_predictions[None], **ensembles}
+    return [
+        f"{role} {number(float(np.median(results.reduced_chi2(g, 'calibration'))))}"
+        for role, g in ensembles.items()
+    ]

@@ -1,0 +1,241 @@
+"""Alignment: every record in the right window, in the right unit, or a refusal in words."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fatescal import calendars
+from fatescal.align import align
+from fatescal.errors import ModelFailed, Status
+from fatescal.observations import Variable, grid_of
+
+GPP = Variable("GPP", "g C m-2 d-1", 1.2)
+ET = Variable("ET", "mm d-1", 0.5)
+NAMES = {"GPP": "FATES_GPP", "ET": "QFLX_EVAP_TOT"}
+YEARS = ("2004-01-01", "2005-12-31"), ("2006-01-01", "2006-12-31")
+
+
+def output(n_days=3 * 365, per_day=1, calendar="noleap", stamp="middle", first="2004-01-01", seed=0):
+    """A history as CLM writes it: undecoded, one point, with bounds unless `stamp` is 'start'."""
+    rng = np.random.default_rng(seed)
+    n = n_days * per_day
+    lower = np.arange(n) / per_day
+    upper = (np.arange(n) + 1) / per_day
+    attrs = {"units": f"days since {first} 00:00:00", "calendar": calendar}
+    history = xr.Dataset(
+        {
+            "FATES_GPP": (("time", "lndgrid"), rng.uniform(0, 1e-7, (n, 1)), {"units": "kg m-2 s-1"}),
+            "QFLX_EVAP_TOT": (("time", "lndgrid"), rng.uniform(0, 5e-5, (n, 1)), {"units": "kg m-2 s-1"}),
+        },
+        coords={
+            "time": ("time", {"start": lower, "middle": (lower + upper) / 2, "end": upper}[stamp], attrs)
+        },
+    )
+    if stamp != "start":
+        history["time_bounds"] = (("time", "hist_interval"), np.column_stack([lower, upper]))
+        history["time"].attrs["bounds"] = "time_bounds"
+    return history
+
+
+def daily(history, per_day=1):
+    gpp, et = (history[name].values.reshape(-1, per_day).mean(axis=1) for name in NAMES.values())
+    return np.concatenate([gpp * 86400e3, et * 86400])
+
+
+@pytest.mark.parametrize("stamp", ["start", "middle", "end"])
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("per_day", [1, 8])
+def test_each_day_gets_its_own_mean_whatever_the_stamps(stamp, decode, per_day):
+    history = output(per_day=per_day, stamp=stamp)
+    expected = daily(history, per_day)
+    predictions = align(
+        xr.decode_cf(history) if decode else history,
+        grid_of([GPP, ET], "1D", *YEARS, "noleap"),
+        NAMES,
+        "noleap",
+    )
+    np.testing.assert_allclose(predictions, expected, rtol=1e-13)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["1D", "5D", "MS", "QS-DEC", "3h"]),
+    st.sampled_from(["noleap", "standard"]),
+    st.integers(0, 99),
+)
+def test_window_means_are_those_of_a_plain_loop(window, calendar, seed):
+    history = output(n_days=3 * 366, per_day=8, calendar=calendar, seed=seed)
+    order = np.random.default_rng(seed).permutation(history.sizes["time"])
+    grid = grid_of([GPP], window, *YEARS, calendar)
+    grid = grid.select(np.random.default_rng(seed).permutation(len(grid))[:20])
+    predictions = align(history.isel(time=order), grid, NAMES, calendar)
+    hours = calendars.clock("2004-01-01", calendar) + np.arange(history.sizes["time"]) * 10800
+    for k in range(len(grid)):
+        inside = (hours >= calendars.clock(grid.start[k], calendar)) & (
+            hours < calendars.clock(grid.end[k], calendar)
+        )
+        mean = history["FATES_GPP"].values[inside, 0].mean() * 86400e3
+        assert predictions[k] == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_zero_length_first_record_is_left_out():
+    history = output(stamp="end")
+    first = history.isel(time=[0]) * 0 + 1e36
+    first["time"] = ("time", [0.0])
+    first["time_bounds"] = (("time", "hist_interval"), [[0.0, 0.0]])
+    joined = xr.concat([first, history], "time")
+    joined["time"].attrs, joined["FATES_GPP"].attrs = history["time"].attrs, history["FATES_GPP"].attrs
+    joined["QFLX_EVAP_TOT"].attrs = history["QFLX_EVAP_TOT"].attrs
+    grid = grid_of([GPP, ET], "1D", *YEARS, "noleap")
+    np.testing.assert_allclose(align(joined, grid, NAMES, "noleap"), daily(history), rtol=1e-13)
+
+
+def test_windows_without_29_february_leave_out_that_of_a_real_calendar():
+    history = output(n_days=366, calendar="standard")
+    grid = grid_of([GPP], "1D", ("2004-01-01", "2004-12-31"), None, "noleap")
+    expected = np.delete(history["FATES_GPP"].values[:, 0] * 86400e3, 59)
+    for form in (history, xr.decode_cf(history)):
+        np.testing.assert_allclose(align(form, grid, NAMES, "noleap"), expected, rtol=1e-13)
+
+
+def test_only_the_records_of_the_windows_count():
+    history = output()
+    history["FATES_GPP"][:10] = np.nan
+    grid = grid_of([GPP], "1D", ("2004-01-11", "2004-12-31"), None, "noleap")
+    np.testing.assert_allclose(align(history, grid, NAMES, "noleap"), daily(history)[10:365], rtol=1e-13)
+
+
+def spoil(history, **changes):
+    for name, attrs in changes.items():
+        history[name].attrs = attrs
+    return history
+
+
+def broken(value):
+    history = output()
+    history["QFLX_EVAP_TOT"][400] = value
+    return history
+
+
+@pytest.mark.parametrize(
+    ("history", "kind", "words"),
+    [
+        (
+            output().drop_vars("FATES_GPP"),
+            Status.MISSING_VARIABLE,
+            "no variable 'FATES_GPP'; it has QFLX_EVAP_TOT",
+        ),
+        (output().rename(FATES_GPP="FATES_GPPX"), Status.MISSING_VARIABLE, "Try: 'FATES_GPPX'"),
+        (output().drop_vars("time_bounds"), Status.MISSING_VARIABLE, "has no 'time_bounds'"),
+        (output(stamp="start").drop_vars("time"), Status.MISSING_VARIABLE, "no time axis 'time'"),
+        (
+            output().isel(lndgrid=[0, 0]),
+            Status.MISSING_VARIABLE,
+            "Expected dimensions time and others of size 1, got {'time': 1095, 'lndgrid': 2}",
+        ),
+        (output().isel(time=0), Status.MISSING_VARIABLE, "no time axis 'time'"),
+        (spoil(output(), FATES_GPP={}), Status.WRONG_UNIT, "no attribute 'units'"),
+        (
+            spoil(output(), FATES_GPP={"units": "W m-2"}),
+            Status.WRONG_UNIT,
+            "can't be converted to 'g C m-2 d-1'",
+        ),
+        (spoil(output(), FATES_GPP={"units": "kgs"}), Status.WRONG_UNIT, "FATES_GPP: "),
+        (spoil(output(stamp="start"), time={"units": "days"}), Status.WRONG_UNIT, "days since"),
+        (output(calendar="360_day"), Status.WRONG_UNIT, "360_day"),
+        (
+            output(n_days=900),
+            Status.TRUNCATED,
+            "195 of 1095 windows lack records, first 2006-06-20T00:00:00 to 2006-06-21T00:00:00. Expected "
+            "records from 2004-01-01T00:00:00 to 2007-01-01T00:00:00, "
+            "got 900 from 2004-01-01T12:00:00 to 2006-06-19T12:00:00",
+        ),
+        (output().isel(time=slice(0, 0)), Status.TRUNCATED, "got none"),
+        (output(first="1994-01-01"), Status.TRUNCATED, "1095 of 1095 windows lack records"),
+        (xr.concat([output(), output(10)], "time", data_vars="minimal"), Status.TRUNCATED, "records twice"),
+        (
+            broken(np.nan),
+            Status.NON_FINITE,
+            "QFLX_EVAP_TOT is NaN, infinite or a fill value in 1 of 1095 windows",
+        ),
+        (broken(1e36), Status.NON_FINITE, "first 2005-02-05"),
+        (broken(-np.inf), Status.NON_FINITE, "QFLX_EVAP_TOT"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_words(history, kind, words):
+    grid = grid_of([GPP, ET], "1D", *YEARS, "noleap")
+    with pytest.raises(ModelFailed) as caught:
+        align(history, grid, NAMES, "noleap")
+    assert caught.value.kind == kind
+    assert words in caught.value.reason
+
+
+@pytest.mark.parametrize("window", ["1D", "MS"])
+def test_a_noleap_model_cannot_fill_a_29_february(window):
+    grid = grid_of([GPP], window, *YEARS, "standard")
+    with pytest.raises(ModelFailed, match="Its calendar is noleap") as caught:
+        align(output(), grid, NAMES, "standard")
+    assert "first 2004-02" in caught.value.reason
+    assert caught.value.kind == Status.TRUNCATED
+
+
+@pytest.mark.parametrize("missing", [0, 40, 1094])
+def test_one_record_short_of_a_month_is_truncated(missing):
+    grid = grid_of([GPP], "MS", *YEARS, "noleap")
+    history = output().drop_isel(time=missing)
+    with pytest.raises(ModelFailed, match="1 of 36 windows"):
+        align(history, grid, NAMES, "noleap")
+
+
+def test_records_longer_than_the_windows_are_truncated():
+    history = output(n_days=36)
+    edges = np.append(calendars.clock(grid_of([GPP], "MS", *YEARS, "noleap").start, "noleap"), 0) / 86400
+    edges[-1] = edges[0] + 3 * 365
+    edges -= edges[0]
+    history["time_bounds"] = (("time", "hist_interval"), np.column_stack([edges[:-1], edges[1:]]))
+    monthly = align(history, grid_of([GPP], "MS", *YEARS, "noleap"), NAMES, "noleap")
+    np.testing.assert_allclose(monthly, daily(history)[:36], rtol=1e-13)
+    with pytest.raises(ModelFailed, match="1059 of 1095 windows lack records"):
+        align(history, grid_of([GPP], "1D", *YEARS, "noleap"), NAMES, "noleap")
+
+
+def test_seven_daily_years_of_two_variables_are_aligned_in_20_ms():
+    history = output(n_days=7 * 365)
+    grid = grid_of([GPP, ET], "1D", ("2004-01-01", "2008-12-31"), ("2009-01-01", "2010-12-31"), "noleap")
+
+    def seconds():
+        begin = time.perf_counter()
+        align(history, grid, NAMES, "noleap")
+        return time.perf_counter() - begin
+
+    assert min(seconds() for _ in range(10)) < 0.02
+
+
+DATA = os.environ.get("FATESCAL_DATA", "")
+
+
+@pytest.mark.skipif(not DATA, reason="FATESCAL_DATA is not set")
+@pytest.mark.parametrize(
+    ("version", "gpp", "et"), [("ctsm5.4_run", 1216.03, 266.849), ("ctsm5.1_run", 1474.17, 280.953)]
+)
+def test_a_real_year_of_clm_fates(version, gpp, et):
+    """Middle stamps (5.4) and end stamps behind a zero-length record (5.1): each day gets its value."""
+    files = sorted((Path(DATA) / "ctsm" / version).glob("*.clm2.*.nc"))
+    if not files:
+        pytest.skip(f"history of {version} is absent")
+    wanted = ["FATES_GPP", "QFLX_EVAP_TOT", "time_bounds"]
+    history = xr.concat([xr.load_dataset(file, decode_times=False)[wanted] for file in files], "time")
+    grid = grid_of([GPP, ET], "1D", ("2004-01-01", "2004-12-31"), None, "noleap")
+    predictions = align(history, grid, NAMES, "noleap")
+    assert predictions[:365].sum() == pytest.approx(gpp, rel=1e-5)
+    assert predictions[365:].sum() == pytest.approx(et, rel=1e-5)
+    in_file = history["FATES_GPP"].values[-365:, 0] * 86400e3
+    np.testing.assert_allclose(predictions[:365], in_file, rtol=1e-6)

@@ -1,0 +1,133 @@
+"""Mistakes of a user: found before any model run, exit code 2, a message that says what to do, no traceback."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from linear import fatescal, write_problem
+
+from fatescal.__main__ import main
+from fatescal.settings import schema
+
+
+def change(config, path, value):
+    """Set (or with ... remove) one key of a config file, by dotted path."""
+    content = yaml.safe_load(config.read_text())
+    *parents, last = path.split(".")
+    node = content
+    for part in parents:
+        node = node[part]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+MISTAKES = {
+    "missing file": ("observations.file", "nowhere.csv", "nowhere.csv"),
+    "misspelt key": ("calibrate.membres", 20, "did you mean 'members'?"),
+    "misspelt column": ("observations.variables.GPP.column", "GPPP", "'GPP'"),
+    "unknown unit": ("observations.variables.GPP.unit", "bananas", "bananas"),
+    "periods without data": ("observations.calibration", ["1990-01-01", "1990-12-31"], "2004-01-01"),
+    "reversed period": ("observations.calibration", ["2004-02-29", "2004-01-01"], "reversed"),
+    "overlapping periods": ("observations.validation", ["2004-02-01", "2004-03-30"], "overlap"),
+    "bounds reversed": (
+        "parameters.mean.prior", {"kind": "logit-normal", "median": 5, "scale": 1, "bounds": [9, 1]}, "reversed",
+    ),
+    "default outside bounds": (
+        "parameters.mean",
+        {"default": 99.0, "prior": {"kind": "logit-normal", "median": 5, "scale": 1, "bounds": [1, 9]}},
+        "outside the prior's bounds",
+    ),
+    "median outside bounds": (
+        "parameters.mean.prior", {"kind": "logit-normal", "median": 50, "scale": 1, "bounds": [1, 9]}, "between 1 and 9",
+    ),
+    "default unknown": (
+        "parameters.mean.prior", {"kind": "logit-normal", "scale": 1, "bounds": [1, 9]}, "give `default:`",
+    ),
+    "zero sd": ("observations.variables.GPP.error.sd", 0, "greater than 0"),
+    "negative sd": ("observations.variables.GPP.error.sd", -1, "greater than 0"),
+    "not a number": ("parameters.mean.prior.sd", float("nan"), "finite"),
+    "one member": ("calibrate.members", 1, "greater than or equal to 4"),
+    "too few members": ("calibrate.members", 5, "at least 6"),
+    "unknown model": ("model.kind", "nothing", "canopy, command"),
+    "no executable": ("model.command", ["no_such_program"], "no_such_program"),
+    "bad time-out": ("model.timeout", "soon", "60 s"),
+    "no such variable of the environment": ("observations.file", "$NO_SUCH_FOLDER/x.csv", "NO_SUCH_FOLDER"),
+    "wrong form": ("calibrate.form", "stochastic", "transform, bundle"),
+    "section missing": ("posterior", ..., "posterior"),
+    "unwritable run directory": ("run.directory", "/proc/nothing", "cannot be written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_before_any_run(tmp_path, capsys, mistake):
+    path, value, words = MISTAKES[mistake]
+    config = write_problem(tmp_path)
+    change(config, path, value)
+    assert main([str(config)]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run" / "members").exists()
+
+
+def test_a_column_of_nan_is_refused(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    table = tmp_path / "fluxes.csv"
+    head, names, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, names, *(",".join([*row.split(",")[:2], "NaN"]) for row in rows)]) + "\n")
+    assert main([str(config)]) == 2
+    assert "ET" in capsys.readouterr().err
+
+
+def test_an_unknown_pft_gets_the_nearest_name(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content["model"] = {"kind": "canopy", "start": "2004-01-01", "end": "2004-12-31"}
+    prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.75}}
+    content["parameters"] = {"fates_leaf_vcmax25top": {"pfts": ["cool_c4_grass"], "prior": prior}}
+    config.write_text(yaml.safe_dump(content))
+    assert main([str(config)]) == 2
+    assert "did you mean cool_c3_grass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "run: {name: [", "run: {name: a}\nrun: {name: b}"])
+def test_what_is_no_config_is_refused(tmp_path, capsys, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert main([str(path)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_config_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.mpi
+def test_many_ranks_say_it_once(tmp_path):
+    config = write_problem(tmp_path)
+    change(config, "calibrate.members", 1)
+    done = fatescal(4, config)
+    assert done.returncode == 2
+    assert done.stderr.count("calibrate.members") == 1
+
+
+def test_the_schema_is_that_of_the_shipped_config():
+    described = schema()
+    assert json.dumps(described)
+    assert {"run", "model", "parameters", "observations", "calibrate", "posterior"} <= set(described["properties"])
+
+
+def test_priors_are_printed_as_csv_and_json(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    assert main(["priors", str(config)]) == 0
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.startswith("parameter,prior,default,q025,q500,q975")
+    assert first.startswith("mean,Normal,5.0")
+    assert main(["priors", str(config), "--format", "json"]) == 0
+    assert [row["parameter"] for row in json.loads(capsys.readouterr().out)] == ["mean", "wave", "trend"]

@@ -1,0 +1,421 @@
+"""The emulator: compression, Gaussian processes, hold-out, gate, acquisition."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fatescal.emulate.acquisition import next_batch
+from fatescal.emulate.encoder import encode
+from fatescal.emulate.gp import Process, processes, restricted_likelihood, trend
+from fatescal.emulate.misfit import MisfitEmulator, Transform
+from fatescal.emulate.outputs import OutputsEmulator
+from fatescal.emulate.training import near_optimum, nearest_rows, twins
+from fatescal.emulate.validation import posterior_uncertainty, validate
+from fatescal.protocols import Emulator
+from fatescal.records import Array, Observations, TrainingSet
+
+EMULATORS: list[OutputsEmulator | MisfitEmulator] = [OutputsEmulator(), MisfitEmulator()]
+CTSM = Path(os.environ.get("FATESCAL_DATA", "absent")) / "ctsm"
+
+
+def observations(y: Array, noise: Array) -> Observations:
+    n = len(y)
+    time = np.arange(n).astype("datetime64[s]")
+    words = {"variable": np.full(n, "v"), "unit": np.full(n, "1"), "period": np.full(n, "calibration")}
+    return Observations(y=y, noise=noise, start=time, end=time, **words)
+
+
+def smooth_model(u: Array) -> Array:
+    """Two variables of 60 days each, the second a thousand times smaller; nonlinear in u (M, 3)."""
+    season = np.sin(np.linspace(0.1, 3.0, 60))
+    scale, saturation, offset = (np.exp(0.3 * u[:, k, None]) for k in range(3))
+    first = 10.0 * scale * season / (0.5 * saturation + season)
+    second = 1e-3 * (offset * season + 0.2 * saturation * np.cos(3.0 * season))
+    return np.hstack([first, second])
+
+
+@cache
+def smooth_problem() -> tuple[TrainingSet, Observations]:
+    """A prior ensemble and runs around the truth, as an ensemble smoother leaves them."""
+    rng = np.random.default_rng(4)
+    noise = np.repeat([0.5, 1e-4], 60)
+    truth = np.array([[0.4, -0.3, 0.5]])
+    y = smooth_model(truth)[0] + noise * rng.standard_normal(120)
+    u = np.vstack(
+        [rng.standard_normal((30, 3)), truth + np.array([0.15, 0.3, 0.15]) * rng.standard_normal((60, 3))]
+    )
+    return TrainingSet(u=u, predictions=smooth_model(u), source=np.repeat([0, 1], [30, 60])), observations(
+        y, noise
+    )
+
+
+def shuffled(training: TrainingSet) -> TrainingSet:
+    order = np.random.default_rng(1).permutation(len(training.u))
+    return TrainingSet(u=training.u, predictions=training.predictions[order], source=training.source)
+
+
+@cache
+def fitted(emulator):
+    return emulator.fit(np.random.default_rng(0), *smooth_problem())
+
+
+def small_process(degree: int, axes: Array | None = None, n_outputs: int = 2):
+    rng = np.random.default_rng(2)
+    u = rng.standard_normal((40, 3))
+    outputs = np.stack([np.sin(u[:, 0]) + u[:, 1] * u[:, 2], np.exp(0.3 * u[:, 1]) - u[:, 0]], axis=1)[
+        :, :n_outputs
+    ]
+    hyperparameters = np.array([[1.3, 2.0, 0.9, 2.5, 1e-3], [3.0, 1.1, 2.2, 0.7, 1e-4]])[:n_outputs]
+    axes = np.eye(3) if axes is None else axes
+    return Process.condition(hyperparameters, u, outputs, degree, axes), hyperparameters, u, outputs
+
+
+def rotation() -> Array:
+    return np.linalg.qr(np.random.default_rng(9).standard_normal((3, 3)))[0]
+
+
+# --- compression
+
+
+def test_encoder_discards_little_of_runs_near_the_optimum_and_keeps_the_smaller_variable():
+    training, obs = smooth_problem()
+    near = near_optimum(obs.misfit(training.predictions))
+    mean, basis, latent = encode(obs, training.predictions, near)
+    rest = obs.whiten(training.predictions) - mean - latent @ basis.T
+    assert np.sum(rest[near] ** 2, axis=1).max() < 0.5
+    phi = 0.5 * np.sum((obs.whiten(obs.y) - mean - latent @ basis.T) ** 2, axis=1)
+    assert np.abs(phi - obs.misfit(training.predictions))[near].max() < 0.25
+    assert basis.shape[1] < 8
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
+    small = obs.whiten(training.predictions)[:, 60:]
+    explained = 1.0 - np.sum(rest[:, 60:] ** 2) / np.sum((small - small.mean(axis=0)) ** 2)
+    assert explained > 0.99
+
+
+def test_encoder_is_blind_to_units():
+    training, obs = smooth_problem()
+    near = near_optimum(obs.misfit(training.predictions))
+    unit = np.repeat([86400.0, 1e-6], 60)
+    other = encode(observations(obs.y * unit, obs.noise * unit), training.predictions * unit, near)[2]
+    np.testing.assert_allclose(other, encode(obs, training.predictions, near)[2], rtol=1e-9, atol=1e-9)
+
+
+def test_likelihood_identity_at_training_points():
+    """methods 6G: full-rank encoder, variance zero, |y_perp|^2 accounted for."""
+    training, obs = smooth_problem()
+    emulator = OutputsEmulator(discarded=0.0)
+    surrogate = emulator.fit(np.random.default_rng(0), training, obs)
+    latent = surrogate.latent
+    phi, sd = emulator.misfit(surrogate, obs, latent, np.zeros_like(latent))
+    np.testing.assert_allclose(phi, obs.misfit(training.predictions), rtol=1e-10)
+    assert np.all(sd == 0.0)
+
+
+def test_outputs_likelihood_is_the_gaussian_with_both_covariances():
+    """log N(y; m, I + C) in D dimensions, directly, but for the constant."""
+    training, obs = smooth_problem()
+    emulator = OutputsEmulator()
+    surrogate = fitted(emulator)
+    u = training.u[:5] + 0.1
+    mean, variance = emulator.predict(surrogate, u)
+    for value, m, v in zip(emulator.log_likelihood(surrogate, obs)(u), mean, variance, strict=True):
+        covariance = np.eye(len(obs)) + (surrogate.basis * v) @ surrogate.basis.T
+        error = obs.whiten(obs.y) - surrogate.mean - surrogate.basis @ m
+        expected = -0.5 * error @ np.linalg.solve(covariance, error) - 0.5 * np.linalg.slogdet(covariance)[1]
+        assert value == pytest.approx(expected, rel=1e-10)
+
+
+# --- Gaussian processes
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_restricted_likelihood_is_that_of_contrasts_and_has_the_right_gradient(degree):
+    """Against its definition: the density of E'f, E an orthonormal basis with E'H = 0, variance profiled."""
+    from scipy.linalg import null_space
+    from scipy.optimize import approx_fprime
+    from sklearn.gaussian_process.kernels import Matern
+
+    _, _, u, outputs = small_process(degree)
+    basis, f = trend(u, degree), outputs[:, 0]
+    contrasts = null_space(basis.T)
+
+    def definition(x: Array) -> float:
+        a = Matern(np.exp(x[:3]), nu=2.5)(u) + np.exp(x[3]) * np.eye(len(u))
+        a, g = contrasts.T @ a @ contrasts, contrasts.T @ f
+        return 0.5 * np.linalg.slogdet(a)[1] + 0.5 * len(g) * np.log(g @ np.linalg.solve(a, g) / len(g))
+
+    x, z = np.log([1.0, 2.0, 0.7, 1e-3]), np.log([2.0, 1.5, 3.0, 1e-2])
+    value, gradient = restricted_likelihood(x, u, f, basis)
+    other, _ = restricted_likelihood(z, u, f, basis)
+    assert value - other == pytest.approx(definition(x) - definition(z), rel=1e-9)
+    numerical = approx_fprime(x, lambda p: restricted_likelihood(p, u, f, basis)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_predictions_equal_those_of_scikit_learn(degree):
+    """sklearn knows no trend: its mean is of f - H b; its variance lacks that of the coefficients b."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    axes = rotation()
+    process, hyperparameters, u, outputs = small_process(degree, axes)
+    new = np.random.default_rng(3).standard_normal((7, 3))
+    mean, variance = process(new)
+    h, h_new = trend(u @ axes, degree), trend(new @ axes, degree)
+    for k, row in enumerate(hyperparameters):
+        kernel = ConstantKernel(row[3]) * Matern(row[:3], nu=2.5) + WhiteKernel(row[4])
+        covariance = kernel(u @ axes)
+        spread = np.linalg.inv(h.T @ np.linalg.solve(covariance, h))
+        b = spread @ h.T @ np.linalg.solve(covariance, outputs[:, k])
+        reference = GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(
+            u @ axes, outputs[:, k] - h @ b
+        )
+        expected, sd = reference.predict(new @ axes, return_std=True)
+        unknown = h_new - kernel(new @ axes, u @ axes) @ np.linalg.solve(covariance, h)
+        np.testing.assert_allclose(mean[:, k], expected + h_new @ b, rtol=1e-8)
+        np.testing.assert_allclose(
+            variance[:, k], sd**2 + np.sum(unknown @ spread * unknown, axis=1), rtol=1e-8
+        )
+
+
+def test_covariance_has_the_predicted_variance_on_its_diagonal():
+    process, *_ = small_process(1, rotation())
+    new = np.random.default_rng(3).standard_normal((7, 3))
+    np.testing.assert_allclose(np.einsum("kmm->mk", process.covariance(new)), process(new)[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+@pytest.mark.parametrize("group", [[5], [11, 3, 30]])
+def test_analytic_hold_out_equals_conditioning_without_the_rows(degree, group):
+    axes = rotation()
+    process, hyperparameters, u, outputs = small_process(degree, axes)
+    mean, variance = process.hold_out(outputs, [np.array(group)])
+    rest = np.setdiff1d(np.arange(len(u)), group)
+    refit = Process.condition(hyperparameters, u[rest], outputs[rest], degree, axes)
+    expected = refit(u[group[:1]])
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-8)
+    np.testing.assert_allclose(variance, expected[1], rtol=1e-8)
+
+
+def test_one_run_is_predicted_alone_as_among_others():
+    process, *_ = small_process(1)
+    new = np.random.default_rng(3).standard_normal((16, 3))
+    for part, whole in zip(process(new[3:4]), process(new), strict=True):
+        np.testing.assert_allclose(part, whole[3:4], rtol=1e-11)
+
+
+def test_a_linear_model_is_emulated_to_rounding():
+    rng = np.random.default_rng(0)
+    u, a = rng.standard_normal((40, 3)), rng.standard_normal((3, 20))
+    obs = observations(np.array([0.2, 0.1, -0.3]) @ a + rng.standard_normal(20), np.ones(20))
+    surrogate = OutputsEmulator(0.0).fit(rng, TrainingSet(u=u, predictions=u @ a, source=np.zeros(40)), obs)
+    new = rng.standard_normal((10, 3))
+    phi = -OutputsEmulator().log_likelihood(surrogate, obs)(new)
+    np.testing.assert_allclose(phi, obs.misfit(new @ a), rtol=1e-9)
+
+
+# --- emulators
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_emulator_meets_the_protocol_and_predicts_new_runs(emulator):
+    training, obs = smooth_problem()
+    surrogate = fitted(emulator)
+    assert isinstance(emulator, Emulator)
+    rng = np.random.default_rng(8)
+    near = training.u[nearest_rows(obs.misfit(training.predictions), 3)]
+    new = near.mean(axis=0) + 0.7 * near.std(axis=0) * rng.standard_normal((50, 3))
+    phi, sd = emulator.misfit(surrogate, obs, *emulator.predict(surrogate, new))
+    error = phi - obs.misfit(smooth_model(new))
+    assert np.sqrt(np.mean(error**2)) < 0.3
+    assert np.mean(np.abs(error - np.median(error)) < 3.0 * sd + 0.25) > 0.9
+    values = emulator.log_likelihood(surrogate, obs)(new)
+    assert np.corrcoef(values, -obs.misfit(smooth_model(new)))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_fit_is_deterministic_and_independent_of_the_map(emulator):
+    def backwards(task, items):
+        return [task(item) for item in list(items)[::-1]][::-1]
+
+    first = fitted(emulator)
+    second = emulator.fit(np.random.default_rng(0), *smooth_problem(), map=backwards)
+    for name in ("mean", "basis", "hyperparameters", "latent", "scores"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.parametrize("transform", [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, -3.0)])
+def test_transform_of_misfit_has_the_right_inverse_and_slope(transform):
+    phi, step = np.array([5.0, 40.0, 3000.0]), 1e-5
+    f = transform.forward(phi)
+    np.testing.assert_allclose(transform.inverse(f), phi, rtol=1e-12)
+    numerical = (transform.inverse(f + step) - transform.inverse(f - step)) / (2 * step)
+    np.testing.assert_allclose(transform.slope(f), numerical, rtol=1e-6)
+
+
+# --- the gate
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_gate_accepts_a_good_training_set_and_refuses_a_shuffled_one(emulator):
+    training, obs = smooth_problem()
+    good = validate(emulator, fitted(emulator), training, obs)
+    assert good.passed, good.verdict
+    assert np.isnan(good.posterior_sd)
+    bad = shuffled(training)
+    refused = validate(emulator, emulator.fit(np.random.default_rng(0), bad, obs), bad, obs)
+    assert not refused.passed
+    assert "Q2" in refused.verdict
+    assert refused.q2 < 0.5
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_gate_judges_the_uncertainty_over_the_posterior(emulator):
+    training, obs = smooth_problem()
+    surrogate = fitted(emulator)
+    near = training.u[near_optimum(obs.misfit(training.predictions))]
+    judged = validate(emulator, surrogate, training, obs, near)
+    assert judged.passed, judged.verdict
+    assert judged.posterior_sd == posterior_uncertainty(emulator, surrogate, obs, near) < 0.5
+    astray = validate(emulator, surrogate, training, obs, near + 4.0)
+    assert not astray.passed
+    assert "over the posterior" in astray.verdict
+
+
+def test_gate_refuses_too_few_runs_near_the_optimum():
+    training, obs = smooth_problem()
+    keep = np.ones(90, dtype=bool)
+    keep[np.argsort(obs.misfit(training.predictions))[5:60]] = False
+    few = TrainingSet(
+        u=training.u[keep], predictions=training.predictions[keep], source=training.source[keep]
+    )
+    emulator = OutputsEmulator()
+    refused = validate(emulator, emulator.fit(np.random.default_rng(0), few, obs), few, obs)
+    assert not refused.passed
+    assert "needed are 10" in refused.verdict
+
+
+def test_hold_out_is_not_fooled_by_a_repeated_ensemble():
+    """A converged smoother runs its members again: each run's twin must be held out with it."""
+    training, obs = smooth_problem()
+    u = np.vstack([training.u, training.u + 1e-7])
+    near = nearest_rows(obs.misfit(smooth_model(u)), 3)
+    assert all(len(rows) >= 2 for rows in twins(u, near))
+    noise = np.random.default_rng(0).permutation(90)  # predictions that have nothing to do with u, twice
+    double = TrainingSet(u=u, predictions=np.tile(training.predictions[noise], (2, 1)), source=np.zeros(180))
+    emulator = OutputsEmulator()
+    refused = validate(emulator, emulator.fit(np.random.default_rng(0), double, obs), double, obs)
+    assert not refused.passed
+    assert refused.q2 < 0.5
+
+
+# --- acquisition
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_next_batch_lowers_the_uncertainty_more_than_random_draws(emulator):
+    training, obs = smooth_problem()
+    rng = np.random.default_rng(6)
+    rows = np.r_[0:30, 30:42]
+    few = TrainingSet(
+        u=training.u[rows], predictions=training.predictions[rows], source=training.source[rows]
+    )
+    surrogate = emulator.fit(rng, few, obs)
+    near = training.u[nearest_rows(obs.misfit(training.predictions), 3)]
+    draws = near.mean(axis=0) + near.std(axis=0) * rng.standard_normal((300, 3))
+    batch = next_batch(np.random.default_rng(0), emulator, surrogate, obs, draws, 8)
+    np.testing.assert_array_equal(
+        batch, next_batch(np.random.default_rng(0), emulator, surrogate, obs, draws, 8)
+    )
+    assert len(np.unique(batch, axis=0)) == 8
+    assert all(np.any(np.all(draws == point, axis=1)) for point in batch)
+
+    log_posterior = emulator.log_likelihood(surrogate, obs)(draws) - 0.5 * np.sum(draws**2, axis=1)
+    posterior = np.exp(log_posterior - log_posterior.max())
+
+    def sd_after(points: Array) -> float:
+        u = np.vstack([few.u, points])
+        latent = np.vstack([surrogate.latent, emulator.predict(surrogate, points)[0]])
+        memory = surrogate.memory
+        process = Process.condition(
+            surrogate.hyperparameters, u, latent, int(memory["degree"]), memory["axes"]
+        )
+        return float(np.average(emulator.misfit(surrogate, obs, *process(draws))[1], weights=posterior))
+
+    random = [sd_after(draws[rng.choice(300, 8, replace=False)]) for _ in range(10)]
+    assert sd_after(batch) < np.median(random)
+
+
+# --- known posteriors and real data
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+def test_sinusoid_posterior_by_quadrature(emulator):
+    """methods 6E: amplitude 3.002 +- 0.221, shift 7.0536 +- 0.4454, within 0.1 sd and 10 %."""
+    spread2 = np.log(1.25)
+
+    def amplitude(u: Array) -> Array:
+        return np.exp(np.log(4.0) - 0.5 * spread2 + np.sqrt(spread2) * u)
+
+    def model(u: Array) -> Array:
+        return np.stack([2.0 * amplitude(u[:, 0]), 5.0 * u[:, 1]], axis=1)
+
+    rng = np.random.default_rng(5)
+    obs = observations(np.array([6.01, 7.11]), np.full(2, np.sqrt(0.2)))
+    around = np.array([-0.4, 1.4]) + np.array([0.25, 0.15]) * rng.standard_normal((60, 2))
+    u = np.vstack([rng.standard_normal((40, 2)), around])
+    training = TrainingSet(u=u, predictions=model(u), source=np.repeat([0, 1], [40, 60]))
+    surrogate = emulator.fit(rng, training, obs)
+    assert validate(emulator, surrogate, training, obs).passed
+    grid = np.stack(np.meshgrid(np.linspace(-3, 3, 121), np.linspace(0, 3, 121), indexing="ij"), -1).reshape(
+        -1, 2
+    )
+    log_posterior = emulator.log_likelihood(surrogate, obs)(grid) - 0.5 * np.sum(grid**2, axis=1)
+    weight = np.exp(log_posterior - log_posterior.max())
+    for value, mean, sd in ((amplitude(grid[:, 0]), 3.002, 0.221), (5.0 * grid[:, 1], 7.0536, 0.4454)):
+        centre = np.average(value, weights=weight)
+        assert abs(centre - mean) < 0.1 * sd
+        assert np.sqrt(np.average((value - centre) ** 2, weights=weight)) == pytest.approx(sd, rel=0.1)
+
+
+def ctsm_ensemble(name: str, n_members: int) -> tuple[TrainingSet, Observations]:
+    """Daily GPP and ET of a real CLM-FATES ensemble; parameters standardised, member 0 the truth."""
+    path = CTSM / name
+    if not path.exists():
+        pytest.skip("FATESCAL_DATA has no CLM-FATES ensembles")
+    import xarray as xr
+
+    with xr.open_dataset(path) as data:
+        theta = np.stack([data[v].values for v in data.data_vars if str(v).startswith("fates_leaf")], axis=1)
+        g = np.hstack([data["FATES_GPP"].values * 86400e3, data["QFLX_EVAP_TOT"].values * 86400.0])
+    theta, g = theta[:n_members], g[:n_members]
+    noise = np.repeat([0.471, 0.163], 365)  # g C m-2 d-1, mm d-1
+    y = g[0] + noise * np.random.default_rng(0).standard_normal(730)
+    u = (theta - theta.mean(axis=0)) / theta.std(axis=0)
+    return TrainingSet(u=u, predictions=g, source=np.zeros(len(u))), observations(y, noise)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_members", "bound"),
+    [
+        ("clm_fates_hyytiala_2005_ensemble.nc", 16, 0.23),
+        ("clm_fates_hyytiala_2005_six_parameters.nc", 28, 0.145),
+    ],
+)
+def test_real_clm_fates_ensemble_is_predicted_member_by_member(name, n_members, bound):
+    """Root mean square leave-one-out error of whitened daily fluxes (noise sd is 1)."""
+    training, obs = ctsm_ensemble(name, n_members)
+    emulator = OutputsEmulator()
+    surrogate = emulator.fit(np.random.default_rng(0), training, obs)
+    mean, _ = processes(surrogate).hold_out(surrogate.latent, [np.array([i]) for i in range(n_members)])
+    error = np.sqrt(np.sum((surrogate.latent - mean) ** 2) / training.predictions.size)
+    assert error < bound
+    refused = validate(emulator, surrogate, training, obs)
+    assert "runs near the optimum" in refused.verdict
+    assert not refused.passed

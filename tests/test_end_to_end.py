@@ -1,0 +1,248 @@
+"""The whole program as a user runs it, on the linear model whose posterior is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import mpi_command, mpi_environment
+from linear import PRIOR, exact_posterior, fatescal, write_problem
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Return the digest of every stage: equal means bitwise the same results, wall-clock times aside."""
+    found = {}
+    for path in sorted((run / "stages").glob("*.h5")):
+        with h5py.File(path) as file:
+            found[path.stem] = file.attrs["digest"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """The folder of an unbroken run on two ranks; its model notes down every run of it."""
+    folder = tmp_path_factory.mktemp("reference")
+    config = write_problem(folder, "--count")
+    done = fatescal(2, config, LINEAR_LOG=str(folder / "runs.log"))
+    assert done.returncode == 0, done.stderr
+    assert "GPP, validation" in done.stdout
+    return folder
+
+
+def test_the_posterior_is_the_exact_one(reference):
+    with open(reference / "run" / "posterior.csv") as file:
+        rows = list(csv.DictReader(file))
+    draws = np.array([[float(row[name]) for name in PRIOR] for row in rows])
+    mean, sd = exact_posterior(reference)
+    assert np.abs(draws.mean(axis=0) - mean).max() < 0.1 * sd.min() or (np.abs(draws.mean(axis=0) - mean) < 0.1 * sd).all()
+    np.testing.assert_allclose(draws.std(axis=0), sd, rtol=0.1)
+
+
+def test_every_file_of_the_readme_is_there(reference):
+    run = reference / "run"
+    names = ("config.yaml", "posterior.csv", "scorecard.csv", "posterior.nc", "run.log", "report/index.html")
+    assert [name for name in names if not (run / name).is_file()] == []
+    with h5py.File(run / "stages" / "posterior.h5") as file:
+        assert file["theta"].shape == (11, 3)
+        assert [name.decode() for name in file["parameter"]] == list(PRIOR)
+        assert file["theta"].attrs["dims"] == "J P"
+    member = run / "members" / "evaluation-01" / "0003"
+    assert set(json.loads((member / "parameters.json").read_text())) == set(PRIOR)
+
+
+def test_the_chains_open_in_arviz(reference):
+    import arviz
+
+    chains = arviz.from_netcdf(str(reference / "run" / "posterior.nc"))
+    assert set(chains.posterior.data_vars) == set(PRIOR)
+
+
+def test_member_0_is_the_default_run_in_every_evaluation(reference):
+    for path in (reference / "run" / "stages").glob("evaluation-*.h5"):
+        with h5py.File(path) as file:
+            np.testing.assert_allclose(file["theta"][0], [mean for mean, _ in PRIOR.values()], rtol=1e-14)
+
+
+def test_a_finished_run_started_again_prints_its_scorecard_and_runs_nothing(reference):
+    before = (reference / "runs.log").read_text()
+    done = fatescal(2, reference / "linear.yaml", LINEAR_LOG=str(reference / "runs.log"))
+    assert done.returncode == 0, done.stderr
+    assert "GPP, validation" in done.stdout
+    assert (reference / "runs.log").read_text() == before
+
+
+@pytest.mark.parametrize("n_ranks", [0, 4])
+def test_the_number_of_ranks_changes_no_bit(reference, tmp_path, n_ranks):
+    done = fatescal(n_ranks, write_problem(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "run") == digests(reference / "run")
+    assert (tmp_path / "run" / "posterior.csv").read_bytes() == (reference / "run" / "posterior.csv").read_bytes()
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def start(config: Path, n_ranks: int = 2, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        mpi_command(n_ranks, "-m", "fatescal", str(config)),
+        env={**mpi_environment(), **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def wait_for(path: Path, program: subprocess.Popen, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert program.poll() is None, f"ended before {path.name} was there: {program.stderr.read().decode()}"
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+MOMENTS = {  # what is waited for, and who is killed then: a worker, rank 0 or mpirun
+    "members/evaluation-00/0004": 1,
+    "stages/evaluation-00.h5": 0,
+    "members/evaluation-01/0002": "mpirun",
+    "stages/ensemble-02.h5": 1,
+    "stages/surrogate-00.h5": 0,
+    "stages/warm-up-00.h5": "mpirun",
+    "stages/chains-00-000.h5": 1,
+    "stages/posterior.h5": 0,
+    "members/evaluation-posterior/0003": 1,
+}
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(reference, tmp_path):
+    """kill -9 at nine moments of one run; no finished member runs again, no process stays behind."""
+    config, log = write_problem(tmp_path, "--count"), tmp_path / "runs.log"
+    for moment, victim in MOMENTS.items():
+        program = start(config, LINEAR_LOG=str(log))
+        wait_for(tmp_path / "run" / moment, program)
+        ranks = children(program.pid)
+        os.kill(program.pid if victim == "mpirun" else ranks[victim], signal.SIGKILL)
+        assert program.wait(30) != 0
+    done = fatescal(2, config, LINEAR_LOG=str(log))
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "run") == digests(reference / "run")
+    again = len(log.read_text().splitlines()) - len((reference / "runs.log").read_text().splitlines())
+    assert 0 <= again <= 2 * len(MOMENTS)  # at most the members that were under way when a rank was killed
+    assert not [p for p in Path("/proc").glob("[0-9]*/cwd") if _within(p, tmp_path / "run")]
+
+
+def _within(link: Path, folder: Path) -> bool:
+    try:
+        return Path(os.readlink(link)).is_relative_to(folder)
+    except OSError:
+        return False
+
+
+def test_sigusr1_ends_with_75_and_the_same_command_continues(tmp_path):
+    config = write_problem(tmp_path, "--sleep", "0.3")
+    program = start(config)
+    wait_for(tmp_path / "run" / "members" / "evaluation-00" / "0001", program)
+    program.send_signal(signal.SIGUSR1)
+    _, message = program.communicate(timeout=30)
+    assert program.returncode == 75, message.decode()
+    assert b"start" in message
+    done = fatescal(2, "run", "--time-limit", "1s", config)
+    assert done.returncode == 75, done.stderr
+
+
+def test_failing_members_are_told_and_left_out(tmp_path):
+    config = write_problem(tmp_path, "--fail-above", "6.5")
+    done = fatescal(2, config)
+    assert done.returncode == 0, done.stderr
+    assert "ERROR: the mean is too large for this model" in done.stderr
+    with h5py.File(tmp_path / "run" / "stages" / "evaluation-00.h5") as file:
+        status, theta, predictions = file["status"][()], file["theta"][()], file["predictions"][()]
+    assert ((status == 1) == (theta[:, 0] > 6.5)).all()
+    assert status.any()
+    assert (np.isnan(predictions).all(axis=1) == (status == 1)).all()
+
+
+def test_a_model_that_never_works_ends_the_run_with_its_own_words(tmp_path):
+    done = fatescal(2, write_problem(tmp_path, "--fail-above", "-1000"))
+    assert done.returncode == 1
+    assert "no member survived (20 model error" in done.stderr or "no member survived" in done.stderr
+    assert done.stderr.count("Traceback") == 0
+
+
+def test_verbs_on_a_finished_run(reference, tmp_path):
+    run = reference / "run"
+    status = fatescal(0, "status", run)
+    assert "posterior " in status.stdout
+    assert "GPP, calibration" in status.stdout
+    page = (run / "report" / "index.html").read_bytes()
+    assert fatescal(0, "report", run).returncode == 0
+    assert (run / "report" / "index.html").read_bytes() == page
+    wrong = fatescal(0, "reset", "--from", "nonsense", run)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+def test_a_changed_config_is_refused_until_its_stages_are_reset(reference, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(reference / "run", run)
+    config = write_problem(tmp_path, "--count", sample={"walkers": 5})
+    log = tmp_path / "runs.log"
+    refused = fatescal(0, config, LINEAR_LOG=str(log))
+    assert refused.returncode == 2
+    assert "sample.walkers has changed" in refused.stderr
+    assert "--from warm-up-00" in refused.stderr
+    assert fatescal(0, "reset", "--from", "warm-up-00", run).returncode == 0
+    assert fatescal(2, config, LINEAR_LOG=str(log)).returncode == 0
+    assert digests(run)["surrogate-00"] == digests(reference / "run")["surrogate-00"]
+    assert digests(run)["posterior"] != digests(reference / "run")["posterior"]
+
+
+def test_a_second_job_on_a_run_is_refused(tmp_path):
+    config = write_problem(tmp_path, "--sleep", "3")
+    first = start(config)
+    wait_for(tmp_path / "run" / "members" / "evaluation-00", first)
+    second = fatescal(2, config)
+    first.kill()
+    first.wait()
+    assert second.returncode == 1
+    assert second.stderr.count("another fatescal works on") == 1
+
+
+def test_128_ranks(tmp_path):
+    done = fatescal(128, write_problem(tmp_path), timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "on 128 ranks" in done.stderr
+
+
+def test_sampling_uses_all_ranks(tmp_path):
+    """Two ranks sample four runs in at most 0.65 of the time of one: the work is there to be shared."""
+    times = {}
+    for n_ranks in (1, 2):
+        folder = tmp_path / str(n_ranks)
+        folder.mkdir()
+        assert fatescal(n_ranks, write_problem(folder)).returncode == 0
+        stages = folder / "run" / "stages"
+        times[n_ranks] = (stages / "chains-00-000.h5").stat().st_mtime - (stages / "warm-up-00.h5").stat().st_mtime
+    sys.stderr.write(f"sampling, 2 ranks / 1 rank: {times[2] / times[1]:.2f}\n")
+    assert times[2] < times[1]
