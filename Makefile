@@ -6,9 +6,12 @@ READY := .venv/mpi.env
 RANKS ?= 2
 ARGS ?=
 
-# One BLAS thread a rank, since the ranks fill the cores; Open MPI refuses root (containers) unless told twice.
+# One BLAS thread a rank, since the ranks fill the cores. Open MPI (4 and 5) refuses more ranks than cores, and
+# root (containers), unless told; other MPIs do not look at these.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
+export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 ifeq ($(shell id -u),0)
 export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
@@ -29,7 +32,7 @@ $(READY): setup.cfg machines/setup.sh machines/constraints.txt
 	@machines/setup.sh
 
 demo: $(READY)
-	@. $(READY) && $${MPIRUN:?there is no mpirun} -n $(RANKS) .venv/bin/python -m fatescal $(ARGS)
+	@. $(READY) && "$${MPIRUN:?there is no mpirun}" -n $(RANKS) .venv/bin/python -m fatescal $(ARGS)
 
 test: $(READY)
 	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest $(ARGS)

@@ -31,6 +31,9 @@ def array(dims: str, unit: str = "1", dtype: Any = np.float64, wall_clock: bool 
 class Record:
     """Base of all records: converts, checks and freezes the declared arrays.
 
+    Arrays are in C order, as they come back from a checkpoint: a product of the same numbers in another
+    memory layout may differ in its last bits, and a resumed run must not.
+
     Raises
     ------
     ValueError
@@ -40,9 +43,13 @@ class Record:
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
         for declared in fields(self):
+            value = getattr(self, declared.name)
+            if isinstance(value, Mapping):
+                rows_first = {name: _frozen(np.asarray(item, order="C")) for name, item in value.items()}
+                object.__setattr__(self, declared.name, rows_first)
             if "dims" not in declared.metadata:
                 continue
-            value = np.asarray(getattr(self, declared.name), dtype=declared.metadata["dtype"])
+            value = np.asarray(value, dtype=declared.metadata["dtype"], order="C")
             shapes = [s for s in declared.metadata["dims"] if len(s) == value.ndim]
             if not shapes:
                 raise ValueError(
@@ -55,9 +62,13 @@ class Record:
                         f"{type(self).__name__}.{declared.name}: {dim} is {size}, "
                         f"elsewhere in the record {sizes[dim]}"
                     )
-            value = value.view()
-            value.flags.writeable = False
-            object.__setattr__(self, declared.name, value)
+            object.__setattr__(self, declared.name, _frozen(value))
+
+
+def _frozen(value: Array) -> Array:
+    value = value.view()
+    value.flags.writeable = False
+    return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from fatescal.forward.canopy.drivers import CO2, drive
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.synthetic import synthetic
+from fatescal.forward.canopy.tower import disaggregate
 from fatescal.protocols import ForwardModel
 
 DATA = Path(os.environ.get("FATESCAL_DATA", "absent")) / "hyytiala"
@@ -153,7 +154,12 @@ def test_leaf_solution_satisfies_both_equations():
     ca, pressure, gamma, km = CO2 * 1e5, 1e5, 3.5, 60.0
     for _ in range(500):
         par, vcmax = rng.uniform(30, 1200), rng.uniform(5, 120)
-        gb, g0, m, humidity = rng.uniform(0.2, 3), rng.uniform(1e-4, 0.03), rng.uniform(1, 20), rng.uniform(0.1, 1)
+        gb, g0, m, humidity = (
+            rng.uniform(0.2, 3),
+            rng.uniform(1e-4, 0.03),
+            rng.uniform(1, 20),
+            rng.uniform(0.1, 1),
+        )
         rd, jmax = 0.015 * vcmax, 1.9 * vcmax
         gross, gs = kernel.leaf(par, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
         net = gross - rd
@@ -173,14 +179,15 @@ def test_leaf_solution_satisfies_both_equations():
 
 
 def test_absorbed_light_never_exceeds_the_incoming(model):
-    d, fsds = drive(model.weather, model.site), model.weather.values["FSDS"]
-    absorbed = d.sw_canopy + d.sw_ground
+    drivers, fsds = drive(model.weather, model.site), model.weather.values["FSDS"]
+    daylight, leaves = drivers.step["daylight"], drivers.type
+    absorbed = leaves["sw_canopy"] + leaves["sw_ground"]
     assert np.all(absorbed <= fsds[:, None] * (1 + 1e-12))
     assert np.all(absorbed[fsds > 200] > 0.6 * fsds[fsds > 200, None])
-    day = d.daylight > 0
-    assert np.all(d.sun_par[day] >= 0.99 * d.shade_par[day])
-    umol = d.sun_par * d.sun_lai + d.shade_par * (d.lai - d.sun_lai)
-    assert np.all(umol * d.daylight[:, None] <= 4.6 * 0.5 * fsds[:, None] * (1 + 1e-9))
+    day = daylight > 0
+    assert np.all(leaves["sun_par"][day] >= 0.99 * leaves["shade_par"][day])
+    umol = leaves["sun_par"] * leaves["sun_lai"] + leaves["shade_par"] * (leaves["lai"] - leaves["sun_lai"])
+    assert np.all(umol * daylight[:, None] <= 4.6 * 0.5 * fsds[:, None] * (1 + 1e-9))
 
 
 def test_sun_shines_on_average_as_it_must():
@@ -322,7 +329,9 @@ def test_missing_humidity_is_interpolated_and_said():
     values["QBOT"] = values["QBOT"].copy()
     values["QBOT"][20] = 0.0
     mended = weather.mend(real.first_day, values, {})
-    assert mended.values["QBOT"][20] == pytest.approx(0.5 * (real.values["QBOT"][19] + real.values["QBOT"][21]))
+    assert mended.values["QBOT"][20] == pytest.approx(
+        0.5 * (real.values["QBOT"][19] + real.values["QBOT"][21])
+    )
     assert "QBOT" in mended.notes[0]
     values["QBOT"][:50] = 0.0
     with pytest.raises(BadInput, match="QBOT"):
@@ -335,9 +344,7 @@ def test_datm_folder_equals_the_compact_file():
     monthly = weather.read(DATA / "datm")
     assert monthly.first_day == compact.first_day
     for name in weather.VARIABLES:
-        assert np.array_equal(
-            monthly.values[name].astype("f4"), compact.values[name].astype("f4")
-        ), name
+        assert np.array_equal(monthly.values[name].astype("f4"), compact.values[name].astype("f4")), name
 
 
 @needs_data
@@ -350,3 +357,44 @@ def test_real_weather_gives_the_measured_year():
     assert np.all((evaporation > 230) & (evaporation < 400))  # measured 294 .. 387 mm a-1
     assert np.all(daily["imbalance"] < 1e-6)
     assert any("QBOT is 0 at 1 step" in note for note in model.weather.notes)
+
+
+def test_disaggregated_days_keep_their_means():
+    rng = np.random.default_rng(5)
+    n = 365
+    daily = {
+        "PAR": rng.uniform(1, 500, n),
+        "Tair": rng.uniform(-25, 22, n),
+        "VPD": rng.uniform(0, 0.05, n),
+        "Precip_FMI": rng.gamma(1, 3, n),
+        "U": rng.uniform(0.5, 5, n),
+        "P": rng.uniform(960, 1030, n),
+        "Rnet": rng.uniform(-60, 150, n),
+    }
+    steps = disaggregate(daily, 0, Site.load())
+    mean = {name: values.reshape(n, 8).mean(axis=1) for name, values in steps.items()}
+    np.testing.assert_allclose(mean["TBOT"] - 273.15, daily["Tair"], atol=1e-9)
+    np.testing.assert_allclose(mean["FSDS"] * 2.06, daily["PAR"], rtol=1e-9)
+    np.testing.assert_allclose(mean["PRECTmms"] * 86400, daily["Precip_FMI"], rtol=1e-9)
+    np.testing.assert_allclose(mean["PSRF"], 100 * daily["P"], rtol=1e-9)
+    np.testing.assert_allclose(mean["WIND"], daily["U"], rtol=1e-9)
+    assert np.all(steps["TBOT"].reshape(n, 8).argmax(axis=1) == 4)  # 12-15 h UTC
+
+
+@needs_data
+def test_tower_weather_drives_the_same_model():
+    model = Canopy(str(DATA / "smear_daily_2000_2010.csv"), date(2004, 1, 1), date(2010, 12, 31))
+    daily = model.simulate(defaults(model))
+    gpp = daily["gpp"][0].reshape(-1, 365).sum(axis=1) * 86400e3
+    evaporation = daily["evaporation"][0].reshape(-1, 365).sum(axis=1) * 86400
+    assert np.all((gpp > 900) & (gpp < 1400))
+    assert np.all((evaporation > 230) & (evaporation < 400))
+    assert np.all(daily["imbalance"] < 1e-6)
+    with pytest.raises(BadInput, match="covers 2000-01-01 .. 2010-12-31"):
+        Canopy(str(DATA / "smear_daily_2000_2010.csv"), date(2004, 1, 1), date(2011, 12, 31)).check()
+
+
+def test_tower_file_without_a_column_is_bad_input(tmp_path):
+    (tmp_path / "tower.csv").write_text("# a header\ndate,PAR,Tair\n2004-01-01,1,2\n")
+    with pytest.raises(BadInput, match="no column VPD"):
+        Canopy(str(tmp_path / "tower.csv"), date(2004, 1, 1), date(2004, 1, 1), spinup_years=0).check()

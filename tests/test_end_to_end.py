@@ -45,7 +45,7 @@ def test_the_posterior_is_the_exact_one(reference):
         rows = list(csv.DictReader(file))
     draws = np.array([[float(row[name]) for name in PRIOR] for row in rows])
     mean, sd = exact_posterior(reference)
-    assert np.abs(draws.mean(axis=0) - mean).max() < 0.1 * sd.min() or (np.abs(draws.mean(axis=0) - mean) < 0.1 * sd).all()
+    assert (np.abs(draws.mean(axis=0) - mean) < 0.1 * sd).all()
     np.testing.assert_allclose(draws.std(axis=0), sd, rtol=0.1)
 
 
@@ -139,7 +139,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(reference, tmp_pat
     for moment, victim in MOMENTS.items():
         program = start(config, LINEAR_LOG=str(log))
         wait_for(tmp_path / "run" / moment, program)
-        ranks = children(program.pid)
+        while len(ranks := children(program.pid)) < 2:  # the moment may have passed already: then at the start
+            time.sleep(0.005)
         os.kill(program.pid if victim == "mpirun" else ranks[victim], signal.SIGKILL)
         assert program.wait(30) != 0
     done = fatescal(2, config, LINEAR_LOG=str(log))

@@ -167,8 +167,8 @@ def fit_output(task: tuple[Array, Array], u: Array, degree: int) -> Array:
 def fit_outputs(rng: np.random.Generator, u: Array, outputs: Array, degree: int, map: Map) -> Array:
     """Return the hyperparameters (K, P + 2) of the columns of `outputs` (N, K), one task of `map` each.
 
-    Each search starts from one fixed and one random point: with a trend the likelihood proved to have one
-    maximum wherever this was tried, so that more starts cost time and change nothing.
+    Each search starts from one fixed and one random point. On outputs of a smooth test model (320 runs, six
+    parameters) three very different starts reached the same maximum, so that more seem to buy only time.
     """
     n_outputs, n_parameters = outputs.shape[1], u.shape[1]
     low, high = np.full(n_parameters + 1, np.log(0.3)), np.full(n_parameters + 1, np.log(10.0))

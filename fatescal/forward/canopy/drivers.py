@@ -29,43 +29,55 @@ LOWEST_WIND = 1.0  # m s-1, CLM5 wind_min
 REFERENCE_HEIGHT = 30.0  # m above the displacement height, CLM's forcing height
 
 
-class Drivers(NamedTuple):
-    """Series over steps (n) and steps by PFT (n, F)."""
+STEP_DRIVERS = np.dtype(
+    [
+        ("tair", float),  # K
+        ("wind", float),  # m s-1
+        ("wind055", float),  # wind**0.55, for the drag of bare soil
+        ("rho_cp", float),  # J m-3 K-1
+        ("kappa", float),  # kg m-3 Pa-1, vapour density over vapour pressure
+        ("deficit", float),  # Pa, saturation deficit of the air
+        ("slope", float),  # Pa K-1, of the saturation pressure
+        ("saturation", float),  # Pa
+        ("vaporization", float),  # J kg-1
+        ("molar", float),  # mol m-3 of air
+        ("pressure", float),  # Pa
+        ("longwave", float),  # W m-2, absorbed from the sky less what a surface at air temperature emits
+        ("radiative", float),  # W m-2 K-1, rise of emission with temperature
+        ("buoyancy", float),  # K-1, 5 g z / (T u^2): stability parameter over temperature difference
+        ("rain", float),  # mm per step
+        ("snow", float),  # mm per step
+        ("vapour_diffusivity", float),  # m2 s-1
+        ("daylight", float),  # 1, share of the step with sun
+        ("f_vcmax", float),  # 1, rate over rate at 25 degC
+        ("f_jmax", float),  # 1, jmax over vcmax at 25 degC
+        ("f_rd", float),  # 1, leaf respiration over vcmax at 25 degC
+        ("gamma", float),  # Pa, CO2 compensation point
+        ("km", float),  # Pa, Michaelis-Menten constant in air
+    ]
+)
+TYPE_DRIVERS = np.dtype(
+    [
+        ("lai", float),  # m2 m-2
+        ("plant", float),  # m2 m-2, leaves and stems
+        ("sky", float),  # 1, share of long-wave radiation that passes the canopy
+        ("sun_lai", float),  # m2 m-2
+        ("decay", float),  # 1, extinction of the beam per leaf area, clumped, stems counted
+        ("clumping", float),  # 1
+        ("sun_par", float),  # umol m-2 s-1 absorbed per sunlit leaf area while the sun is up
+        ("shade_par", float),  # umol m-2 s-1
+        ("sw_canopy", float),  # W m-2 absorbed above a black ground
+        ("sw_ground", float),  # W m-2 that reach the ground
+        ("underside", float),  # 1, share of the light from below that the canopy absorbs
+    ]
+)
 
-    tair: Array  # K
-    wind: Array  # m s-1
-    wind055: Array  # wind**0.55, for the drag of bare soil
-    rho_cp: Array  # J m-3 K-1
-    kappa: Array  # kg m-3 Pa-1, vapour density per vapour pressure
-    deficit: Array  # Pa, saturation deficit of the air
-    slope: Array  # Pa K-1, of the saturation pressure
-    saturation: Array  # Pa
-    vaporization: Array  # J kg-1
-    molar: Array  # mol m-3 of air
-    pressure: Array  # Pa
-    longwave: Array  # W m-2, from the sky, less what a surface at air temperature emits
-    radiative: Array  # W m-2 K-1, rise of emission with temperature
-    buoyancy: Array  # K-1, 5 g z / (T u^2): stability parameter per K of temperature difference
-    rain: Array  # mm per step
-    snow: Array  # mm per step
-    vapour_diffusivity: Array  # m2 s-1
-    daylight: Array  # 1, share of the step with sun
-    f_vcmax: Array  # 1, rate over rate at 25 degC
-    f_jmax: Array  # 1, jmax over vcmax at 25 degC
-    f_rd: Array  # 1, leaf respiration over vcmax at 25 degC
-    gamma: Array  # Pa, CO2 compensation point
-    km: Array  # Pa, Michaelis-Menten constant in air
-    lai: Array  # (n, F) m2 m-2
-    plant: Array  # (n, F) m2 m-2, leaves and stems
-    sky: Array  # (n, F) share of long-wave radiation that passes the canopy
-    sun_lai: Array  # (n, F) m2 m-2
-    decay: Array  # (n, F) extinction of the beam per leaf area, clumped, stems counted
-    clumping: Array  # (F)
-    sun_par: Array  # (n, F) umol m-2 s-1 absorbed per sunlit leaf area while the sun is up
-    shade_par: Array  # (n, F)
-    sw_canopy: Array  # (n, F) W m-2 absorbed above a black ground
-    sw_ground: Array  # (n, F) W m-2 that reach the ground
-    underside: Array  # (n, F) share of the light from below that the canopy absorbs
+
+class Drivers(NamedTuple):
+    """Records of all steps: compiled code takes a record by its address, and finds its fields side by side."""
+
+    step: Array  # (n) of STEP_DRIVERS
+    type: Array  # (n, F) of TYPE_DRIVERS
 
 
 # Optics of FATES api 30 (fates_rad_leaf_*), needleleaf, broadleaf, grass; visible, near infrared
@@ -84,7 +96,8 @@ def drive(weather: Weather, site: Site) -> Drivers:
     rho = pressure / (DRY_AIR * tair * (1 + 0.608 * v["QBOT"]))
     frozen = np.clip((2.0 - (tair - ZERO)) / 2.0, 0.0, 1.0)  # CLM5: all snow at 0, all rain at 2 degC
     sun = _sun(weather, site)
-    return Drivers(
+    leaves = _light(v["FSDS"], sun, *_leaf_area(weather, site))
+    air = dict(
         tair=tair,
         wind=wind,
         wind055=wind**0.55,
@@ -105,8 +118,18 @@ def drive(weather: Weather, site: Site) -> Drivers:
         vapour_diffusivity=2.12e-5 * (tair / ZERO) ** 1.75,
         daylight=sun["daylight"],
         **_biochemistry(tair, pressure),
-        **_light(v["FSDS"], sun, *_leaf_area(weather, site)),
     )
+    return Drivers(
+        _records(STEP_DRIVERS, tair.shape, air), _records(TYPE_DRIVERS, leaves["lai"].shape, leaves)
+    )
+
+
+def _records(dtype: np.dtype, shape: tuple[int, ...], fields: dict[str, Array]) -> Array:
+    """Return an array of records from arrays of their fields."""
+    records = np.empty(shape, dtype)
+    for name in dtype.names or ():
+        records[name] = fields[name]
+    return records
 
 
 def _sun(weather: Weather, site: Site) -> dict[str, Array]:

@@ -11,7 +11,7 @@ then snow and soil water, which the types share.
 
 from __future__ import annotations
 
-from math import exp, log, sqrt, tanh
+from math import exp, sqrt, tanh
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ SOIL_HEAT_DEPTH, SOIL_HEAT_CAPACITY = 0.5, 2.3e6  # m, J m-3 K-1, the slab that 
 TOP_DEPTH = 0.1  # m, the soil layer that evaporates
 AIR_DRY = 1e7  # mm, suction of air-dry soil (CLM5)
 MELT_UNLOAD, WIND_UNLOAD = 1.87e5, 1.56e5 / 0.5  # K s, m: unloading of snow (Roesch et al. 2001; CLM5)
+ROOT_A, ROOT_B = np.array([7.0, 6.0, 11.0]), np.array([2.0, 2.0, 2.0])  # m-1, fates_allom_fnrt_prof_a, _b
 LEAST_CAPACITY = 0.02  # 1, of photosynthesis in deep winter
 EVERGREEN = 0  # the type whose capacity winter takes away
 LEAST_STABLE, MOST_STABLE = -0.9, 50.0  # bounds of Choudhury's stability parameter
@@ -66,17 +67,13 @@ class Soil(NamedTuple):
     deep: float  # mm of pore space below
     distance: float  # mm between the layers' centres
     dry: float  # mm in the upper layer when air-dry
-    root_top: Array  # (F) share of the roots in the upper layer
-    share: Array  # (F)
-    height: Array  # (F) m
 
 
 def soil_of(site: Site) -> Soil:
-    """Return the soil constants of a site; roots after FATES (fates_allom_fnrt_prof_a, _b)."""
+    """Return the soil constants of a site."""
     porosity = 0.489 - 0.00126 * site.sand
     suction = 10.0 * 10 ** (1.88 - 0.0131 * site.sand)
     b = 2.91 + 0.159 * site.clay
-    a_root, b_root = np.array([7.0, 6.0, 11.0]), np.array([2.0, 2.0, 2.0])
     return Soil(
         porosity=porosity,
         suction=suction,
@@ -86,59 +83,66 @@ def soil_of(site: Site) -> Soil:
         deep=porosity * (site.bedrock - TOP_DEPTH) * 1e3,
         distance=site.bedrock / 2 * 1e3,
         dry=porosity * TOP_DEPTH * 1e3 * (AIR_DRY / suction) ** (-1 / b),
-        root_top=1 - 0.5 * (np.exp(-a_root * TOP_DEPTH) + np.exp(-b_root * TOP_DEPTH)),
-        share=site.share / site.share.sum(),
-        height=site.height,
     )
 
 
-class Traits(NamedTuple):
-    """One member's parameters as the equations use them; arrays over the types (F)."""
+TRAITS = np.dtype(
+    [
+        ("vcmax", float),  # umol m-2 s-1
+        ("slope", float),  # 1, Ball-Berry
+        ("g0", float),  # mol m-2 s-1
+        ("smpso", float),  # mm
+        ("smpsc", float),  # mm
+        ("drag", float),  # 1, friction velocity over wind speed in neutral air
+        ("ventilation", float),  # (m s-1)1/2, leaf boundary-layer conductance over sqrt(wind)
+        ("bare_drag", float),  # (m s-1)0.45, conductance below a leafless canopy over wind**0.55
+        ("kn", float),  # 1, decline of nitrogen with cumulative leaf area
+        ("root_top", float),  # 1, share of the roots in the upper layer
+        ("share", float),  # 1, of the area
+        ("csoilc", float),
+        ("wettable", float),  # 1
+        ("hold_liquid", float),  # mm
+        ("hold_snow", float),  # mm
+        ("recovery_memory", float),  # 1, what a step leaves of the temperature acclimated to
+        ("recovery_start", float),  # degC
+        ("recovery_range", float),  # K
+        ("d_max", float),  # mm
+    ]
+)
+"""A type of one member: its parameters as the equations use them. Those of the column are the same in all."""
 
-    vcmax: Array  # umol m-2 s-1
-    slope: Array  # 1, Ball-Berry
-    g0: Array  # mol m-2 s-1
-    smpso: Array  # mm
-    smpsc: Array  # mm
-    drag: Array  # 1, friction velocity over wind speed in neutral air
-    ventilation: Array  # s-1/2 m1/2, leaf boundary-layer conductance over sqrt(wind)
-    bare_drag: Array  # (m s-1)0.45, conductance below a leafless canopy over wind**0.55
-    kn: Array  # 1, decline of nitrogen with cumulative leaf area
-    recovery_memory: float  # 1, what a step leaves of the temperature acclimated to
-    recovery_start: float  # degC
-    recovery_range: float  # K
-    csoilc: float
-    d_max: float  # mm
-    wettable: float  # 1
-    hold_liquid: float  # mm
-    hold_snow: float  # mm
 
-
-def traits_of(pft: Array, column: Array, soil: Soil) -> Traits:
-    """Return the traits of a member from its parameters (7, F) and (8), in the order of the tables."""
+def traits_of(pft: Array, column: Array, site: Site) -> Array:
+    """Return the types (F) of a member, `TRAITS`, from its parameters (7, F) and (8), in the tables' order."""
     vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
-    recovery_time, recovery_start, recovery_range, *rest = (float(x) for x in column)
-    drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * soil.height))
-    return Traits(
-        vcmax=vcmax,
-        slope=slope,
-        g0=1e-6 * intercept,
-        smpso=smpso,
-        smpsc=smpsc,
-        drag=drag,
-        ventilation=LEAF_TRANSFER * np.sqrt(drag / leaf_size),
+    recovery_time, recovery_start, recovery_range, csoilc, d_max, wettable, hold_liquid, hold_snow = column
+    drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * site.height))
+    values = {
+        "vcmax": vcmax,
+        "slope": slope,
+        "g0": 1e-6 * intercept,
+        "smpso": smpso,
+        "smpsc": smpsc,
+        "drag": drag,
+        "ventilation": LEAF_TRANSFER * np.sqrt(drag / leaf_size),
         # CLM5 eq. 2.5.121 with 1 cm of roughness: k/0.13 (0.01 u*/1.5e-5)^-0.45 u*
-        bare_drag=KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag**0.55,
-        kn=np.exp(0.00963 * vcmax - 2.43),  # Lloyd et al. 2010, as in FATES
-        recovery_memory=exp(-STEP / (86400.0 * recovery_time)),
-        recovery_start=recovery_start,
-        recovery_range=recovery_range,
-        csoilc=rest[0],
-        d_max=rest[1],
-        wettable=rest[2],
-        hold_liquid=rest[3],
-        hold_snow=rest[4],
-    )
+        "bare_drag": KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag**0.55,
+        "kn": np.exp(0.00963 * vcmax - 2.43),  # Lloyd et al. 2010, as in FATES
+        "root_top": 1 - 0.5 * (np.exp(-ROOT_A * TOP_DEPTH) + np.exp(-ROOT_B * TOP_DEPTH)),
+        "share": site.share / site.share.sum(),
+        "csoilc": csoilc,
+        "wettable": wettable,
+        "hold_liquid": hold_liquid,
+        "hold_snow": hold_snow,
+        "recovery_memory": np.exp(-STEP / (86400.0 * recovery_time)),
+        "recovery_start": recovery_start,
+        "recovery_range": recovery_range,
+        "d_max": d_max,
+    }
+    traits = np.empty(len(site.pfts), TRAITS)
+    for name in TRAITS.names or ():
+        traits[name] = values[name]
+    return traits
 
 
 class Column(NamedTuple):
@@ -363,61 +367,59 @@ def _soil_resistance(top, soil, d_max, diffusivity):
 
 
 @njit(cache=True, error_model="numpy")
-def _photosynthesis(i, p, d, traits, decayed, btran, capacity, gb):
+def _photosynthesis(d, w, t, decayed, btran, capacity, gb):
     """Return assimilation of the canopy [umol m-2 s-1], conductance of sunlit and of shaded leaves [m s-1].
 
     Both kinds of leaves while the sun is up, dark leaves for the rest of the step. Nitrogen falls with depth as
     exp(-kn L); vcmax25 is integrated over either kind (de Pury & Farquhar 1997). Water stress as in FATES: on
     vcmax and the intercept.
     """
-    kn, g0 = traits.kn[p], max(traits.g0[p] * btran, 1e-6)
-    lai, sun_lai, daylight, molar = d.lai[i, p], d.sun_lai[i, p], d.daylight[i], d.molar[i]
+    kn, g0 = t.kn, max(t.g0 * btran, 1e-6)
+    lai, sun_lai, daylight, molar = w.lai, w.sun_lai, d.daylight, d.molar
     g_dark = g0 / molar
     if daylight <= 0.0 or lai - sun_lai <= 1e-9:
         return 0.0, g_dark, g_dark
-    top25 = traits.vcmax[p] * capacity
-    lit = d.decay[i, p] + kn
-    sun25 = top25 * d.clumping[p] * (1.0 - decayed * exp(-d.decay[i, p] * lai)) / lit
+    top25 = t.vcmax * capacity
+    lit = w.decay + kn
+    sun25 = top25 * w.clumping * (1.0 - decayed * exp(-w.decay * lai)) / lit
     shade25 = max(top25 * (1.0 - decayed) / kn - sun25, 0.0)
-    a_sun, g_sun = _leaves(i, d, d.sun_par[i, p], sun25 / sun_lai, btran, gb, g0, traits.slope[p])
-    a_shade, g_shade = _leaves(
-        i, d, d.shade_par[i, p], shade25 / (lai - sun_lai), btran, gb, g0, traits.slope[p]
-    )
+    a_sun, g_sun = _leaves(d, w.sun_par, sun25 / sun_lai, btran, gb, g0, t.slope)
+    a_shade, g_shade = _leaves(d, w.shade_par, shade25 / (lai - sun_lai), btran, gb, g0, t.slope)
     night = (1.0 - daylight) * g_dark
     total = daylight * (sun_lai * a_sun + (lai - sun_lai) * a_shade)
     return total, daylight * g_sun / molar + night, daylight * g_shade / molar + night
 
 
 @njit(cache=True, error_model="numpy")
-def _leaves(i, d, par, vcmax25, btran, gb, g0, m):
+def _leaves(d, par, vcmax25, btran, gb, g0, m):
     """Return `leaf` at the step's air temperature for a rate at 25 degC per leaf area."""
-    humidity = 1.0 - d.deficit[i] / d.saturation[i]
+    humidity = 1.0 - d.deficit / d.saturation
     return leaf(
-        par, vcmax25 * d.f_vcmax[i] * btran, vcmax25 * d.f_jmax[i], vcmax25 * d.f_rd[i] * btran,
-        d.gamma[i], d.km[i], CO2 * d.pressure[i], d.pressure[i], gb * d.molar[i], g0, m, humidity,
+        par, vcmax25 * d.f_vcmax * btran, vcmax25 * d.f_jmax, vcmax25 * d.f_rd * btran,
+        d.gamma, d.km, CO2 * d.pressure, d.pressure, gb * d.molar, g0, m, humidity,
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
-def _intercept(i, p, d, traits, liquid, ice):
+def _intercept(d, w, t, p, liquid, ice):
     """Catch rain and snow, drop what melts, blows off or finds no leaf; return what falls through [mm].
 
     CLM5, eqs 2.7.4-2.7.14. Falling snow stays snow: its melting is paid for on the ground.
     """
-    plant = d.plant[i, p]
-    room, room_snow = traits.hold_liquid * plant, traits.hold_snow * plant
-    caught = min(d.rain[i] * tanh(plant), max(room - liquid[p], 0.0))
-    caught_snow = min(d.snow[i] * (1.0 - exp(-0.5 * plant)), max(room_snow - ice[p], 0.0))
+    plant = w.plant
+    room, room_snow = t.hold_liquid * plant, t.hold_snow * plant
+    caught = min(d.rain * tanh(plant), max(room - liquid[p], 0.0))
+    caught_snow = min(d.snow * (1.0 - exp(-0.5 * plant)), max(room_snow - ice[p], 0.0))
     liquid[p] += caught
     ice[p] += caught_snow
-    loose = (max(d.tair[i] - 270.15, 0.0) / MELT_UNLOAD + d.wind[i] / WIND_UNLOAD) * STEP
+    loose = (max(d.tair - 270.15, 0.0) / MELT_UNLOAD + d.wind / WIND_UNLOAD) * STEP
     fallen = ice[p] * loose / (1.0 + loose)
     drip = max(liquid[p] - room, 0.0)
     liquid[p] -= drip
     ice[p] -= fallen
-    wet = traits.wettable * min(np.cbrt(liquid[p] / room) ** 2, 1.0)
+    wet = t.wettable * min(np.cbrt(liquid[p] / room) ** 2, 1.0)
     covered = min(np.cbrt(ice[p] / room_snow) ** 2, 1.0)
-    return d.rain[i] - caught + drip, d.snow[i] - caught_snow + fallen, wet, covered
+    return d.rain - caught + drip, d.snow - caught_snow + fallen, wet, covered
 
 
 @njit(cache=True, error_model="numpy")
@@ -433,40 +435,44 @@ def _stability(buoyancy, rise):
 
 
 @njit(cache=True, error_model="numpy")
-def _patch(i, p, d, traits, column, root_top, capacity, decayed, dry, liquid, ice):
-    """Return the fluxes of type `p` in step `i`; changes its stores `liquid` and `ice`."""
-    tair, kappa, deficit, slope, rho_cp = d.tair[i], d.kappa[i], d.deficit[i], d.slope[i], d.rho_cp[i]
-    lv, ls = d.vaporization[i], d.vaporization[i] + FUSION
-    plant, sky, radiative = d.plant[i, p], d.sky[i, p], d.radiative[i]
-    open_top = root_top * _openness(column.psi_top, traits.smpso[p], traits.smpsc[p])
-    open_deep = (1.0 - root_top) * _openness(column.psi_deep, traits.smpso[p], traits.smpsc[p])
-    u_star = traits.drag[p] * d.wind[i]
-    gb = traits.ventilation[p] * sqrt(d.wind[i])
-    gross, g_sun, g_shade = _photosynthesis(i, p, d, traits, decayed, open_top + open_deep, capacity, gb)
-    rain_below, snow_below, wet, covered = _intercept(i, p, d, traits, liquid, ice)
+def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
+    """Return the fluxes of type `p` in a step; changes its stores `liquid` and `ice`.
+
+    `d`, `w`, `t`: the step's weather (`drivers.STEP_DRIVERS`), the type's leaves and light
+    (`drivers.TYPE_DRIVERS`) and the type's traits (`TRAITS`).
+    """
+    tair, kappa, deficit, slope, rho_cp = d.tair, d.kappa, d.deficit, d.slope, d.rho_cp
+    lv, ls = d.vaporization, d.vaporization + FUSION
+    plant, sky, radiative = w.plant, w.sky, d.radiative
+    open_top = t.root_top * _openness(column.psi_top, t.smpso, t.smpsc)
+    open_deep = (1.0 - t.root_top) * _openness(column.psi_deep, t.smpso, t.smpsc)
+    u_star = t.drag * d.wind
+    gb = t.ventilation * sqrt(d.wind)
+    gross, g_sun, g_shade = _photosynthesis(d, w, t, decayed, open_top + open_deep, capacity, gb)
+    rain_below, snow_below, wet, covered = _intercept(d, w, t, p, liquid, ice)
 
     # conductances to vapour of leaves, rain and snow on the canopy
     g_leaf = (1.0 - min(wet + covered, 1.0)) * gb * (
-        d.sun_lai[i, p] * g_sun / (gb + g_sun) + (d.lai[i, p] - d.sun_lai[i, p]) * g_shade / (gb + g_shade)
+        w.sun_lai * g_sun / (gb + g_sun) + (w.lai - w.sun_lai) * g_shade / (gb + g_shade)
     )  # fmt: skip
     g_plant = gb * plant
     g_liquid, g_ice = wet * g_plant, covered * g_plant
     g_total = g_leaf + g_liquid + g_ice
 
     # energy of the canopy; a first, neutral solution tells how stable the air is
-    upward_light = d.sw_ground[i, p] * column.albedo
-    energy = d.sw_canopy[i, p] + upward_light * d.underside[i, p] + (1.0 - sky) * d.longwave[i]
-    ga = traits.drag[p] * u_star
+    upward_light = w.sw_ground * column.albedo
+    energy = w.sw_canopy + upward_light * w.underside + (1.0 - sky) * d.longwave
+    ga = t.drag * u_star
     vapour = kappa * lv * g_total * ga / (ga + g_total)
     conducting = rho_cp * ga * g_plant / (ga + g_plant) + (1.0 - sky) * radiative
-    ga *= _stability(d.buoyancy[i], (energy - vapour * deficit) / (conducting + vapour * slope))
+    ga *= _stability(d.buoyancy, (energy - vapour * deficit) / (conducting + vapour * slope))
 
     # ground below: exchanges long-wave with the sky and with the canopy at air temperature
     bare = exp(-plant)
-    under = bare * traits.bare_drag[p] * d.wind055[i] + (1.0 - bare) * traits.csoilc * u_star
+    under = bare * t.bare_drag * d.wind055 + (1.0 - bare) * t.csoilc * u_star
     g_ground = ga * under / (ga + under)
     rise_ground, e_soil, e_snow, melt = ground_balance(
-        d.sw_ground[i, p] - upward_light + sky * d.longwave[i] + column.g_heat * (column.t_soil - tair),
+        w.sw_ground - upward_light + sky * d.longwave + column.g_heat * (column.t_soil - tair),
         rho_cp * g_ground + radiative + column.g_heat,
         kappa * (1.0 - column.white) / (1.0 / g_ground + column.r_soil), kappa * column.white * g_ground,
         deficit, slope, max(column.top - dry, 0.0) / STEP, column.snow / STEP, lv, ls, ZERO - tair,
@@ -493,8 +499,8 @@ def _patch(i, p, d, traits, column, root_top, capacity, decayed, dry, liquid, ic
 
     sensible = rho_cp * (g_heat * rise + g_ground * rise_ground)
     net = (
-        d.sw_canopy[i, p] + d.sw_ground[i, p] - upward_light * (1.0 - d.underside[i, p])
-        + d.longwave[i] - radiative * ((1.0 - sky) * rise + sky * rise_ground)
+        w.sw_canopy + w.sw_ground - upward_light * (1.0 - w.underside)
+        + d.longwave - radiative * ((1.0 - sky) * rise + sky * rise_ground)
     )  # fmt: skip
     latent = lv * (transpired + e_liquid + e_soil) + ls * (e_ice + e_snow)
     imbalance = net - sensible - latent - ground_heat - FUSION * melt
@@ -505,14 +511,14 @@ def _patch(i, p, d, traits, column, root_top, capacity, decayed, dry, liquid, ic
 
 
 @njit(cache=True, error_model="numpy")
-def _column(i, d, soil, d_max, snow, top, deep, t_soil):
-    """Return the shared state at the beginning of step `i`."""
+def _column(d, soil, d_max, snow, top, deep, t_soil):
+    """Return the shared state at the beginning of a step."""
     white = snow / (snow + SNOW_COVER)
     insulation = 0.5 * SOIL_HEAT_DEPTH / SOIL_CONDUCTIVITY + snow / (SNOW_DENSITY * SNOW_CONDUCTIVITY)
     return Column(
         snow, top, t_soil, _suction(top, soil.top, soil), _suction(deep, soil.deep, soil), white,
         SOIL_ALBEDO + (SNOW_ALBEDO - SOIL_ALBEDO) * white, 1.0 / insulation,
-        _soil_resistance(top, soil, d_max, d.vapour_diffusivity[i]),
+        _soil_resistance(top, soil, d_max, d.vapour_diffusivity),
     )  # fmt: skip
 
 
@@ -531,69 +537,74 @@ def _soil_water(top, deep, lifted, soil):
 
 
 @njit(cache=True, error_model="numpy")
-def run_member(traits, d, soil, order, n_spin, out, ledger):
+def run_member(traits, steps, types, soil, order, n_spin, out, ledger):
     """Run one member over the driver steps `order`, the first `n_spin` of them unrecorded.
 
     Parameters
     ----------
-    traits : Traits
-    d : Drivers
+    traits : array (F) of TRAITS
+    steps, types : arrays (n), (n, F)
+        Drivers.
     soil : Soil
+    order : array
+        Rows of the drivers, as they are run.
     out : array (days, N_DAILY)
         Filled with daily means, columns as in `DAILY`.
     ledger : array (2)
         Filled with the largest imbalance of any step: energy [W m-2], water [mm].
     """
-    types = len(soil.share)
-    liquid, ice, decayed = np.zeros(types), np.zeros(types), np.zeros(types)
+    n_types = len(traits)
+    liquid, ice, decayed = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
     flux = np.zeros(N_DAILY)
     snow, top, deep, t_soil = 0.0, 0.7 * soil.top, 0.7 * soil.deep, 277.0
-    warmth = d.tair[order[0]] - ZERO
+    evergreen = traits[EVERGREEN]
+    warmth = steps[order[0]].tair - ZERO
     for k in range(len(order)):
-        i = order[k]
-        warmth = traits.recovery_memory * (warmth - d.tair[i] + ZERO) + d.tair[i] - ZERO
-        recovered = min(max((warmth - traits.recovery_start) / traits.recovery_range, LEAST_CAPACITY), 1.0)
-        column = _column(i, d, soil, traits.d_max, snow, top, deep, t_soil)
+        d = steps[order[k]]
+        celsius = d.tair - ZERO
+        warmth = celsius + evergreen.recovery_memory * (warmth - celsius)
+        recovered = (warmth - evergreen.recovery_start) / evergreen.recovery_range
+        recovered = min(max(recovered, LEAST_CAPACITY), 1.0)
+        column = _column(d, soil, evergreen.d_max, snow, top, deep, t_soil)
         before = snow + top + deep
         imbalance = evaporated = 0.0
-        for p in range(types):
-            share = soil.share[p]
+        for p in range(n_types):
+            t, w = traits[p], types[order[k], p]
             if k % STEPS_PER_DAY == 0:
-                decayed[p] = exp(-traits.kn[p] * d.lai[i, p])
-            before += share * (liquid[p] + ice[p])
+                decayed[p] = exp(-t.kn * w.lai)
+            before += t.share * (liquid[p] + ice[p])
             capacity = recovered if p == EVERGREEN else 1.0
-            x = _patch(
-                i, p, d, traits, column, soil.root_top[p], capacity, decayed[p], soil.dry, liquid, ice
-            )
-            before -= share * (liquid[p] + ice[p])
-            imbalance += share * x.imbalance
-            snow += share * (x.snow_below - (x.melt + x.e_snow) * STEP)
-            t_soil += share * x.ground_heat * STEP / (SOIL_HEAT_DEPTH * SOIL_HEAT_CAPACITY)
+            x = _patch(d, w, t, column, capacity, decayed[p], soil.dry, p, liquid, ice)
+            before -= t.share * (liquid[p] + ice[p])
+            imbalance += t.share * x.imbalance
+            snow += t.share * (x.snow_below - (x.melt + x.e_snow) * STEP)
+            t_soil += t.share * x.ground_heat * STEP / (SOIL_HEAT_DEPTH * SOIL_HEAT_CAPACITY)
             btran = x.open_top + x.open_deep
             from_top = x.transpired * x.open_top / btran if btran > 0.0 else 0.0
-            top += share * (x.rain_below + (x.melt - x.e_soil - from_top) * STEP)
-            deep -= share * (x.transpired - from_top) * STEP
+            top += t.share * (x.rain_below + (x.melt - x.e_soil - from_top) * STEP)
+            deep -= t.share * (x.transpired - from_top) * STEP
             ground = x.e_soil + x.e_snow
             total = x.transpired + x.intercepted + ground
-            evaporated += share * total * STEP
-            flux[0] += share * x.gross * CARBON
-            flux[1] += share * total
-            flux[2] += share * x.transpired
-            flux[3] += share * x.intercepted
-            flux[4] += share * ground
-            flux[5] += share * x.sensible
-            flux[6] += share * x.net
-            flux[7] += share * btran
+            evaporated += t.share * total * STEP
+            flux[0] += t.share * x.gross * CARBON
+            flux[1] += t.share * total
+            flux[2] += t.share * x.transpired
+            flux[3] += t.share * x.intercepted
+            flux[4] += t.share * ground
+            flux[5] += t.share * x.sensible
+            flux[6] += t.share * x.net
+            flux[7] += t.share * btran
         if snow < 1e-9:  # rounding, or the last grains: they are water
             top += snow
             snow = 0.0
         lifted = _capillary_rise(top, deep, column.psi_top, column.psi_deep, soil)
         top, deep, lost = _soil_water(top, deep, lifted, soil)
-        error = before + d.rain[i] + d.snow[i] - evaporated - lost - (snow + top + deep)
+        error = before + d.rain + d.snow - evaporated - lost - (snow + top + deep)
         ledger[0], ledger[1] = max(ledger[0], abs(imbalance)), max(ledger[1], abs(error))
         if (k + 1) % STEPS_PER_DAY == 0:
             if k >= n_spin:
                 day = (k - n_spin) // STEPS_PER_DAY
-                out[day] = flux / STEPS_PER_DAY
+                for j in range(N_DAILY):
+                    out[day, j] = flux[j] / STEPS_PER_DAY
                 out[day, 8], out[day, 9] = snow, top + deep
             flux[:] = 0.0

@@ -136,7 +136,7 @@ class Canopy:
         """Driver step of every model step: spin-up on the first years, then the period itself."""
         years = min(self.spinup_years, self.n_days // 365)
         period = np.arange(self.n_days * STEPS_PER_DAY)
-        first = period[: years * 365 * STEPS_PER_DAY].reshape(years, -1)
+        first = period[: years * 365 * STEPS_PER_DAY].reshape(years, 365 * STEPS_PER_DAY)
         spinup = [first[year % years] for year in range(self.spinup_years)]
         return np.concatenate([*spinup, period])
 
@@ -171,9 +171,9 @@ class Canopy:
         split = len(parameters.PFT_PARAMETERS) * len(self.pfts)
         for member, row in enumerate(theta):
             parameters.check_values(row, self.names, self._known)
-            traits = kernel.traits_of(row[:split].reshape(-1, len(self.pfts)), row[split:], soil)
+            traits = kernel.traits_of(row[:split].reshape(-1, len(self.pfts)), row[split:], self.site)
             kernel.run_member(
-                traits, self._drivers, soil, self._order, n_spin, daily[member], imbalance[member]
+                traits, *self._drivers, soil, self._order, n_spin, daily[member], imbalance[member]
             )
         if not np.isfinite(daily).all():
             raise ModelFailed(Status.NON_FINITE, "the fluxes are not finite")
@@ -220,5 +220,7 @@ class Canopy:
         """Return the daily output of a finished run; times are noleap mid-days, with ``time_bounds``."""
         import xarray as xr
 
-        with xr.open_dataset(folder / OUTPUT, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as data:
+        with xr.open_dataset(
+            folder / OUTPUT, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)
+        ) as data:
             return data.load()
