@@ -1,7 +1,7 @@
 """How long the embedded model takes: compile, load from cache, milliseconds per member and model year.
 
-Run as ``python benchmarks/canopy_speed.py [members]``; synthetic weather, ten years, one core. Goals: under 10 s
-for 100 members of ten years, under 1 s for one. Measured on an AMD EPYC core: compile 4 s (once per
+Run as ``python benchmarks/canopy_speed.py [members]``; synthetic weather, ten years, one core. Goals: under
+10 s for 100 members of ten years, under 1 s for one. Measured on an AMD EPYC core: compile 4 s (once per
 installation), load from numba's cache 0.6 s, 4.6 ms per member and year.
 """
 

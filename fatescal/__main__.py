@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fatescal {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    def verb(name: str, help: str, action: Callable[[argparse.Namespace, World], int]) -> argparse.ArgumentParser:
+    def verb(
+        name: str, help: str, action: Callable[[argparse.Namespace, World], int]
+    ) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=help)
         sub.set_defaults(action=action)
         return sub
@@ -103,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     folder = {"type": Path, "metavar": "RUN", "help": "run directory"}
     sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
     sub.add_argument("config", **config)
-    sub.add_argument("--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time")
+    sub.add_argument(
+        "--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time"
+    )
     sub = verb("check", "find out all that can be known before spending a core-hour", _check)
     sub.add_argument("config", **config)
     verb("status", "what of a run is finished", _status).add_argument("run", **folder)
@@ -140,6 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(message)s" if world.is_root else f"rank {world.rank}: %(message)s",
         stream=sys.stderr,
     )
+    if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
+        if not world.is_root:
+            return 0
+        world = world.alone()
     try:
         code = args.action(args, world)
     except KeyboardInterrupt:
@@ -148,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FatescalError as error:
         _alone(world, error)
         code = error.exit_code
-        _say(world, str(error))
+        more = " What is finished is kept: start the same command again to continue." if code == 75 else ""
+        _say(world, f"{error}{more}")
     except OSError as error:
         _alone(world, error)
         code = 1

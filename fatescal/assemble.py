@@ -139,9 +139,7 @@ def observe(
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...]]:
     """Return the windows to predict, and from a file what was measured in them and what was dropped."""
     given = chosen.observations
-    variables = [
-        Variable(name, v.unit, v.error.sd, v.column or name) for name, v in given.variables.items()
-    ]
+    variables = [Variable(name, v.unit, v.error.sd, v.column or name) for name, v in given.variables.items()]
     periods = (given.window, given.calibration, given.validation, calendar)
     if given.file is None:
         return observations.grid_of(variables, *periods), None, ()
@@ -196,9 +194,8 @@ def planned_waves(chosen: Settings, n_ranks: int) -> int:
 def summary(chosen: Settings, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is None:
-        counts = [f"{name}: {np.sum(made.grid.variable == name)} windows, made from a run at the truth"
+        return [f"{name}: {np.sum(made.grid.variable == name)} windows, made from a run at the truth"
                   for name in chosen.observations.variables]  # fmt: skip
-        return counts
     return [
         f"{s.variable}, {s.period}: {s.used} windows {s.first} to {s.last}, mean {s.mean:.3g}, "
         f"error sd {s.sd:.3g} {s.unit}; dropped: "

@@ -43,9 +43,7 @@ class BadInput(FatescalError):
 
     exit_code = 2
 
-    def __init__(
-        self, what: str, *, expected: object = None, got: object = None, hint: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, expected: object = None, got: object = None, hint: str = "") -> None:
         message = what.rstrip(".")
         if expected is not None:
             message += f". Expected {expected}"

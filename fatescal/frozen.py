@@ -49,7 +49,9 @@ def freeze(chosen: Settings, directory: Path, versions: Mapping[str, str], finis
         _refuse_contradiction(_content(path)["config"], now, directory, finished)
     frozen = {"config": now, "folder": str(chosen.folder), "versions": dict(versions)}
     part = path.with_suffix(".part")
-    part.write_text("# Written by fatescal: the config of this run.\n" + yaml.safe_dump(frozen, sort_keys=False))
+    part.write_text(
+        "# Written by fatescal: the config of this run.\n" + yaml.safe_dump(frozen, sort_keys=False)
+    )
     os.replace(part, path)
 
 

@@ -78,8 +78,9 @@ class Members:
             return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j])}
 
         result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
-        if result is not None and fresh:
-            self._tell(stage, result, world, time.monotonic() - begin)
+        seconds = time.monotonic() - begin
+        if fresh:
+            world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
         return result
 
     def member(self, stage: str, j: int, theta: Array) -> dict[str, Array]:
@@ -110,7 +111,12 @@ class Members:
             except ModelFailed as failure:
                 status, reason = failure.kind, failure.reason
                 log.warning(
-                    "%s/%s, attempt %d: %s: %s", folder.parent.name, folder.name, attempt + 1, status.words, reason
+                    "%s/%s, attempt %d: %s: %s",
+                    folder.parent.name,
+                    folder.name,
+                    attempt + 1,
+                    status.words,
+                    reason,
                 )
             seconds = time.monotonic() - begin
             content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
@@ -141,7 +147,7 @@ class Members:
             if old.exists():
                 shutil.rmtree(old)
 
-    def _tell(self, stage: str, result: Evaluation, world: World, seconds: float) -> None:
+    def _tell(self, stage: str, result: Evaluation, n_ranks: int, seconds: float) -> None:
         failed = Counter(Status(s).words for s in result.status if s)
         causes = ", ".join(f"{n} {words}" for words, n in failed.items())
         log.info(
@@ -152,7 +158,7 @@ class Members:
             causes or "none failed",
             float(np.median(result.seconds)),
             seconds,
-            world.size,
+            n_ranks,
         )
         if not result.ok[0]:
             log.warning("%s: the default run itself failed: see %s", stage, self.folder / stage / "0000")

@@ -181,7 +181,9 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
     match chosen:
         case settings.LogitNormal():
             lower, upper = bounds(chosen.bounds)
-            median = {"default": default, "centre": (lower + upper) / 2}.get(str(chosen.median), chosen.median)
+            median = {"default": default, "centre": (lower + upper) / 2}.get(
+                str(chosen.median), chosen.median
+            )
             median = need_default() if median is None else float(median)
             if not lower < median < upper:
                 raise BadInput(

@@ -28,6 +28,4 @@ def stream(seed: int, stage: str, *counters: int) -> np.random.Generator:
     False
     """
     key = (zlib.crc32(stage.encode()), *counters)
-    return np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=key))
-    )
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=key)))

@@ -47,7 +47,9 @@ def run(config: Path, world: World) -> int:
     return 0
 
 
-def _finish(directory: Path, chosen: settings.Settings, problem: Problem, store: Store, seconds: float) -> None:
+def _finish(
+    directory: Path, chosen: settings.Settings, problem: Problem, store: Store, seconds: float
+) -> None:
     """Write the files of a run from its stages, print its scorecard; on root."""
     results = products.collect(store, chosen, problem, _versions())
     page = products.write(results, directory)
@@ -78,7 +80,9 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
         print(f"observations  {line}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {world.size} ranks; {_writer()}")
-    print(f"model runs    about {runs}, at most {assemble.planned_waves(chosen, world.size)} one after another")
+    print(
+        f"model runs    about {runs}, at most {assemble.planned_waves(chosen, world.size)} one after another"
+    )
 
 
 def status(directory: Path, world: World) -> int:
@@ -117,7 +121,9 @@ def priors(config: Path, form: str) -> int:
     if form == "json":
         print(json.dumps(rows, indent=1))
         return 0
-    table = csv.DictWriter(sys.stdout, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    table = csv.DictWriter(
+        sys.stdout, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
+    )
     table.writeheader()
     table.writerows(rows)
     return 0
@@ -139,7 +145,9 @@ def reset(directory: Path, stage: str, world: World) -> int:
 
 def _opened(directory: Path, world: World) -> Store:
     if not (directory / "stages").is_dir():
-        raise BadInput(f"{directory} is no run", expected="a folder with stages/ in it", hint="your run.directory")
+        raise BadInput(
+            f"{directory} is no run", expected="a folder with stages/ in it", hint="your run.directory"
+        )
     return Store(directory / "stages", world)
 
 

@@ -155,9 +155,7 @@ TruthValue = Annotated[Scale | Finite, Field(union_mode="left_to_right")]
 class Synthetic(Section):
     """Observations made from a model run at `truth` plus noise of the error model."""
 
-    truth: dict[
-        str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]
-    ]
+    truth: dict[str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]]
 
 
 class Observations(Section):
@@ -274,7 +272,8 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise BadInput(
-                    f"key '{key}' is given twice (line {key_node.start_mark.line + 1})", hint="keep one of them"
+                    f"key '{key}' is given twice (line {key_node.start_mark.line + 1})",
+                    hint="keep one of them",
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -51,9 +51,7 @@ class Store:
     world: World
     provenance: Mapping[str, str] = field(default_factory=dict)
 
-    def once(
-        self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()
-    ) -> R:
+    def once(self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()) -> R:
         """Return the record of a stage on all ranks: loaded if finished, else computed by root and kept.
 
         Parameters
@@ -214,10 +212,25 @@ class Store:
                     sums[name][i] = checksum
         digest = _digest(record, sums, {})
         write = self._write_parallel if PARALLEL and self.world.size > 1 else self._write_gathered
-        write(key, record, n_rows, arrays, shapes, sums, lambda f: self._header(f, record, inputs, order, digest))
+        write(
+            key,
+            record,
+            n_rows,
+            arrays,
+            shapes,
+            sums,
+            lambda f: self._header(f, record, inputs, order, digest),
+        )
 
     def _write_parallel(
-        self, key: str, record: type[Record], n_rows: int, rows: Mapping, shapes: Mapping, sums: Mapping, header: Callable
+        self,
+        key: str,
+        record: type[Record],
+        n_rows: int,
+        rows: Mapping,
+        shapes: Mapping,
+        sums: Mapping,
+        header: Callable,
     ) -> None:
         part = self._part(key)
         with h5py.File(part, "w", **self.world.file_options()) as file:
@@ -241,7 +254,14 @@ class Store:
         self.world.meet()
 
     def _write_gathered(
-        self, key: str, record: type[Record], n_rows: int, rows: Mapping, shapes: Mapping, sums: Mapping, header: Callable
+        self,
+        key: str,
+        record: type[Record],
+        n_rows: int,
+        rows: Mapping,
+        shapes: Mapping,
+        sums: Mapping,
+        header: Callable,
     ) -> None:
         gathered = self.world.gather(rows)
         if gathered is not None:

@@ -335,7 +335,11 @@ def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
     draws = thinned(chains)
     u = draws[representative(draws, run.problem.n_posterior - 1)]
     return Posterior(
-        u=u, theta=space.theta(u), parameter=np.array(space.names), draws_u=draws, draws_theta=space.theta(draws)
+        u=u,
+        theta=space.theta(u),
+        parameter=np.array(space.names),
+        draws_u=draws,
+        draws_theta=space.theta(draws),
     )
 
 

@@ -52,6 +52,10 @@ class World:
     def is_root(self) -> bool:
         return self.rank == 0
 
+    def alone(self) -> World:
+        """Return a world of this rank only."""
+        return World(MPI.COMM_SELF)
+
     def listen(self) -> None:
         """Take SIGUSR1 as the word that wall time is nearly over."""
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
@@ -137,7 +141,7 @@ class World:
         with _Counter(self, n_items) as counter:
             for index in counter:
                 if self.stopping():
-                    failure = OutOfTime("wall time is over")
+                    failure = OutOfTime("the time is over.")
                     counter.exhaust()
                     break
                 try:

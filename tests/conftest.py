@@ -39,7 +39,9 @@ def mpirun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     if shutil.which(MPIRUN) is None:
         pytest.skip(f"{MPIRUN} is not on the PATH")
 
-    def start(n_ranks: int, source: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def start(
+        n_ranks: int, source: str, *arguments: object, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "ranks.py"
         script.write_text(textwrap.dedent(source))
         return subprocess.run(

@@ -27,11 +27,17 @@ def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
     noise = np.random.default_rng(7)
     made = {k: np.array(v) + SD[k] * noise.standard_normal(N_DAYS) for k, v in fluxes(TRUTH).items()}
     days = np.datetime64("2004-01-01") + np.arange(N_DAYS)
-    rows = "\n".join(f"{d},{g!r},{e!r}" for d, g, e in zip(days, *(made[k].tolist() for k in made), strict=True))
+    rows = "\n".join(
+        f"{d},{g!r},{e!r}" for d, g, e in zip(days, *(made[k].tolist() for k in made), strict=True)
+    )
     (folder / "fluxes.csv").write_text(f"# made by tests/linear.py\ndate,GPP,ET\n{rows}\n")
     config = {
         "run": {"name": "linear", "directory": str(folder / "run"), "seed": 3},
-        "model": {"kind": "command", "command": [sys.executable, "-SE", str(MODEL), *options], "timeout": "60 s"},
+        "model": {
+            "kind": "command",
+            "command": [sys.executable, "-SE", str(MODEL), *options],
+            "timeout": "60 s",
+        },
         "parameters": {
             name: {"prior": {"kind": "normal", "mean": mean, "sd": sd}} for name, (mean, sd) in PRIOR.items()
         },
@@ -57,7 +63,9 @@ def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
 
 def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and sd (3) of the parameters given the calibration period, by the normal equations."""
-    table = np.genfromtxt(folder / "fluxes.csv", delimiter=",", skip_header=2, usecols=(1, 2))[:CALIBRATION_DAYS]
+    table = np.genfromtxt(folder / "fluxes.csv", delimiter=",", skip_header=2, usecols=(1, 2))[
+        :CALIBRATION_DAYS
+    ]
     base = fluxes(dict.fromkeys(PRIOR, 0.0))
     rows, rest = [], []
     for column, (name, sd) in enumerate(SD.items()):

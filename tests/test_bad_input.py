@@ -79,7 +79,9 @@ def test_a_column_of_nan_is_refused(tmp_path, capsys):
     config = write_problem(tmp_path)
     table = tmp_path / "fluxes.csv"
     head, names, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([head, names, *(",".join([*row.split(",")[:2], "NaN"]) for row in rows)]) + "\n")
+    table.write_text(
+        "\n".join([head, names, *(",".join([*row.split(",")[:2], "NaN"]) for row in rows)]) + "\n"
+    )
     assert main([str(config)]) == 2
     assert "ET" in capsys.readouterr().err
 
@@ -120,7 +122,9 @@ def test_many_ranks_say_it_once(tmp_path):
 def test_the_schema_is_that_of_the_shipped_config():
     described = schema()
     assert json.dumps(described)
-    assert {"run", "model", "parameters", "observations", "calibrate", "posterior"} <= set(described["properties"])
+    assert {"run", "model", "parameters", "observations", "calibrate", "posterior"} <= set(
+        described["properties"]
+    )
 
 
 def test_priors_are_printed_as_csv_and_json(tmp_path, capsys):

@@ -39,9 +39,9 @@ def defaults(model, **changes):
 
 
 def test_is_a_forward_model(model):
-    assert isinstance(model, ForwardModel)
-    assert model.calendar == "noleap"
     assert set(model.units) == set(model.defaults)
+    assert model.calendar == "noleap"
+    assert isinstance(model, ForwardModel)
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 3.0])
@@ -390,7 +390,7 @@ def test_tower_weather_drives_the_same_model():
     assert np.all((gpp > 900) & (gpp < 1400))
     assert np.all((evaporation > 230) & (evaporation < 400))
     assert np.all(daily["imbalance"] < 1e-6)
-    with pytest.raises(BadInput, match="covers 2000-01-01 .. 2010-12-31"):
+    with pytest.raises(BadInput, match=r"covers 2000-01-01 \.\. 2010-12-31"):
         Canopy(str(DATA / "smear_daily_2000_2010.csv"), date(2004, 1, 1), date(2011, 12, 31)).check()
 
 

@@ -87,7 +87,9 @@ def test_the_number_of_ranks_changes_no_bit(reference, tmp_path, n_ranks):
     done = fatescal(n_ranks, write_problem(tmp_path))
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "run") == digests(reference / "run")
-    assert (tmp_path / "run" / "posterior.csv").read_bytes() == (reference / "run" / "posterior.csv").read_bytes()
+    assert (tmp_path / "run" / "posterior.csv").read_bytes() == (
+        reference / "run" / "posterior.csv"
+    ).read_bytes()
 
 
 def children(pid: int) -> list[int]:
@@ -139,7 +141,9 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(reference, tmp_pat
     for moment, victim in MOMENTS.items():
         program = start(config, LINEAR_LOG=str(log))
         wait_for(tmp_path / "run" / moment, program)
-        while len(ranks := children(program.pid)) < 2:  # the moment may have passed already: then at the start
+        while (
+            len(ranks := children(program.pid)) < 2
+        ):  # the moment may have passed already: then at the start
             time.sleep(0.005)
         os.kill(program.pid if victim == "mpirun" else ranks[victim], signal.SIGKILL)
         assert program.wait(30) != 0
@@ -244,6 +248,8 @@ def test_sampling_uses_all_ranks(tmp_path):
         folder.mkdir()
         assert fatescal(n_ranks, write_problem(folder)).returncode == 0
         stages = folder / "run" / "stages"
-        times[n_ranks] = (stages / "chains-00-000.h5").stat().st_mtime - (stages / "warm-up-00.h5").stat().st_mtime
+        times[n_ranks] = (stages / "chains-00-000.h5").stat().st_mtime - (
+            stages / "warm-up-00.h5"
+        ).stat().st_mtime
     sys.stderr.write(f"sampling, 2 ranks / 1 rank: {times[2] / times[1]:.2f}\n")
     assert times[2] < times[1]

@@ -108,7 +108,9 @@ def _grid(rng: np.random.Generator, n_days: int) -> Observations:
         lost = (rng.random(n_days) < 0.08) | ((np.arange(n_days) > 480) & (np.arange(n_days) < 520))
         start = days[~lost]
         period = np.where(start < days[2 * n_days // 3], "calibration", "validation")
-        parts.append((np.full(len(start), sd), np.full(len(start), variable), np.full(len(start), unit), start, period))
+        parts.append(
+            (np.full(len(start), sd), np.full(len(start), variable), np.full(len(start), unit), start, period)
+        )
     noise, variable, unit, start, period = (np.concatenate(column) for column in zip(*parts, strict=True))
     end = start + np.timedelta64(1, "D")
     return Observations(

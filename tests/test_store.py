@@ -123,8 +123,10 @@ def test_reset_sets_later_stages_and_their_members_aside(tmp_path):
 
 
 def test_a_second_job_on_a_run_is_refused_and_told_who_has_it(tmp_path):
-    with locked(tmp_path), pytest.raises(RunFailed, match=r"another fatescal works on .*host .*process"), locked(
-        tmp_path, patience=0.3
+    with (
+        locked(tmp_path),
+        pytest.raises(RunFailed, match=r"another fatescal works on .*host .*process"),
+        locked(tmp_path, patience=0.3),
     ):
         pass
     with locked(tmp_path, patience=0.0):

@@ -91,7 +91,9 @@ def _of_parameters(diagnosis: Diagnosis) -> Markup:
     shown = table(["parameter", "R-hat", "bulk ESS", "tail ESS", "MCSE of the mean"], rows)
     if diagnosis.converged:
         return Markup(shown + paragraph("All thresholds of the config are met."))
-    return Markup(shown + paragraph("Not met: ") + element("ul", *(element("li", r) for r in diagnosis.reasons)))
+    return Markup(
+        shown + paragraph("Not met: ") + element("ul", *(element("li", r) for r in diagnosis.reasons))
+    )
 
 
 @styled

@@ -48,7 +48,9 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
         ["median sd of Φ over the posterior", float(validation.posterior_sd), f"below {MAX_POSTERIOR_SD}"],
     ]  # fmt: skip
     badge = element(
-        "b", "validated" if validation.passed else "NOT VALIDATED", class_="good" if validation.passed else "bad"
+        "b",
+        "validated" if validation.passed else "NOT VALIDATED",
+        class_="good" if validation.passed else "bad",
     )
     return [
         paragraph(

@@ -166,7 +166,9 @@ def _draw(ax: Axes, data: Series) -> None:
         bands.append((prior, COLOUR["prior"], 0.22, f"prior, {PERCENT}"))
     noisy = [with_noise(data.ensembles[best], data.noise, share) for share in INTERVAL]
     bands.append((noisy, COLOUR[best], 0.22, f"{best} with observation error"))
-    bands.append((np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, {PERCENT}"))
+    bands.append(
+        (np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, {PERCENT}")
+    )
     for (low, high), colour, alpha, label in bands:
         ax.fill_between(time, order(low), order(high), color=colour, alpha=alpha, lw=0, label=label)
     ax.plot(time, order(np.median(data.ensembles[best], axis=0)), color=COLOUR[best], lw=0.9)
@@ -244,7 +246,9 @@ def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
         if role in data.ensembles:
             low, high = np.quantile(mean(data.ensembles[role]), INTERVAL, axis=0)
             alpha = 0.25 if role != best else 0.6
-            ax.fill_between(time, low, high, color=COLOUR[role], alpha=alpha, lw=0, label=f"{role}, {PERCENT}")
+            ax.fill_between(
+                time, low, high, color=COLOUR[role], alpha=alpha, lw=0, label=f"{role}, {PERCENT}"
+            )
     if data.default is not None:
         ax.plot(time, mean(data.default)[0], color=COLOUR["default"], ls="--", lw=1.3, label="default")
     ax.plot(time, mean(data.y)[0], "o-", ms=3, lw=0.8, color=COLOUR["observations"], label="observations")

@@ -76,9 +76,7 @@ def framed(head: Markup, rows: Iterable[Sequence[object]], caption: str = "") ->
         for row in rows
     )
     parts = [element("caption", caption)] if caption else []
-    return element(
-        "div", element("table", *parts, head, element("tbody", *body)), class_="wide"
-    )
+    return element("div", element("table", *parts, head, element("tbody", *body)), class_="wide")
 
 
 def section(anchor: str, title: str, *content: object) -> Markup:

@@ -122,7 +122,16 @@ def _of_evaluations(results: Results) -> Markup:
                 float(update.alpha) if update else "",
             ]
         )
-    header = ["ensemble", "runs", "failed", "median χ²", "least χ²", "spread", "informed directions", "α of update"]
+    header = [
+        "ensemble",
+        "runs",
+        "failed",
+        "median χ²",
+        "least χ²",
+        "spread",
+        "informed directions",
+        "α of update",
+    ]
     return table(
         header, rows,
         "Every batch of model runs. Informed directions: degrees of freedom for signal of the update that followed; "

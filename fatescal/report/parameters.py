@@ -24,7 +24,11 @@ def parameters(results: Results) -> Markup:
             "inform has a posterior much narrower than its prior; one that piles up at an end of its prior "
             "contradicts the prior or makes up for an error of the model."
         ),
-        embed(panels(results), f"Prior, iterations and posterior of {len(results.parameter)} parameters", vector=False),
+        embed(
+            panels(results),
+            f"Prior, iterations and posterior of {len(results.parameter)} parameters",
+            vector=False,
+        ),
         _table(results),
     ]
     if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
@@ -140,7 +144,9 @@ def _densities(ax, results: Results, p: int, theta: Array, values: Array) -> Non
     ax.plot(theta, values, color=COLOUR["prior"], lw=1.3, label="prior")
     sampled = draws(results)
     if sampled is not None:
-        ax.hist(sampled[:, p], bins=40, density=True, color=COLOUR["posterior"], alpha=0.75, label="posterior")
+        ax.hist(
+            sampled[:, p], bins=40, density=True, color=COLOUR["posterior"], alpha=0.75, label="posterior"
+        )
     ax.set_title(wrap(results.parameter[p], 38), loc="left")
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)

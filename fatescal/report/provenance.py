@@ -14,7 +14,9 @@ def provenance(results: Results) -> Markup:
     return section(
         "provenance",
         "Provenance",
-        paragraph("The config and the versions of the software; the same of both give the same numbers again."),
+        paragraph(
+            "The config and the versions of the software; the same of both give the same numbers again."
+        ),
         table(["software", "version"], list(results.versions.items())) if results.versions else "",
         element("details", element("summary", "config, with all defaults"), element("pre", config)),
     )

@@ -84,7 +84,9 @@ def _head(periods: list[str], scores: list[str]) -> Markup:
     above = [element("th", period, colspan=str(len(scores)), scope="colgroup") for period in periods]
     below = [element("th", SCORES.get(s, s), scope="col") for _ in periods for s in scores]
     return element(
-        "thead", element("tr", element("td", ""), *above), element("tr", element("th", "", scope="col"), *below)
+        "thead",
+        element("tr", element("td", ""), *above),
+        element("tr", element("th", "", scope="col"), *below),
     )
 
 

@@ -59,7 +59,9 @@ def main() -> None:
             log.write(json.dumps(parameters) + "\n")
     if "--sleep" in sys.argv:
         time.sleep(float(sys.argv[sys.argv.index("--sleep") + 1]))
-    if "--fail-above" in sys.argv and parameters["mean"] > float(sys.argv[sys.argv.index("--fail-above") + 1]):
+    if "--fail-above" in sys.argv and parameters["mean"] > float(
+        sys.argv[sys.argv.index("--fail-above") + 1]
+    ):
         sys.exit("ERROR: the mean is too large for this model")
     units = {"GPP": "g C m-2 d-1", "ET": "mm d-1"}
     axis = {"units": "days since 2004-01-01 12:00:00", "calendar": "standard"}

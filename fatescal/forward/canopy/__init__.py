@@ -1,4 +1,4 @@
-"""The embedded land model: a compact process-based canopy, soil and snow column under FATES parameter names."""
+"""The embedded land model: a process-based canopy, soil and snow column under FATES parameter names."""
 
 from fatescal.forward.canopy.model import Canopy
 

@@ -19,7 +19,7 @@ from numba import njit
 
 from fatescal.forward.canopy.drivers import CO2, REFERENCE_HEIGHT
 from fatescal.forward.canopy.site import Site
-from fatescal.forward.canopy.thermo import FUSION, KARMAN, ZERO
+from fatescal.forward.canopy.thermo import FUSION, GRAVITY, KARMAN, ZERO
 from fatescal.forward.canopy.weather import STEP, STEPS_PER_DAY
 from fatescal.records import Array
 
@@ -52,7 +52,7 @@ AIR_DRY = 1e7  # mm, suction of air-dry soil (CLM5)
 MELT_UNLOAD, WIND_UNLOAD = 1.87e5, 1.56e5 / 0.5  # K s, m: unloading of snow (Roesch et al. 2001; CLM5)
 ROOT_A, ROOT_B = np.array([7.0, 6.0, 11.0]), np.array([2.0, 2.0, 2.0])  # m-1, fates_allom_fnrt_prof_a, _b
 LEAST_CAPACITY = 0.02  # 1, of photosynthesis in deep winter
-EVERGREEN = 0  # the type whose capacity winter takes away
+EVERGREEN = 0  # the type whose photosynthesis winter takes away (needleleaf stands first in the site)
 LEAST_STABLE, MOST_STABLE = -0.9, 50.0  # bounds of Choudhury's stability parameter
 
 
@@ -97,6 +97,7 @@ TRAITS = np.dtype(
         ("ventilation", float),  # (m s-1)1/2, leaf boundary-layer conductance over sqrt(wind)
         ("bare_drag", float),  # (m s-1)0.45, conductance below a leafless canopy over wind**0.55
         ("kn", float),  # 1, decline of nitrogen with cumulative leaf area
+        ("height", float),  # m
         ("root_top", float),  # 1, share of the roots in the upper layer
         ("share", float),  # 1, of the area
         ("csoilc", float),
@@ -113,7 +114,7 @@ TRAITS = np.dtype(
 
 
 def traits_of(pft: Array, column: Array, site: Site) -> Array:
-    """Return the types (F) of a member, `TRAITS`, from its parameters (7, F) and (8), in the tables' order."""
+    """Return the types (F) of a member, `TRAITS`, from parameters (7, F) and (8), in the tables' order."""
     vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
     recovery_time, recovery_start, recovery_range, csoilc, d_max, wettable, hold_liquid, hold_snow = column
     drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * site.height))
@@ -128,6 +129,7 @@ def traits_of(pft: Array, column: Array, site: Site) -> Array:
         # CLM5 eq. 2.5.121 with 1 cm of roughness: k/0.13 (0.01 u*/1.5e-5)^-0.45 u*
         "bare_drag": KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag**0.55,
         "kn": np.exp(0.00963 * vcmax - 2.43),  # Lloyd et al. 2010, as in FATES
+        "height": site.height,
         "root_top": 1 - 0.5 * (np.exp(-ROOT_A * TOP_DEPTH) + np.exp(-ROOT_B * TOP_DEPTH)),
         "share": site.share / site.share.sum(),
         "csoilc": csoilc,
@@ -180,7 +182,7 @@ class Patch(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def assimilation(ci, vcmax, electrons, gamma, km):
-    """Return gross assimilation [umol m-2 s-1] at `ci` [Pa]: Farquhar et al. 1980, co-limited (Collatz 1991)."""
+    """Return gross assimilation [umol m-2 s-1] at `ci` [Pa]: Farquhar et al. 1980, Collatz et al. 1991."""
     rubisco = vcmax * (ci - gamma) / (ci + km)
     light = electrons * (ci - gamma) / (4 * ci + 8 * gamma)
     both = rubisco + light
@@ -191,10 +193,10 @@ def assimilation(ci, vcmax, electrons, gamma, km):
 
 @njit(cache=True, error_model="numpy")
 def conductance(net, ca, pressure, gb, g0, m, humidity):
-    """Return stomatal conductance to water [mol m-2 s-1]: Ball et al. 1987 with the humidity at the leaf surface.
+    """Return stomatal conductance to water [mol m-2 s-1]: Ball et al. 1987 with humidity at the leaf surface.
 
-    `humidity` is the air's vapour pressure over saturation at leaf temperature; `gb` [mol m-2 s-1] couples the
-    surface to the air: g^2 + g (gb - g0 - k) - gb (g0 + k humidity) = 0, k = m A P / c_s.
+    `humidity` is the air's vapour pressure over saturation at leaf temperature; `gb` [mol m-2 s-1] couples
+    the surface to the air: g^2 + g (gb - g0 - k) - gb (g0 + k humidity) = 0, k = m A P / c_s.
     """
     if net <= 0.0:
         return g0
@@ -248,7 +250,7 @@ def leaf(par, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
 
 @njit(cache=True, error_model="numpy")
 def ground_balance(energy, conducting, g_soil, g_snow, deficit, slope, water, snow, lv, ls, melting):
-    """Return temperature rise over the air [K], soil evaporation, sublimation, melt [kg m-2 s-1] of the ground.
+    """Return the ground's temperature rise over the air [K], evaporation, sublimation, melt [kg m-2 s-1].
 
     Solves energy - conducting dT = lv E + ls S + Lf M with E = g_soil (deficit + slope dT), S likewise.
     `water` and `snow` [kg m-2 s-1] bound E and S + M; `melting` is the dT of 0 degC: snow is never warmer.
@@ -356,7 +358,7 @@ def _capillary_rise(top, deep, psi_top, psi_deep, soil):
 
 @njit(cache=True, error_model="numpy")
 def _soil_resistance(top, soil, d_max, diffusivity):
-    """Return the dry surface layer's resistance [s m-1]: Swenson & Lawrence 2014 (CLM5, eqs 2.5.66-2.5.74)."""
+    """Return the dry surface layer's resistance [s m-1]: Swenson & Lawrence 2014 (CLM5, 2.5.66-74)."""
     start = 0.8 * soil.top
     if top >= start:
         return 0.0
@@ -370,9 +372,9 @@ def _soil_resistance(top, soil, d_max, diffusivity):
 def _photosynthesis(d, w, t, decayed, btran, capacity, gb):
     """Return assimilation of the canopy [umol m-2 s-1], conductance of sunlit and of shaded leaves [m s-1].
 
-    Both kinds of leaves while the sun is up, dark leaves for the rest of the step. Nitrogen falls with depth as
-    exp(-kn L); vcmax25 is integrated over either kind (de Pury & Farquhar 1997). Water stress as in FATES: on
-    vcmax and the intercept.
+    Both kinds of leaves while the sun is up, dark leaves for the rest of the step. Nitrogen falls with depth
+    as exp(-kn L); vcmax25 is integrated over either kind (de Pury & Farquhar 1997). Water stress acts as in
+    FATES, on vcmax and the intercept.
     """
     kn, g0 = t.kn, max(t.g0 * btran, 1e-6)
     lai, sun_lai, daylight, molar = w.lai, w.sun_lai, d.daylight, d.molar
@@ -435,6 +437,17 @@ def _stability(buoyancy, rise):
 
 
 @njit(cache=True, error_model="numpy")
+def _ground(d, column, energy, g_ground, dry):
+    """Return `ground_balance` for an aerodynamic conductance; snow and bare soil share one temperature."""
+    return ground_balance(
+        energy, d.rho_cp * g_ground + d.radiative + column.g_heat,
+        d.kappa * (1.0 - column.white) / (1.0 / g_ground + column.r_soil), d.kappa * column.white * g_ground,
+        d.deficit, d.slope, max(column.top - dry, 0.0) / STEP, column.snow / STEP,
+        d.vaporization, d.vaporization + FUSION, ZERO - d.tair,
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
 def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
     """Return the fluxes of type `p` in a step; changes its stores `liquid` and `ice`.
 
@@ -468,15 +481,15 @@ def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
     ga *= _stability(d.buoyancy, (energy - vapour * deficit) / (conducting + vapour * slope))
 
     # ground below: exchanges long-wave with the sky and with the canopy at air temperature
+    energy_ground = w.sw_ground - upward_light + sky * d.longwave + column.g_heat * (column.t_soil - tair)
     bare = exp(-plant)
     under = bare * t.bare_drag * d.wind055 + (1.0 - bare) * t.csoilc * u_star
+    rise_ground, e_soil, e_snow, melt = _ground(d, column, energy_ground, ga * under / (ga + under), dry)
+    if rise_ground < 0.0:  # cold air lies below the canopy (CLM5, eqs 2.5.119-120)
+        richardson = GRAVITY * t.height * -rise_ground / (tair * u_star * u_star)
+        under /= 1.0 + 0.5 * min(richardson, 10.0)
+        rise_ground, e_soil, e_snow, melt = _ground(d, column, energy_ground, ga * under / (ga + under), dry)
     g_ground = ga * under / (ga + under)
-    rise_ground, e_soil, e_snow, melt = ground_balance(
-        w.sw_ground - upward_light + sky * d.longwave + column.g_heat * (column.t_soil - tair),
-        rho_cp * g_ground + radiative + column.g_heat,
-        kappa * (1.0 - column.white) / (1.0 / g_ground + column.r_soil), kappa * column.white * g_ground,
-        deficit, slope, max(column.top - dry, 0.0) / STEP, column.snow / STEP, lv, ls, ZERO - tair,
-    )  # fmt: skip
     ground_heat = column.g_heat * (rise_ground + tair - column.t_soil)
 
     # canopy above, warmed by the ground's long-wave

@@ -44,7 +44,8 @@ class Canopy:
     Parameters
     ----------
     forcing : str
-        ``synthetic``, a netCDF file, a folder of CLM's monthly DATM files, or a csv of daily tower meteorology.
+        ``synthetic``, a netCDF file, a folder of CLM's monthly DATM files,
+        or a csv of daily tower meteorology (`tower.read_smear`).
     start, end : date
         First and last day of the output, inclusive; noleap calendar, UTC days.
     spinup_years : int
@@ -65,7 +66,7 @@ class Canopy:
     """
 
     calendar = "noleap"
-    version = 1  # raised whenever the same input gives another output
+    version = 2  # raised whenever the same input gives another output
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Site:
     sai: Array
 
     @classmethod
-    def load(cls, path: Path = Path(__file__).with_name("site.yaml")) -> Self:
+    def load(cls, path: Path | None = None) -> Self:
         """Read a site file; the default is Hyytiala.
 
         >>> site = Site.load()
@@ -51,9 +51,9 @@ class Site:
         """
         import yaml
 
-        facts = yaml.safe_load(path.read_text())
+        facts = yaml.safe_load((path or Path(__file__).with_name("site.yaml")).read_text())
         pfts = facts.pop("pfts")
-        columns = {
+        columns: dict[str, Any] = {
             key: np.array([pft[key] for pft in pfts.values()]).T for key in ("share", "height", "lai", "sai")
         }
         return cls(pfts=tuple(pfts), **columns, **facts)

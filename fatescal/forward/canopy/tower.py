@@ -28,8 +28,8 @@ ABSORBED = 0.90  # share of short-wave radiation a boreal forest absorbs
 def read_smear(path: Path, site: Site) -> Weather:
     """Read a SMEAR daily csv with the columns `COLUMNS` (units as in its header) and a `date`.
 
-    Days are local (UTC+2) and taken as UTC days: next to no light falls into the two hours between. 29 February
-    is left out.
+    Days are local (UTC+2) and taken as UTC days: next to no light falls into the two hours between.
+    29 February is left out.
 
     Raises
     ------
@@ -41,9 +41,10 @@ def read_smear(path: Path, site: Site) -> Weather:
     table = pd.read_csv(path, comment="#")
     if missing := [name for name in ("date", *COLUMNS) if name not in table]:
         raise BadInput(f"{path.name} has no column {missing[0]}", expected=", ".join(("date", *COLUMNS)))
-    table = table.set_index(pd.DatetimeIndex(table.pop("date")))
-    table = table.loc[~((table.index.month == 2) & (table.index.day == 29)), list(COLUMNS)]
-    days = np.array([noleap_day(day.date()) for day in table.index])
+    dates = pd.to_datetime(table["date"])
+    kept = ~((dates.dt.month == 2) & (dates.dt.day == 29))
+    days = np.array([noleap_day(day.date()) for day in dates[kept]])
+    table = table.loc[kept, list(COLUMNS)]
     if (np.diff(days) != 1).any():
         raise BadInput(f"{path.name} skips days", expected="one row a day")
     notes = []
@@ -58,7 +59,10 @@ def read_smear(path: Path, site: Site) -> Weather:
 
 
 def disaggregate(daily: dict[str, Array], first_day: int, site: Site) -> dict[str, Array]:
-    """Return three-hourly series (8 n) in CLM's units from daily ones (n), starting `first_day` days into a year."""
+    """Return three-hourly series (8 n) in CLM's units from daily ones (n).
+
+    `first_day` counts from 1 January (0).
+    """
     n = len(daily["Tair"])
     year = solar_geometry(365, STEPS_PER_DAY, site.latitude, site.longitude)["toa"].reshape(365, -1)
     toa = year[(first_day + np.arange(n)) % 365]  # (n, 8)
