@@ -325,7 +325,7 @@ def validated(
     what = "rows" if chains is None else "draws"
     inputs = [f"surrogate-{round_:02d}", "observations"]
     word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
-    log.info("emulator, round %d, by its %s: %s (Q2 %.3f)", round_, what, word.verdict, word.q2)
+    log.info("emulator %s by its %s: %s", "validated" if word.passed else "refused", what, word.verdict)
     return word
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 from conftest import mpi_command, mpi_environment
-from models.linear import N_DAYS, fluxes
+from linear_model import N_DAYS, fluxes
 
-MODEL = Path(__file__).parent / "models" / "linear.py"
+MODEL = Path(__file__).parent / "linear_model.py"
 PRIOR = {"mean": (5.0, 1.0), "wave": (1.0, 0.5), "trend": (0.0, 0.8)}
 SD = {"GPP": 1.5, "ET": 0.8}
 TRUTH = {"mean": 5.6, "wave": 0.5, "trend": 0.7}
@@ -80,17 +79,25 @@ def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.linalg.solve(precision, a.T @ y + mean / sd**2), np.sqrt(np.diag(np.linalg.inv(precision)))
 
 
-def fatescal(
-    n_ranks: int, *arguments: object, timeout: float = 300, **environment: str
+def run_program(
+    command: list[str], folder: Path, timeout: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user does, on n ranks (0: without mpirun)."""
-    words = ["-m", "fatescal", *map(str, arguments)]
+    """Run a command in a folder, as a user without a terminal does."""
     return subprocess.run(
-        mpi_command(n_ranks, *words) if n_ranks else [sys.executable, *words],
+        command,
         env={**mpi_environment(), **environment},
-        cwd=os.path.expanduser("~") if not arguments else Path(str(arguments[-1])).parent,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=timeout,
         stdin=subprocess.DEVNULL,
     )
+
+
+def fatescal(
+    n_ranks: int, *arguments: object, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program on n ranks (0: without mpirun); the last argument is a path."""
+    words = ["-m", "fatescal", *map(str, arguments)]
+    command = mpi_command(n_ranks, *words) if n_ranks else [sys.executable, *words]
+    return run_program(command, Path(str(arguments[-1])).parent, timeout, **environment)

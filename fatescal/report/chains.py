@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from fatescal.records import Array
 from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, element, number, paragraph, section, table
+from fatescal.report.markup import Markup, breakable, element, number, paragraph, section, table
 from fatescal.report.results import Results
 from fatescal.sample.diagnostics import Diagnosis, Mixing, mixing
 from fatescal.sample.evidence import Evidence, evidence
@@ -60,7 +60,7 @@ def _ordinal(n: int) -> str:
 
 
 def _rate(per_step: float) -> str:
-    return f"once in {number(1 / per_step)} steps" if per_step > 0 else "never"
+    return f"once in {1 / per_step:.3g} steps" if per_step > 0 else "never"
 
 
 @styled
@@ -76,7 +76,7 @@ def _traces(draws: Array, parameter: tuple[str, ...], step: int) -> Figure:
             continue
         for run in range(len(draws)):
             ax.plot(steps, draws[run, ::step, 0, p], lw=0.6, alpha=0.8, color=RUNS[run % len(RUNS)])
-        ax.set_title(wrap(parameter[p], 70), loc="left")
+        ax.set_title(wrap(parameter[p], 90), loc="left", fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("kept step")
     return figure
@@ -84,7 +84,7 @@ def _traces(draws: Array, parameter: tuple[str, ...], step: int) -> Figure:
 
 def _of_parameters(diagnosis: Diagnosis) -> Markup:
     rows = zip(
-        diagnosis.parameter,
+        map(breakable, diagnosis.parameter),
         *(x.tolist() for x in (diagnosis.rhat, diagnosis.ess_bulk, diagnosis.ess_tail, diagnosis.mcse)),
         strict=True,
     )
@@ -101,10 +101,9 @@ def _ladder(mixed: Mixing) -> Figure:
     level = np.arange(len(mixed.beta))
     figure = canvas(2.5)
     accepted, rejected, barrier = figure.subplots(1, 3)
-    # nothing is accepted or refused at the prior's level, which is drawn afresh
-    accepted.plot(level, mixed.acceptance, "o-", color=COLOUR["posterior"])
+    accepted.plot(level[1:], mixed.acceptance[1:], "o-", color=COLOUR["posterior"])
     accepted.axhline(0.234, color="#aaaaaa", lw=0.8)
-    accepted.set_title("accepted local moves")
+    accepted.set_title("accepted local moves (the prior is drawn afresh)")
     rejected.bar(level[:-1] + 0.5, mixed.rejection, color=COLOUR["last"])
     rejected.set_title("rejected swaps of neighbours")
     barrier.plot(mixed.beta, mixed.barrier, "o-", color=COLOUR["prior"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from fatescal.emulate.training import NEAR, rows_needed
@@ -55,9 +54,9 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
     return [
         paragraph(
             "Each run near the optimum is predicted by the emulator without it and without its near twins. Left: "
-            "predicted against true misfit, bars of two of the emulator's own standard deviations; dots should "
-            "lie on the diagonal, and nearly all bars cross it. Right: the errors in those standard deviations "
-            "should follow the bell curve; wider means overconfident.",
+            "predicted against true misfit; dots should lie on the diagonal. Right: the error; a posterior density "
+            f"is wrong by the factor exp(error), and the grey band is ±{MAX_POSTERIOR_SD}. Bars are two standard "
+            "deviations of the Gaussian processes; what the compression of the outputs discards comes on top.",
         ),
         embed(_figure(validation), "Held-out predictions of the misfit against the truth"),
         table(["criterion", "value", "wanted"], rows),
@@ -75,11 +74,11 @@ def _figure(validation: Validation) -> Figure:
     left.plot(limits, limits, color="#999999", lw=0.8, zorder=0)
     left.set_xlabel("Φ of the model")
     left.set_ylabel("Φ predicted by the emulator")
-    # beyond 5 the count at the edge says it; a bell of width 1 must stay visible
-    error = np.clip((predicted - true) / sd, -5, 5)
-    right.hist(error, bins=np.linspace(-5, 5, 41), density=True, color=COLOUR["posterior"], alpha=0.75)
-    z = np.linspace(-5, 5, 201)
-    right.plot(z, np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi), color="#222222", lw=1)
-    right.set_xlabel("(predicted − true) / sd; beyond ±5 at the edge")
-    right.set_yticks([])
+    right.errorbar(
+        true - true.min(), predicted - true, 2 * sd, fmt="o", ms=3, lw=0.7, color=COLOUR["posterior"]
+    )
+    right.axhline(0, color="#999999", lw=0.8, zorder=0)
+    right.axhspan(-MAX_POSTERIOR_SD, MAX_POSTERIOR_SD, color="#eeeeee", lw=0, zorder=-1)
+    right.set_xlabel("Φ − least Φ")
+    right.set_ylabel("error: predicted − true Φ")
     return figure

@@ -20,7 +20,7 @@ PERCENT = f"{100 * LEVEL:.0f} %"
 BRIDGE = 7  # windows without observation that a line still crosses
 LONG = 400  # windows above which a series is cut into years
 SEASON_DAYS = 10  # of one step of the mean seasonal cycle
-SHADE = {"calibration": "#f3f3f3", "validation": "#fdf3dc"}
+VALIDATION = "#fdf5e0"  # background
 
 
 def fit(results: Results) -> Markup | None:
@@ -145,7 +145,7 @@ def fit_figure(results: Results, variable: str) -> Figure:
     years = np.unique(data.year)
     by_year = len(data.time) > LONG and len(years) > 1
     panels = [data[data.year == year] for year in years] if by_year else [data]
-    figure = canvas(0.4 + (1.75 if len(panels) > 1 else 3.0) * len(panels))
+    figure = canvas(0.4 + (2.1 if len(panels) > 1 else 3.0) * len(panels))
     axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
         _draw(ax, panel)
@@ -164,7 +164,7 @@ def _draw(ax: Axes, data: Series) -> None:
     if "prior" in data.ensembles and best != "prior":
         prior = np.quantile(data.ensembles["prior"], INTERVAL, axis=0)
         bands.append((prior, COLOUR["prior"], 0.22, f"prior, {PERCENT}"))
-    noisy = [with_noise(data.ensembles[best], data.noise, share) for share in INTERVAL]
+    noisy = np.array([with_noise(data.ensembles[best], data.noise, share) for share in INTERVAL])
     bands.append((noisy, COLOUR[best], 0.22, f"{best} with observation error"))
     bands.append(
         (np.quantile(data.ensembles[best], INTERVAL, axis=0), COLOUR[best], 0.75, f"{best}, {PERCENT}")
@@ -175,7 +175,7 @@ def _draw(ax: Axes, data: Series) -> None:
     if data.default is not None:
         ax.plot(time, order(data.default), color=COLOUR["default"], lw=0.9, ls="--", label="default")
     ax.errorbar(
-        data.time, data.y, data.noise, fmt="o", ms=1.8, color=COLOUR["observations"], mew=0,
+        data.time, data.y, data.noise, fmt="o", ms=2.2, color=COLOUR["observations"], mew=0,
         ecolor="#22222255", elinewidth=0.5, label="observations",
     )  # fmt: skip
     ax.axhline(0, color="#bbbbbb", lw=0.5, zorder=0)
@@ -190,10 +190,9 @@ def _broken(data: Series):
 
 def _axis_of_time(ax: Axes, data: Series, whole_year: bool) -> None:
     half = data.window / 2
-    for period, colour in SHADE.items():
-        times = data.time[data.period == period]
-        if len(times):
-            ax.axvspan(times[0] - half, times[-1] + half, color=colour, lw=0, zorder=-2)
+    validation = data.time[data.period == "validation"]
+    if len(validation):
+        ax.axvspan(validation[0] - half, validation[-1] + half, color=VALIDATION, lw=0, zorder=-2)
     if whole_year:
         year = np.datetime64(int(data.year[0]) - 1970, "Y")
         ax.set_xlim(year.astype("datetime64[D]"), (year + 1).astype("datetime64[D]"))

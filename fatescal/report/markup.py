@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -17,11 +18,13 @@ class Markup(str):
 def html(value: object) -> Markup:
     """Return a value as markup: numbers with their exact value, other text escaped.
 
-    >>> html("R < 1"), html(1 / 3)
-    ('R &lt; 1', '<data value="0.3333333333333333">0.3333</data>')
+    >>> html("R < 1"), html(1 / 3), html(64)
+    ('R &lt; 1', '<data value="0.3333333333333333">0.3333</data>', '<data value="64">64</data>')
     """
     if isinstance(value, Markup):
         return value
+    if isinstance(value, int | np.integer):
+        return Markup(f'<data value="{int(value)}">{int(value)}</data>')
     if isinstance(value, float | np.floating):
         return Markup(f'<data value="{float(value)!r}">{number(float(value))}</data>')
     return Markup(escape(str(value)))
@@ -31,30 +34,44 @@ def number(x: float) -> str:
     """Return a number as it is read in a table: four digits, a dash for NaN.
 
     >>> number(0.123456), number(12345.6), number(-0.00012), number(float("nan"))
-    ('0.1235', '12346', '−0.00012', '–')
+    ('0.1235', '12346', '−0.0001200', '–')
     """
     if np.isnan(x):
         return "–"
-    text = f"{x:.0f}" if 1e4 <= abs(x) < 1e7 else f"{x:.4g}"
+    text = f"{x:.0f}" if 1e4 <= abs(x) < 1e7 else f"{x:#.4g}".rstrip(".")
     return text.replace("-", "−")
 
 
 def spread(mean: float, sd: float) -> Markup:
-    """Return mean ± sd.
+    """Return mean ± sd, both to the third digit of the sd.
 
-    >>> spread(1.5, 0.25)
-    '<data value="1.5">1.5</data> ± <data value="0.25">0.25</data>'
+    >>> spread(61.23456, 1.5)
+    '<data value="61.23456">61.23</data> ± <data value="1.5">1.50</data>'
     """
-    return Markup(f"{html(float(mean))} ± {html(float(sd))}")
+    mean, sd = float(mean), float(sd)
+    if not 1e-4 < sd < 1e4:  # also NaN
+        return Markup(f"{html(mean)} ± {html(sd)}")
+    decimals = max(0, 2 - math.floor(math.log10(sd)))
+    shown = [f'<data value="{x!r}">{f"{x:.{decimals}f}".replace("-", "−")}</data>' for x in (mean, sd)]
+    return Markup(" ± ".join(shown))
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may break after its underscores.
+
+    >>> breakable("a_b")
+    'a_<wbr>b'
+    """
+    return Markup(escape(name).replace("_", "_<wbr>"))
 
 
 def element(tag: str, *content: object, **attributes: str) -> Markup:
-    """Return an element; a trailing underscore of an attribute's name is dropped.
+    """Return an element; a trailing underscore of an attribute's name is dropped, as is an empty attribute.
 
     >>> element("p", "a & b", class_="note")
     '<p class="note">a &amp; b</p>'
     """
-    given = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items())
+    given = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items() if value)
     return Markup(f"<{tag}{given}>{''.join(html(c) for c in content)}</{tag}>")
 
 
@@ -64,17 +81,22 @@ def paragraph(*content: object) -> Markup:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Return a table whose rows start with their name; cells may be `Markup`."""
-    head = element("thead", element("tr", *(element("th", cell, scope="col") for cell in header)))
-    return framed(head, rows, caption)
+    """Return a table whose rows start with their name; columns of text are set left, of numbers right."""
+    rows = [list(row) for row in rows]
+    kinds = [
+        "text" if all(type(cell) is str for cell in column) else "" for column in zip(*rows, strict=True)
+    ]
+    cells = (element("th", cell, scope="col", class_=kind) for cell, kind in zip(header, kinds, strict=True))
+    return framed(element("thead", element("tr", *cells)), rows, caption)
 
 
 def framed(head: Markup, rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
     """Return a table of a ready head and rows that start with their name."""
-    body = (
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
-        for row in rows
-    )
+
+    def cell(value: object) -> Markup:
+        return element("td", value, class_="text" if type(value) is str else "")
+
+    body = (element("tr", element("th", row[0], scope="row"), *map(cell, row[1:])) for row in rows)
     parts = [element("caption", caption)] if caption else []
     return element("div", element("table", *parts, head, element("tbody", *body)), class_="wide")
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from fatescal.errors import Status
 from fatescal.records import Array, Evaluation
 from fatescal.report.figure import COLOUR, canvas, embed, styled
-from fatescal.report.markup import Markup, number, paragraph, section, table
-from fatescal.report.results import RERUN, Results, members, ran
+from fatescal.report.markup import Markup, paragraph, section, table
+from fatescal.report.results import Results, is_kalman, label, members, ran
 
 
 def misfit(results: Results) -> Markup | None:
@@ -32,25 +32,6 @@ def misfit(results: Results) -> Markup | None:
         _of_evaluations(results),
         _of_variables(results),
     )
-
-
-def label(key: str) -> str:
-    """Return what an evaluation is called on the page.
-
-    >>> label("evaluation-00"), label("evaluation-02"), label("evaluation-refinement-01")
-    ('prior', 'iteration 2', 'refinement 1')
-    """
-    words = [str(int(w)) if w.isdigit() else w for w in key.removeprefix("evaluation-").split("-")]
-    if words == ["0"]:
-        return "prior"
-    return " ".join(words if not words[0].isdigit() else ["iteration", *words])
-
-
-def colour(results: Results, key: str) -> str:
-    """Return the colour of an evaluation's role."""
-    kalman = [k for k in results.history if k.removeprefix("evaluation-").isdigit()]
-    role = {kalman[-1]: "last", kalman[0]: "prior", RERUN: "posterior"}.get(key, "iteration")
-    return COLOUR[role]
 
 
 def spread(evaluation: Evaluation) -> float:
@@ -75,21 +56,22 @@ def _figure(results: Results) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     for x, (key, values) in enumerate(chi2.items()):
         dots = x + 0.5 * (np.arange(len(values)) / max(len(values) - 1, 1) - 0.5)
-        left.scatter(dots, values, s=7, lw=0, alpha=0.6, color=colour(results, key))
+        left.scatter(dots, values, s=7, lw=0, alpha=0.6, color=COLOUR[results.role(key)])
         left.plot([x - 0.3, x + 0.3], [np.median(values)] * 2, color="#222222", lw=1.5)
-        right.plot(x, spread(results.history[key]), "o", color=colour(results, key))
+        right.plot(x, spread(results.history[key]), "o", color=COLOUR[results.role(key)])
     default = results.default_predictions
     if default is not None:
         value = results.reduced_chi2(default[None], "calibration")[0]
         left.axhline(value, color=COLOUR["default"], ls="--", lw=1.3, label="default")
         left.legend(loc="upper right")
     left.set_yscale("log")
-    left.yaxis.set_major_formatter(lambda value, _: number(value))
-    left.yaxis.set_minor_formatter(lambda value, _: number(value) if _sparse(left) else "")
+    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    left.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _sparse(left) else "")
     left.axhline(1, color="#aaaaaa", lw=0.8, zorder=0)
     left.set_title("reduced χ² of the members; bar: median")
     right.set_title("spread / prior spread")
-    right.set_ylim(0)
+    right.margins(y=0.1)
+    right.set_ylim(bottom=0)
     names = [label(key) for key in chi2]
     for ax in (left, right):
         ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
@@ -105,7 +87,8 @@ def _sparse(ax) -> bool:
 
 def _of_evaluations(results: Results) -> Markup:
     """Return the table of the batches of model runs, and of what the Kalman updates said of them."""
-    updates = dict(zip([k for k in results.history if results.history[k] in results.kalman], results.updates))
+    kalman = [key for key in results.history if is_kalman(key)]
+    updates = dict(zip(kalman, results.updates, strict=False))  # none follows the last evaluation
     rows = []
     for key, evaluation in results.history.items():
         values = results.reduced_chi2(members(evaluation), "calibration") if ran(evaluation).any() else None
@@ -148,9 +131,7 @@ def _failures(evaluation: Evaluation) -> str:
 
 def _of_variables(results: Results) -> Markup:
     """Return the table of reduced chi-square per variable and period."""
-    columns = {role: members(e) for role, e in results.ensembles.items()}
-    if results.default_predictions is not None:
-        columns = {"default": results.default_predictions[None], **columns}
+    columns = results.compared
     rows = [
         [
             f"{variable}, {period}",

@@ -14,7 +14,7 @@ from fatescal.report.markup import Markup, element, framed, html, number
 from fatescal.report.misfit import misfit
 from fatescal.report.parameters import parameters
 from fatescal.report.provenance import provenance
-from fatescal.report.results import Results, members
+from fatescal.report.results import Results
 from fatescal.report.scorecard import scorecard
 
 SECTIONS = {
@@ -31,11 +31,14 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; mar
 h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
 p { max-width: 62rem; } nav a { margin-right: 1.2em; } a { color: #0072B2; }
 .verdict { font-size: 1.2rem; margin: .3rem 0; } .good { color: #00684b; } .bad { color: #b03a00; }
+header td { text-align: left; } .unit { white-space: nowrap; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .3rem; color: #444; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: bottom; }
-th[scope=row], thead th:first-child { text-align: left; font-weight: 500; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
+th, td { vertical-align: bottom; }
+th[scope=row], thead th:first-child, .text { text-align: left; font-weight: 500; }
+th[scope=row], thead th { white-space: normal; }
 th[scope=colgroup] { text-align: center; border-left: 1px solid #e4e4e4; }
 mark { background: #d5e8f5; font-weight: 700; padding: 0 .2em; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
@@ -119,10 +122,7 @@ def _key_numbers(results: Results) -> Markup:
 
 
 def _chi2_words(results: Results) -> list[str]:
-    ensembles = {role: members(e) for role, e in results.ensembles.items()}
-    if results.default_predictions is not None:
-        ensembles = {"default": results.default_predictions[None], **ensembles}
     return [
         f"{role} {number(float(np.median(results.reduced_chi2(g, 'calibration'))))}"
-        for role, g in ensembles.items()
+        for role, g in results.compared.items()
     ]

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from fatescal.records import Array
 from fatescal.report.figure import COLOUR, WIDTH, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, paragraph, section, spread, table
-from fatescal.report.results import RERUN, Results, ran
+from fatescal.report.markup import Markup, breakable, element, paragraph, section, spread, table
+from fatescal.report.results import Results, label, ran
 
 COLUMNS = 3
 MOST_IN_CORNER = 8
@@ -67,18 +67,26 @@ def draws(results: Results) -> Array | None:
     return None if results.posterior is None else results.posterior.draws_theta
 
 
+def _unit(results: Results, p: int) -> str:
+    """Return a parameter's unit, nothing for a dimensionless one."""
+    unit = results.units.get(results.parameter[p], "1")
+    return "" if unit == "1" else unit
+
+
 def _table(results: Results) -> Markup:
     prior_mean, prior_sd = prior_moments(results)
     last = results.ensembles.get("last")
     sampled = draws(results)
-    header = ["parameter", "unit", "default", "prior"]
+    header = ["parameter", "default", "prior"]
     header += ["last ensemble"] if last is not None else []
     header += ["posterior", "posterior sd / prior sd"] if sampled is not None else []
     if results.truth is not None:
         header += ["truth", "z"] if sampled is not None else ["truth"]
     rows = []
     for p, name in enumerate(results.parameter):
-        row: list[object] = [name, results.units.get(name, ""), float(results.default[p])]
+        unit = _unit(results, p)
+        named = Markup(breakable(name) + (element("span", f" [{unit}]", class_="unit") if unit else ""))
+        row: list[object] = [named, float(results.default[p])]
         row.append(spread(prior_mean[p], prior_sd[p]))
         if last is not None:
             theta = last.theta[ran(last), p]
@@ -111,7 +119,8 @@ def panels(results: Results) -> Figure:
     for p in range(n_rows * COLUMNS):
         upper, lower = axes[2 * (p // COLUMNS), p % COLUMNS], axes[2 * (p // COLUMNS) + 1, p % COLUMNS]
         if p >= len(results.parameter):
-            upper.remove(), lower.remove()
+            upper.remove()
+            lower.remove()
             continue
         _densities(upper, results, p, theta[:, p], values[:, p])
         _strip_plot(lower, strips, p)
@@ -121,7 +130,7 @@ def panels(results: Results) -> Figure:
             ax.axvline(results.default[p], color=COLOUR["default"], lw=1.4, ls="--", label="default")
             if results.truth is not None:
                 ax.axvline(results.truth[p], color=COLOUR["truth"], lw=1.6, label="truth")
-        lower.set_xlabel(results.units.get(results.parameter[p], ""))
+        lower.set_xlabel(_unit(results, p))
         if p % COLUMNS:
             lower.set_yticklabels([])
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -156,22 +165,11 @@ def _densities(ax, results: Results, p: int, theta: Array, values: Array) -> Non
 
 def _strips(results: Results) -> list[tuple[str, str, Array]]:
     """Return label, colour and members that ran (J, P) of every evaluation, in order."""
-    kalman = results.kalman
-    strips = []
-    for key, evaluation in results.history.items():
-        label = key.removeprefix("evaluation-")
-        if not ran(evaluation).any():
-            continue
-        if evaluation is kalman[0]:
-            label, role = "prior", "prior"
-        elif evaluation is kalman[-1]:
-            label, role = f"iteration {int(label)}", "last"
-        elif label.isdigit():
-            label, role = f"iteration {int(label)}", "iteration"
-        else:
-            label, role = label.replace("-", " "), "posterior" if key == RERUN else "iteration"
-        strips.append((label, COLOUR[role], evaluation.theta[ran(evaluation)]))
-    return strips
+    return [
+        (label(stage), COLOUR[results.role(stage)], evaluation.theta[ran(evaluation)])
+        for stage, evaluation in results.history.items()
+        if ran(evaluation).any()
+    ]
 
 
 def _strip_plot(ax, strips: list[tuple[str, str, Array]], p: int) -> None:
@@ -209,7 +207,7 @@ def corner(results: Results) -> Figure:
                 _pair(ax, theta[:, j], theta[:, i], limits[j], limits[i])
             else:
                 ax.axis("off")
-                ax.text(0.5, 0.5, f"{correlation[i, j]:.2f}".replace("-", "−"), transform=ax.transAxes,
+                ax.text(0.5, 0.5, f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−"), transform=ax.transAxes,
                         ha="center", va="center", fontsize=8 + 6 * abs(correlation[i, j]))  # fmt: skip
                 continue
             if results.truth is not None:
@@ -228,7 +226,7 @@ def _pair(ax, x: Array, y: Array, x_limits: Array, y_limits: Array) -> None:
     """Draw the contours that hold 50 % and 95 % of the draws, from a histogram smoothed over its cells."""
     from scipy.ndimage import gaussian_filter
 
-    count, x_edges, y_edges = np.histogram2d(x, y, bins=40, range=[x_limits, y_limits])
+    count, x_edges, y_edges = np.histogram2d(x, y, bins=30, range=[x_limits, y_limits])
     smooth = gaussian_filter(count.T, 1.5)
     ordered = np.sort(smooth.ravel())[::-1]
     levels = [ordered[np.searchsorted(np.cumsum(ordered), share * ordered.sum())] for share in (0.95, 0.5)]

@@ -22,7 +22,6 @@ from fatescal.records import (
 )
 from fatescal.sample.diagnostics import LEAST_STEPS, Diagnosis, diagnose
 
-PRIOR = "evaluation-00"
 RERUN = "evaluation-posterior"
 
 
@@ -74,7 +73,7 @@ class Results:
     @property
     def kalman(self) -> list[Evaluation]:
         """Evaluations of the prior ensemble and of every Kalman iteration."""
-        return [e for key, e in self.history.items() if key.removeprefix("evaluation-").isdigit()]
+        return [e for key, e in self.history.items() if is_kalman(key)]
 
     @property
     def ensembles(self) -> dict[str, Evaluation]:
@@ -94,6 +93,18 @@ class Results:
     def default_predictions(self) -> Array | None:
         """Predictions (D) of the default run, of the first batch in which it succeeded."""
         return next((e.predictions[0] for e in self.history.values() if e.ok[0]), None)
+
+    @property
+    def compared(self) -> dict[str, Array]:
+        """Predictions (J, D) that are compared with each other: the default run's, then the ensembles'."""
+        default = self.default_predictions
+        alone = {} if default is None else {"default": default[None]}
+        return alone | {role: members(e) for role, e in self.ensembles.items()}
+
+    def role(self, stage: str) -> str:
+        """Return what an evaluation of `history` stands for: prior, iteration, last or posterior."""
+        kalman = [key for key in self.history if is_kalman(key)]
+        return {RERUN: "posterior", kalman[-1]: "last", kalman[0]: "prior"}.get(stage, "iteration")
 
     @property
     def cold(self) -> Array | None:
@@ -140,6 +151,23 @@ class Results:
         """Return 2 Phi / D (J) of `predictions` (J, D) over the D rows of a period and variable."""
         mask = self.rows(period, variable)
         return 2 * self.observations.select(mask).misfit(predictions[:, mask]) / mask.sum()
+
+
+def is_kalman(stage: str) -> bool:
+    """Whether an evaluation is of the prior ensemble or of a Kalman iteration."""
+    return stage.removeprefix("evaluation-").isdigit()
+
+
+def label(stage: str) -> str:
+    """Return what an evaluation is called on the page.
+
+    >>> label("evaluation-00"), label("evaluation-02"), label("evaluation-refinement-01")
+    ('prior', 'iteration 2', 'refinement 1')
+    """
+    words = [str(int(w)) if w.isdigit() else w for w in stage.removeprefix("evaluation-").split("-")]
+    if words == ["0"]:
+        return "prior"
+    return " ".join(words if not words[0].isdigit() else ["iteration", *words])
 
 
 def ran(evaluation: Evaluation) -> Array:

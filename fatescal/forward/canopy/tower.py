@@ -17,6 +17,7 @@ from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.thermo import STEFAN_BOLTZMANN, ZERO
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, mend, noleap_day
+from fatescal.observations import read_table
 from fatescal.records import Array
 
 COLUMNS = ("PAR", "Tair", "VPD", "Precip_FMI", "U", "P", "Rnet")
@@ -36,15 +37,9 @@ def read_smear(path: Path, site: Site) -> Weather:
     BadInput
         For missing columns or days, or values no weather has.
     """
-    import pandas as pd
-
-    table = pd.read_csv(path, comment="#")
-    if missing := [name for name in ("date", *COLUMNS) if name not in table]:
-        raise BadInput(f"{path.name} has no column {missing[0]}", expected=", ".join(("date", *COLUMNS)))
-    dates = pd.to_datetime(table["date"])
-    kept = ~((dates.dt.month == 2) & (dates.dt.day == 29))
-    days = np.array([noleap_day(day.date()) for day in dates[kept]])
-    table = table.loc[kept, list(COLUMNS)]
+    table = read_table(path, "date", COLUMNS)
+    table = table[~((table.index.month == 2) & (table.index.day == 29))]
+    days = np.array([noleap_day(day.date()) for day in table.index])
     if (np.diff(days) != 1).any():
         raise BadInput(f"{path.name} skips days", expected="one row a day")
     notes = []
