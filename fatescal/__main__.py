@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fatescal import __version__
 from fatescal.errors import BadInput, FatescalError
@@ -101,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(action=action)
         return sub
 
-    config = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
-    folder = {"type": Path, "metavar": "RUN", "help": "run directory"}
+    config: dict[str, Any] = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
+    folder: dict[str, Any] = {"type": Path, "metavar": "RUN", "help": "run directory"}
     sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
     sub.add_argument("config", **config)
     sub.add_argument(

@@ -396,5 +396,5 @@ def test_tower_weather_drives_the_same_model():
 
 def test_tower_file_without_a_column_is_bad_input(tmp_path):
     (tmp_path / "tower.csv").write_text("# a header\ndate,PAR,Tair\n2004-01-01,1,2\n")
-    with pytest.raises(BadInput, match="no column .VPD"):
+    with pytest.raises(BadInput, match="no column 'VPD'"):
         Canopy(str(tmp_path / "tower.csv"), date(2004, 1, 1), date(2004, 1, 1), spinup_years=0).check()
