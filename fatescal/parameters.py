@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fatescal import settings
 from fatescal.errors import BadInput
@@ -21,10 +22,10 @@ from fatescal.records import Array
 class Prior(Protocol):
     """One parameter's prior."""
 
-    def theta(self, u: Array) -> Array:
+    def theta(self, u: npt.ArrayLike) -> Array:
         """Return the parameter at standard normal coordinates `u`, elementwise."""
 
-    def u(self, theta: Array) -> Array:
+    def u(self, theta: npt.ArrayLike) -> Array:
         """Return the coordinates of `theta`, the inverse of `theta`."""
 
 
@@ -42,15 +43,15 @@ class LogitNormal:
     lower: float
     upper: float
 
-    def _logit(self, theta: Array) -> Array:
-        return np.log((theta - self.lower) / (self.upper - theta))
+    def _logit(self, theta: npt.ArrayLike) -> Array:
+        return np.log((np.asarray(theta) - self.lower) / (self.upper - np.asarray(theta)))
 
-    def theta(self, u: Array) -> Array:
-        x = self._logit(np.float64(self.median)) + self.scale * np.asarray(u)
+    def theta(self, u: npt.ArrayLike) -> Array:
+        x = self._logit(self.median) + self.scale * np.asarray(u)
         return self.lower + (self.upper - self.lower) * 0.5 * (1.0 + np.tanh(0.5 * x))
 
-    def u(self, theta: Array) -> Array:
-        return (self._logit(np.asarray(theta)) - self._logit(np.float64(self.median))) / self.scale
+    def u(self, theta: npt.ArrayLike) -> Array:
+        return (self._logit(theta) - self._logit(self.median)) / self.scale
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class Normal:
     mean: float
     sd: float
 
-    def theta(self, u: Array) -> Array:
+    def theta(self, u: npt.ArrayLike) -> Array:
         return self.mean + self.sd * np.asarray(u)
 
-    def u(self, theta: Array) -> Array:
+    def u(self, theta: npt.ArrayLike) -> Array:
         return (np.asarray(theta) - self.mean) / self.sd
 
 
@@ -74,10 +75,10 @@ class LogNormal:
     median: float
     scale: float
 
-    def theta(self, u: Array) -> Array:
+    def theta(self, u: npt.ArrayLike) -> Array:
         return self.median * np.exp(self.scale * np.asarray(u))
 
-    def u(self, theta: Array) -> Array:
+    def u(self, theta: npt.ArrayLike) -> Array:
         return np.log(np.asarray(theta) / self.median) / self.scale
 
 
@@ -88,12 +89,12 @@ class Uniform:
     lower: float
     upper: float
 
-    def theta(self, u: Array) -> Array:
+    def theta(self, u: npt.ArrayLike) -> Array:
         from scipy.special import ndtr
 
         return self.lower + (self.upper - self.lower) * ndtr(u)
 
-    def u(self, theta: Array) -> Array:
+    def u(self, theta: npt.ArrayLike) -> Array:
         from scipy.special import ndtri
 
         return ndtri((np.asarray(theta) - self.lower) / (self.upper - self.lower))
@@ -240,7 +241,7 @@ def space(
     names, priors, default = [], [], {}
     for name, parameter in parameters.items():
         chosen = None if parameter.pfts is None else _pft_names(name, parameter.pfts, pfts)
-        for flat, pft in zip(flat_names(name, chosen), chosen or [None], strict=True):
+        for flat, pft in zip(flat_names(name, chosen), chosen or (None,), strict=True):
             if defaults and flat not in defaults:
                 near = difflib.get_close_matches(flat, list(defaults), n=1)
                 raise BadInput(

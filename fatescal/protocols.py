@@ -41,10 +41,14 @@ class ForwardModel(Protocol):
         while this is unchanged.
     """
 
-    defaults: Mapping[str, float]
-    pfts: tuple[str, ...]
-    calendar: str
-    description: Mapping[str, object]
+    @property
+    def defaults(self) -> Mapping[str, float]: ...
+    @property
+    def pfts(self) -> tuple[str, ...]: ...
+    @property
+    def calendar(self) -> str: ...
+    @property
+    def description(self) -> Mapping[str, object]: ...
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail."""

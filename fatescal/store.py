@@ -391,7 +391,7 @@ def _checksums(array: Array) -> Array:
 
 
 def _checksum(row: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(row))
+    return zlib.crc32(np.ascontiguousarray(row).data)
 
 
 def _digest(record: type[Record], sums: Mapping[str, Array], scalars: Mapping[str, Any]) -> str:

@@ -159,10 +159,10 @@ def smooth(run: Run, observations: Observations, calibration: Observations) -> s
         run.evaluate(stage, state.u, inputs)
         if state.finished:
             return stage
-        step = functools.cache(functools.partial(_step, run, state, stage, observations, calibration))
+        step = _Step(run, state, stage, observations, calibration)
         inputs += [stage, "observations"]
-        info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, lambda step=step: step()[1], inputs)
-        state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, lambda step=step: step()[0], inputs)
+        info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
+        state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, step.state, inputs)
         log.info(
             "update %d: mean misfit per observation %.3f, %.1f degrees of freedom, mean spread %.3f of the prior's",
             iteration + 1,
@@ -173,13 +173,28 @@ def smooth(run: Run, observations: Observations, calibration: Observations) -> s
     raise AssertionError("unreachable")
 
 
-def _step(
-    run: Run, state: KalmanState, stage: str, observations: Observations, calibration: Observations
-) -> tuple[KalmanState, KalmanInfo]:
-    """Return the next state of the ensemble; on root."""
-    predictions = run.evaluated(stage).predictions[1:, observations.period == "calibration"]
-    rng = stream(run.problem.seed, "update", state.iteration)
-    return run.problem.scheme.step(rng, state, predictions, calibration)
+@dataclass
+class _Step:
+    """One step of the scheme, made on root when its state or its info is first asked for."""
+
+    run: Run
+    before: KalmanState
+    stage: str
+    observations: Observations
+    calibration: Observations
+
+    @functools.cached_property
+    def _result(self) -> tuple[KalmanState, KalmanInfo]:
+        columns = self.observations.period == "calibration"
+        predictions = self.run.evaluated(self.stage).predictions[1:, columns]
+        rng = stream(self.run.problem.seed, "update", self.before.iteration)
+        return self.run.problem.scheme.step(rng, self.before, predictions, self.calibration)
+
+    def state(self) -> KalmanState:
+        return self._result[0]
+
+    def info(self) -> KalmanInfo:
+        return self._result[1]
 
 
 def explore(run: Run, observations: Observations, calibration: Observations) -> Posterior | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 from mpi4py import MPI
 
 from fatescal.errors import FatescalError, OutOfTime
@@ -35,7 +36,7 @@ class World:
         `time.monotonic()` after which no further task is started.
     """
 
-    comm: MPI.Comm = field(default_factory=lambda: MPI.COMM_WORLD)
+    comm: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_WORLD)
     deadline: float | None = None
     _stop: bool = field(default=False, init=False)
     _serving: bool = field(default=False, init=False)
@@ -222,7 +223,7 @@ class _Counter:
             self.window = MPI.Win.Allocate(n_bytes, 8, comm=self.world.comm)
             if self.world.is_root:
                 self.window.Lock(0)
-                memoryview(self.window.tomemory()).cast("B").cast("q")[0] = self.world.size
+                np.frombuffer(self.window.tomemory(), np.int64)[0] = self.world.size  # type: ignore[call-overload]
                 self.window.Unlock(0)
             self.world.meet()
         return self
@@ -241,8 +242,6 @@ class _Counter:
     def _raise_by(self, step: int) -> int:
         if self.window is None:
             return self.n_items
-        import numpy as np
-
         before, by = np.empty(1, np.int64), np.full(1, step, np.int64)
         self.window.Lock(0, MPI.LOCK_SHARED)
         self.window.Fetch_and_op([by, MPI.INT64_T], [before, MPI.INT64_T], 0)

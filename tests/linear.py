@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -30,7 +31,7 @@ def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
         f"{d},{g!r},{e!r}" for d, g, e in zip(days, *(made[k].tolist() for k in made), strict=True)
     )
     (folder / "fluxes.csv").write_text(f"# made by tests/linear.py\ndate,GPP,ET\n{rows}\n")
-    config = {
+    config: dict[str, Any] = {
         "run": {"name": "linear", "directory": str(folder / "run"), "seed": 3},
         "model": {
             "kind": "command",
@@ -74,9 +75,11 @@ def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         rows.append(np.array(gradient)[:, :CALIBRATION_DAYS].T / sd)
         rest.append((table[:, column] - np.array(base[name])[:CALIBRATION_DAYS]) / sd)
     a, y = np.concatenate(rows), np.concatenate(rest)
-    mean, sd = (np.array(x) for x in zip(*PRIOR.values(), strict=True))
-    precision = a.T @ a + np.diag(sd**-2)
-    return np.linalg.solve(precision, a.T @ y + mean / sd**2), np.sqrt(np.diag(np.linalg.inv(precision)))
+    prior_mean, prior_sd = (np.array(x) for x in zip(*PRIOR.values(), strict=True))
+    precision = a.T @ a + np.diag(prior_sd**-2)
+    return np.linalg.solve(precision, a.T @ y + prior_mean / prior_sd**2), np.sqrt(
+        np.diag(np.linalg.inv(precision))
+    )
 
 
 def run_program(

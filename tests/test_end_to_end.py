@@ -117,12 +117,12 @@ def start(config: Path, n_ranks: int = 2, **environment: str) -> subprocess.Pope
 def wait_for(path: Path, program: subprocess.Popen, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
-        assert program.poll() is None, f"ended before {path.name} was there: {program.stderr.read().decode()}"
+        assert program.poll() is None, f"ended before {path.name} was there: exit code {program.returncode}"
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.005)
 
 
-MOMENTS = {  # what is waited for, and who is killed then: a worker, rank 0 or mpirun
+MOMENTS: dict[str, int | str] = {  # what is waited for, and who is killed then: a worker, rank 0 or mpirun
     "members/evaluation-00/0004": 1,
     "stages/evaluation-00.h5": 0,
     "members/evaluation-01/0002": "mpirun",
@@ -145,7 +145,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(reference, tmp_pat
             len(ranks := children(program.pid)) < 2
         ):  # the moment may have passed already: then at the start
             time.sleep(0.005)
-        os.kill(program.pid if victim == "mpirun" else ranks[victim], signal.SIGKILL)
+        os.kill(ranks[victim] if isinstance(victim, int) else program.pid, signal.SIGKILL)
         assert program.wait(30) != 0
     done = fatescal(2, config, LINEAR_LOG=str(log))
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """Checkpoints: complete or absent, verified, the same whoever wrote them."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from fatescal.store import Store, discard, locked
 from fatescal.world import World
 
 
-def example_state(**changes):
+def example_state(**changes: Any) -> KalmanState:
     memory = {"u0": np.arange(6.0).reshape(3, 2), "alive": np.array([True, False, True])}
-    return KalmanState(**({"u": np.eye(3, 2), "iteration": 2, "memory": memory} | changes))
+    given: dict[str, Any] = {"u": np.eye(3, 2), "iteration": 2, "memory": memory}
+    return KalmanState(**(given | changes))
 
 
 @pytest.fixture
@@ -47,8 +50,8 @@ def test_a_stage_is_computed_once_and_comes_back_the_same(store):
 def test_times_and_text_come_back_the_same(store):
     day = np.array(["2004-01-01", "2004-01-02"], "datetime64[s]")
     observations = Observations(
-        y=[1.0, 2.0], noise=[0.1, 0.2], variable=["GPP", "ET"], unit=["g C m-2 d-1", "°"], start=day, end=day + 86400,
-        period=["calibration", "validation"],
+        y=np.array([1.0, 2.0]), noise=np.array([0.1, 0.2]), variable=np.array(["GPP", "ET"]), unit=np.array(["g C m-2 d-1", "°"]), start=day, end=day + 86400,
+        period=np.array(["calibration", "validation"]),
     )  # fmt: skip
     store.once("observations", Observations, lambda: observations)
     assert_same(observations, store.once("observations", Observations, never))

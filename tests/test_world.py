@@ -13,6 +13,12 @@ SHARED = """
 """
 
 
+def number(name, text):
+    """The one number printed behind `name`."""
+    (found,) = re.findall(rf"{name} (\S+)", text)
+    return float(found)
+
+
 @pytest.mark.parametrize("n_ranks", [1, 2, 4])
 def test_on_root_map_and_together_return_the_same_on_any_number_of_ranks(mpirun, n_ranks):
     done = mpirun(
@@ -88,7 +94,7 @@ def test_four_ranks_run_four_waiting_members_in_one_wave(mpirun):
     """,
     )
     assert done.returncode == 0, done.stderr
-    assert float(re.search(r"makespan (\S+)", done.stdout)[1]) < 1.5
+    assert number("makespan", done.stdout) < 1.5
 
 
 def test_unequal_members_are_scheduled_as_greedy_list_scheduling_does(mpirun):
@@ -110,7 +116,7 @@ def test_unequal_members_are_scheduled_as_greedy_list_scheduling_does(mpirun):
     )
     assert done.returncode == 0, done.stderr
     # the plan itself is exact; 10 % is room for a machine that is busy with other things
-    assert float(re.search(r"ratio (\S+)", done.stdout)[1]) < 1.1
+    assert number("ratio", done.stdout) < 1.1
 
 
 def test_waiting_ranks_leave_the_cores_alone(mpirun):

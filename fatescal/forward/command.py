@@ -161,7 +161,7 @@ class Command:
         """Return the variables to keep, with the bounds of the time axis: they decide each record's day."""
         time = data.variables.get("time")
         bounds = None if time is None else time.attrs.get("bounds") or time.encoding.get("bounds")
-        return [*self._variables, *([bounds] if bounds in data.variables else [])]
+        return [*self._variables, *(str(name) for name in [bounds] if name in data.variables)]
 
 
 def _executable(word: str, folder: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fatescal.calendars import exists
 from fatescal.errors import BadInput
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
@@ -38,7 +39,7 @@ def read_smear(path: Path, site: Site) -> Weather:
         For missing columns or days, or values no weather has.
     """
     table = read_table(path, "date", COLUMNS)
-    table = table[~((table.index.month == 2) & (table.index.day == 29))]
+    table = table[exists(table.index.to_numpy(), "noleap")]
     days = np.array([noleap_day(day.date()) for day in table.index])
     if (np.diff(days) != 1).any():
         raise BadInput(f"{path.name} skips days", expected="one row a day")
