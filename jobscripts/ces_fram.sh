@@ -15,7 +15,8 @@ config=("$@")
 
 if command -v module >/dev/null; then
     module --quiet purge
-    module load "${FATESCAL_MODULES:-Python/3.11.5-GCCcore-13.2.0 OpenMPI/4.1.6-GCC-13.2.0}" || exit 2
+    # shellcheck disable=SC2086  # several modules, several words
+    module load ${FATESCAL_MODULES:-Python/3.11.5-GCCcore-13.2.0 OpenMPI/4.1.6-GCC-13.2.0} || exit 2
 fi
 . .venv/bin/activate || { echo "no .venv here: run make setup first" >&2; exit 2; }
 
@@ -24,7 +25,8 @@ program=$!
 trap 'kill -USR1 "$program"' USR1 # ten minutes before the end: stop cleanly
 while wait "$program"; code=$?; [ "$code" -gt 128 ] && kill -0 "$program" 2>/dev/null; do :; done
 
-if [ "$code" -eq 75 ]; then # out of time: go on in a new job ($0 is the spool's copy, hence the path)
-    sbatch --account="$SLURM_JOB_ACCOUNT" jobscripts/ces_fram.sh "${config[@]}"
+jobs=$((${FATESCAL_JOBS:-10} - 1)) # how many more jobs this run may take: a run that never advances must end
+if [ "$code" -eq 75 ] && [ "$jobs" -gt 0 ]; then # go on in a new job ($0 is the spool's copy, hence the path)
+    sbatch --account="$SLURM_JOB_ACCOUNT" --export="ALL,FATESCAL_JOBS=$jobs" jobscripts/ces_fram.sh "${config[@]}"
 fi
 exit "$code"
