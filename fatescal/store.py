@@ -211,8 +211,7 @@ class Store:
                 for name, checksum in row_sums.items():
                     sums[name][i] = checksum
         digest = _digest(record, sums, {})
-        write = self._write_parallel if PARALLEL and self.world.size > 1 else self._write_gathered
-        write(
+        stage = _Rows(
             key,
             record,
             n_rows,
@@ -221,59 +220,45 @@ class Store:
             sums,
             lambda f: self._header(f, record, inputs, order, digest),
         )
+        if PARALLEL and self.world.size > 1:
+            self._write_parallel(stage)
+        else:
+            self._write_gathered(stage)
 
-    def _write_parallel(
-        self,
-        key: str,
-        record: type[Record],
-        n_rows: int,
-        rows: Mapping,
-        shapes: Mapping,
-        sums: Mapping,
-        header: Callable,
-    ) -> None:
-        part = self._part(key)
+    def _write_parallel(self, stage: _Rows) -> None:
+        part = self._part(stage.key)
         with h5py.File(part, "w", **self.world.file_options()) as file:
-            header(file)
-            for name, (shape, dtype) in shapes.items():
+            stage.header(file)
+            for name, (shape, dtype) in stage.shapes.items():
                 creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
                 creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-                space = h5py.h5s.create_simple((n_rows, *shape))
+                space = h5py.h5s.create_simple((stage.n_rows, *shape))
                 kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
                 h5py.h5d.create(file.id, name.encode(), kind, space, creation)
-                file.create_dataset(f"checksums/{name}", shape=(n_rows,), dtype=np.uint32)
-            _describe(file, record)
-            for i, row in rows.items():  # independent writes: ranks own different numbers of rows
+                file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
+            _describe(file, stage.record)
+            for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
                 for name, array in row.items():
                     file[name][i] = array
-                    file[f"checksums/{name}"][i] = sums[name][i]
+                    file[f"checksums/{name}"][i] = stage.sums[name][i]
         self.world.meet()
         if self.world.is_root:
-            _publish(part, self.path(key))
+            _publish(part, self.path(stage.key))
         self.world.meet()
 
-    def _write_gathered(
-        self,
-        key: str,
-        record: type[Record],
-        n_rows: int,
-        rows: Mapping,
-        shapes: Mapping,
-        sums: Mapping,
-        header: Callable,
-    ) -> None:
-        gathered = self.world.gather(rows)
+    def _write_gathered(self, stage: _Rows) -> None:
+        gathered = self.world.gather(stage.rows)
         if gathered is not None:
             every = {i: row for part_rows in gathered for i, row in part_rows.items()}
-            with self._published(key) as part, h5py.File(part, "w") as file:
-                header(file)
-                for name, (shape, dtype) in shapes.items():
-                    data = file.create_dataset(name, shape=(n_rows, *shape), dtype=dtype)
-                    for i in range(n_rows):
+            with self._published(stage.key) as part, h5py.File(part, "w") as file:
+                stage.header(file)
+                for name, (shape, dtype) in stage.shapes.items():
+                    data = file.create_dataset(name, shape=(stage.n_rows, *shape), dtype=dtype)
+                    for i in range(stage.n_rows):
                         data[i] = every[i][name]
-                    file.create_dataset(f"checksums/{name}", data=sums[name])
-                _describe(file, record)
+                    file.create_dataset(f"checksums/{name}", data=stage.sums[name])
+                _describe(file, stage.record)
         self.world.meet()
 
     def _part(self, key: str) -> Path:
@@ -283,6 +268,19 @@ class Store:
     def _published(self, key: str) -> Iterator[Path]:
         yield self._part(key)
         _publish(self._part(key), self.path(key))
+
+
+@dataclass
+class _Rows:
+    """A stage about to be written: the rows this rank owns, and what all ranks know of all rows."""
+
+    key: str
+    record: type[Record]
+    n_rows: int
+    rows: Mapping[int, Mapping[str, Array]]
+    shapes: Mapping[str, tuple[tuple[int, ...], str]]
+    sums: Mapping[str, Array]
+    header: Callable[[h5py.File], None]
 
 
 def discard(run: Path, first: str, finished: Sequence[str]) -> Path:
