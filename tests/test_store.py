@@ -168,6 +168,16 @@ def test_rows_are_the_same_for_any_number_of_ranks_even_ones_without_a_row(mpiru
 
 
 @pytest.mark.mpi
+def test_without_parallel_hdf5_root_writes_the_same(mpirun, tmp_path):
+    serial = ROWS.replace(
+        "world = World()", "import fatescal.store\n    fatescal.store.PARALLEL = False\n    world = World()"
+    )
+    said = [mpirun(3, source, tmp_path / str(n), "ok") for n, source in enumerate((ROWS, serial))]
+    assert said[1].returncode == 0, said[1].stderr
+    assert said[0].stdout.split()[1] == said[1].stdout.split()[1]
+
+
+@pytest.mark.mpi
 def test_a_stage_with_a_failing_row_never_appears(mpirun, tmp_path):
     done = mpirun(3, ROWS, tmp_path / "stages", "fail")
     assert done.returncode != 0
