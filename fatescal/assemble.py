@@ -193,12 +193,7 @@ def planned_waves(chosen: Settings, n_ranks: int) -> int:
 
 def summary(chosen: Settings, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
-    if made.observed is None:
-        return [f"{name}: {np.sum(made.grid.variable == name)} windows, made from a run at the truth"
-                  for name in chosen.observations.variables]  # fmt: skip
-    return [
-        f"{s.variable}, {s.period}: {s.used} windows {s.first} to {s.last}, mean {s.mean:.3g}, "
-        f"error sd {s.sd:.3g} {s.unit}; dropped: "
-        + (", ".join(f"{n} {why}" for why, n in s.dropped.items() if n) or "none")
-        for s in made.summary
-    ]
+    if made.observed is not None:
+        return observations.describe(made.summary).splitlines()
+    counts = {name: np.sum(made.grid.variable == name) for name in chosen.observations.variables}
+    return [f"{name}: {count} windows, made from a run at the truth" for name, count in counts.items()]

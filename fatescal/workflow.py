@@ -119,10 +119,11 @@ def calibrate(run: Run) -> Scorecard:
 
     card = run.store.once("scorecard", Scorecard, score, ["observations", *ensembles.values()])
     if posterior is None:
-        raise NotValidated(
+        not_validated = NotValidated(
             "the emulator did not validate, so no posterior was sampled and the last ensemble stands in for it. "
             "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
         )
+        run.world.agree(not_validated)
     return card
 
 
@@ -285,10 +286,11 @@ def sample(
         if diagnosis.converged or not until_converged:
             return blocks
         if n_steps >= settings.max_steps:
-            raise RunFailed(
+            not_converged = RunFailed(
                 f"the chains have not converged after {n_steps} steps: {'; '.join(diagnosis.reasons)}. "
                 "Try: raise sample.max_steps and start the same command again; it goes on from here"
             )
+            world.agree(not_converged)
         before = key
         states = world.on_root(lambda: end_states(_held(blocks[-1])))
 

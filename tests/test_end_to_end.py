@@ -188,8 +188,33 @@ def test_failing_members_are_told_and_left_out(tmp_path):
 def test_a_model_that_never_works_ends_the_run_with_its_own_words(tmp_path):
     done = fatescal(2, write_problem(tmp_path, "--fail-above", "-1000"))
     assert done.returncode == 1
-    assert "no member survived (20 model error" in done.stderr or "no member survived" in done.stderr
+    assert "no member survived (20 model error" in done.stderr
     assert done.stderr.count("Traceback") == 0
+
+
+def test_chains_that_do_not_converge_end_without_a_posterior_and_go_on_when_allowed(tmp_path):
+    failed = fatescal(2, write_problem(tmp_path, sample={"max_steps": 500, "ess": 1e6}))
+    assert failed.returncode == 1
+    assert failed.stderr.count("the chains have not converged after 500 steps") == 1
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "run" / "posterior.csv").exists()
+    before = digests(tmp_path / "run")
+    done = fatescal(2, write_problem(tmp_path, sample={"max_steps": 1000}))
+    assert done.returncode == 0, done.stderr
+    assert before.items() <= digests(tmp_path / "run").items()
+
+
+def test_a_run_whose_emulator_is_refused_is_scored_and_says_so(tmp_path):
+    done = fatescal(
+        2, write_problem(tmp_path, calibrate={"members": 6, "iterations": 1}, emulate={"rounds": 0})
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("the emulator did not validate") == 1
+    assert "Traceback" not in done.stderr
+    assert "NOT VALIDATED" in done.stdout
+    assert ",last,rmse," in (tmp_path / "run" / "scorecard.csv").read_text()
+    assert ",posterior,rmse," not in (tmp_path / "run" / "scorecard.csv").read_text()
+    assert not (tmp_path / "run" / "posterior.csv").exists()
 
 
 def test_verbs_on_a_finished_run(reference, tmp_path):
