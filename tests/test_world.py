@@ -10,6 +10,11 @@ SHARED = """
     import sys, time
     from fatescal.world import World
     world = World()
+
+    def say(*words):  # root prints what all ranks say: what several print at once arrives mixed
+        said = world.gather(" ".join(map(str, words)))
+        if world.is_root:
+            print(*said, sep="\\n")
 """
 
 
@@ -32,7 +37,7 @@ def test_on_root_map_and_together_return_the_same_on_any_number_of_ranks(mpirun,
     again = world.together(lambda x: x + 1, range(3))
     assert squares == [x * x for x in range(10)] + [49], squares
     assert again == [1, 2, 3]
-    print("rank", world.rank, "ok")
+    say("rank", world.rank, "ok")
     """,
     )
     assert done.returncode == 0, done.stderr
@@ -53,7 +58,7 @@ def test_an_error_of_one_rank_is_raised_on_all(mpirun, n_tasks):
     try:
         world.share(task, int(sys.argv[1]))
     except ValueError as error:
-        print("got", error, "on rank 2" in error.__notes__[0])
+        say("got", error, "on rank 2" in error.__notes__[0])
     """,
         n_tasks,
     )
@@ -74,7 +79,7 @@ def test_an_error_on_root_is_raised_on_all(mpirun):
     try:
         world.on_root(wrong)
     except BadInput as error:
-        print(error)
+        say(error)
     """,
     )
     assert done.stdout.count("a key is wrong. Expected 1, got 2.") == 3, done.stderr
@@ -94,29 +99,24 @@ def test_four_ranks_run_four_waiting_members_in_one_wave(mpirun):
     """,
     )
     assert done.returncode == 0, done.stderr
-    assert number("makespan", done.stdout) < 1.5
+    assert 1.0 <= number("makespan", done.stdout) < 1.9  # two waves take 2
 
 
-def test_unequal_members_are_scheduled_as_greedy_list_scheduling_does(mpirun):
+def test_a_rank_with_a_long_member_is_spared_the_short_ones(mpirun):
     done = mpirun(
         4,
         SHARED
         + """
-    import heapq, random
-    durations = [random.Random(i).uniform(0.02, 0.5) for i in range(40)]
-    ranks = [0.0] * 4
-    for duration in durations:
-        heapq.heapreplace(ranks, ranks[0] + duration)
+    durations = [1.5] + [0.1] * 45
     world.meet()
     begin = time.monotonic()
-    world.share(lambda i: time.sleep(durations[i]), 40)
+    world.share(lambda i: time.sleep(durations[i]), len(durations))
     if world.is_root:
-        print("ratio", (time.monotonic() - begin) / max(ranks))
+        print("makespan", time.monotonic() - begin)
     """,
     )
     assert done.returncode == 0, done.stderr
-    # the plan itself is exact; the rest is room for a machine that is busy with other things
-    assert number("ratio", done.stdout) < 1.25
+    assert 1.5 <= number("makespan", done.stdout) < 2.2  # with a fixed share of members for every rank: 2.6
 
 
 def test_waiting_ranks_leave_the_cores_alone(mpirun):
@@ -128,12 +128,12 @@ def test_waiting_ranks_leave_the_cores_alone(mpirun):
     used = time.process_time()
     world.share(lambda i: time.sleep(2.0), 1)
     world.on_root(lambda: time.sleep(1.0))
-    print("cpu", time.process_time() - used)
+    say("cpu", time.process_time() - used)
     """,
     )
     seconds = [float(x) for x in re.findall(r"cpu (\S+)", done.stdout)]
     assert len(seconds) == 4, done.stderr
-    assert max(seconds) < 0.6  # of three seconds; a blocking collective would use all of them
+    assert max(seconds) < 1.0  # of three seconds; a blocking collective would use all of them
 
 
 def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
@@ -147,7 +147,7 @@ def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
     try:
         world.share(lambda i: (started.append(i), time.sleep(0.2)), 50)
     except OutOfTime:
-        print("stopped after", len(started))
+        say("stopped after", len(started))
     """,
     )
     assert done.returncode == 0, done.stderr
