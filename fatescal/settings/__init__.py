@@ -1,0 +1,37 @@
+"""The config: one YAML file, every key known, every mistake found before the first model run.
+
+Paths are relative to the config's folder and `$VARIABLES` expand; `run.directory` is relative to the
+working directory. Sections reject unknown keys and name the nearest known one.
+"""
+
+from fatescal.settings.config import Run, Settings
+from fatescal.settings.loading import load, schema
+from fatescal.settings.model import Canopy, Command, ExternalModel, Model
+from fatescal.settings.observations import Observations, Scale, Synthetic, Variable
+from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Parameter, Relative, Uniform
+from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
+
+__all__ = [
+    "Calibrate",
+    "Canopy",
+    "Command",
+    "Emulate",
+    "ExternalModel",
+    "LogNormal",
+    "LogitNormal",
+    "Model",
+    "Normal",
+    "Observations",
+    "Parameter",
+    "Posterior",
+    "Relative",
+    "Run",
+    "Sample",
+    "Scale",
+    "Settings",
+    "Synthetic",
+    "Uniform",
+    "Variable",
+    "load",
+    "schema",
+]

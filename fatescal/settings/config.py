@@ -1,0 +1,45 @@
+"""A whole config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fatescal.settings.base import Section
+from fatescal.settings.model import Model
+from fatescal.settings.observations import Observations
+from fatescal.settings.parameters import Parameter
+from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
+
+
+class Run(Section):
+    """Name, place and seed of the run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    directory: Path
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
+class Settings(Section):
+    """A whole config."""
+
+    run: Run
+    model: Model
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    observations: Observations
+    calibrate: Calibrate
+    emulate: Emulate = Emulate()
+    sample: Sample = Sample()
+    posterior: Posterior
+
+    folder: Path = Field(default=Path(), exclude=True)  # of the config file
+
+    def path(self, text: str) -> Path:
+        """Return a path of the config, relative ones from the config's folder."""
+        return (self.folder / text).resolve()
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as plain JSON-able values, without the config's folder."""
+        return self.model_dump(mode="json")

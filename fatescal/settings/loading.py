@@ -1,0 +1,130 @@
+"""Read a config file: every key known, no key twice, every mistake in words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fatescal.errors import BadInput
+from fatescal.settings.config import Settings
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which the standard loader silently drops one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise BadInput(
+                    f"key '{key}' is given twice (line {key_node.start_mark.line + 1})",
+                    hint="keep one of them",
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _expand(value: Any, where: str = "") -> Any:
+    """Expand `$VARIABLES` in all strings below `value`; an undefined one is an error."""
+    if isinstance(value, dict):
+        return {k: _expand(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, where) for v in value]
+    if not isinstance(value, str):
+        return value
+    expanded = os.path.expandvars(os.path.expanduser(value) if value.startswith("~") else value)
+    missing = re.search(r"\$\{?([A-Za-z_]\w*)", expanded)
+    if missing:
+        raise BadInput(
+            f"{where}: environment variable {missing[1]} is not set (in '{value}')",
+            hint=f"export {missing[1]}=/path/to/it before starting",
+        )
+    return expanded
+
+
+def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
+    """Return the keys allowed at a place of the config, for the nearest-name hint."""
+    schema = model.model_json_schema()
+
+    def resolve(node: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        alternatives = node.get("anyOf") or node.get("oneOf")
+        return [n for a in alternatives for n in resolve(a)] if alternatives else [node]
+
+    nodes = resolve(schema)
+    for part in where:
+        below = []
+        for node in nodes:
+            if part in node.get("properties", {}):
+                below += resolve(node["properties"][part])
+            elif isinstance(node.get("additionalProperties"), dict):
+                below += resolve(node["additionalProperties"])
+            elif node.get("properties", {}).get("kind", {}).get("const") == part:
+                below.append(node)  # pydantic names the chosen alternative of a tagged union
+        nodes = below or nodes
+    return sorted({k for n in nodes for k in n.get("properties", {}) if k != "folder"})
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first mistakes of a config in words, one line each."""
+    lines = []
+    for mistake in error.errors()[:5]:
+        where = ".".join(str(part) for part in mistake["loc"])
+        if mistake["type"] == "extra_forbidden":
+            known = _known_keys(Settings, mistake["loc"][:-1])
+            near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+            lines.append(f"{where}: unknown key; {hint}")
+        else:
+            text = mistake["msg"].removeprefix("Value error, ")
+            got = "" if mistake["type"] in ("missing", "value_error") else f", got {mistake['input']!r}"
+            lines.append(f"{where}: {text[0].lower()}{text[1:]}{got}".lstrip(": "))
+    return "\n  ".join(lines)
+
+
+def load(path: Path) -> Settings:
+    """Return the settings of a config file.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, is not YAML, or contradicts the schema.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}",
+            hint="give the path of a YAML file",
+        ) from None
+    try:
+        raw = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}", hint="check indentation and colons") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path} is not a config", expected="sections run, model, parameters ...", got=raw)
+    if "folder" in raw:
+        raise BadInput(f"{path}: folder: unknown key")
+    try:
+        return Settings.model_validate({**_expand(raw), "folder": path.resolve().parent})
+    except ValidationError as error:
+        raise BadInput(f"{path} has mistakes:\n  {_explain(error)}") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a config, for editors."""
+    described = Settings.model_json_schema()
+    described["properties"].pop("folder")
+    return described

@@ -1,0 +1,49 @@
+"""Sections `calibrate`, `emulate`, `sample` and `posterior`: the stages of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fatescal.settings.base import Count, Positive, Section
+
+
+class Calibrate(Section):
+    """The ensemble Kalman update; `members` counts the default run."""
+
+    scheme: Literal["ienks", "es-mda"] = "ienks"
+    members: Annotated[int, Field(ge=4)]
+    iterations: Count | list[Positive] | Literal["adaptive"] = 4
+    form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
+    min_survivors: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _form_of_scheme(self) -> Calibrate:
+        allowed = {"ienks": ("transform", "bundle"), "es-mda": ("stochastic", "square-root")}[self.scheme]
+        if self.form is not None and self.form not in allowed:
+            raise ValueError(f"form of {self.scheme} is one of {', '.join(allowed)}, got {self.form}")
+        if self.scheme == "ienks" and not isinstance(self.iterations, int):
+            raise ValueError(f"iterations of ienks is a number, got {self.iterations}")
+        return self
+
+
+class Emulate(Section):
+    target: Literal["outputs", "misfit"] = "outputs"
+    force: bool = False  # sample an emulator that failed its validation; the report says so
+    rounds: Annotated[int, Field(ge=0)] = 3  # of refinement when the validation fails
+
+
+class Sample(Section):
+    """Parallel tempering: `runs` independent tempered runs, spread over the ranks."""
+
+    runs: Annotated[int, Field(ge=4)] = 4
+    levels: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    walkers: Count = 4
+    max_steps: Annotated[int, Field(ge=100)] = 20000
+    rhat: Annotated[float, Field(gt=1)] = 1.01
+    ess: Positive = 400
+
+
+class Posterior(Section):
+    members: Annotated[int, Field(ge=2)]
