@@ -1,0 +1,90 @@
+"""Run directories of CTSM for tests: real ones, their paths turned to the real inputs, and the stand-in executable."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import standin_cesm
+
+SAMPLES = {"A": "ctsm5.4_run", "B": "ctsm5.1_run"}
+FATES = {
+    "A": "fates_params_default_sci.1.92.7_api.46.0.0.json",
+    "B": "fates_params_default_sci.1.68.2_api.30.0.0.cdl",
+}
+SURFDATA = "surfdata_0.9x1.25_hist_16pfts_Irrig_CMIP6_simyr2000_HYY_c230403.nc"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A template run directory and its executable."""
+
+    run_directory: Path
+    executable: Path
+    version: str
+
+
+def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = (2004, 2010)) -> Case:
+    """Write the run directory of a version, as CIME leaves it, with the forcing of `years` in one file."""
+    run = folder / "run"
+    run.mkdir(parents=True)
+    sample = data / "ctsm" / SAMPLES[version]
+    for name in ("datm_in", "drv_flds_in", "drv_in", "nuopc.runconfig", "nuopc.runseq"):
+        shutil.copy(sample / name, run)
+    (run / "fd.yaml").write_text("field_dictionary:\n  version_number: 0.0.0\n")
+    lnd_in = (sample / "lnd_in").read_text()
+    for old, new in _inputs(data).items():
+        lnd_in = re.sub(f"'/[^']*/{re.escape(old)}'", f"'{new}'", lnd_in)
+    fates = data / "fates" / FATES[version]
+    parameters = folder / ("fates.json" if version == "A" else "fates.nc")
+    if version == "A":
+        shutil.copy(fates, parameters)
+    else:
+        netcdf_from_cdl(fates, parameters)
+    lnd_in = re.sub(r"fates_paramfile = '.*'", f"fates_paramfile = '{parameters}'", lnd_in)
+    (run / "lnd_in").write_text(lnd_in)
+    (run / "datm.streams.xml").write_text(_streams((sample / "datm.streams.xml").read_text(), data, years))
+    return Case(run, standin_cesm.install(folder / "bld", version, sample / "lnd_in"), version)
+
+
+def _inputs(data: Path) -> dict[str, Path]:
+    found = {path.name: path for path in (data / "ctsm" / "inputs").glob("*.nc")}
+    return found | {SURFDATA: data / "hyytiala" / "case_input" / SURFDATA}
+
+
+def _streams(text: str, data: Path, years: tuple[int, int]) -> str:
+    one = data / "hyytiala" / "gswp3_2004_2013.nc"
+    text = re.sub(r"(<file>[^<]*clmforc\.GSWP3[^<]*</file>\s*)+", f"<file>{one}</file>\n   ", text)
+    for old, new in _inputs(data).items():
+        text = re.sub(f"<file>[^<]*/{re.escape(old)}</file>", f"<file>{new}</file>", text)
+    text = text.replace("<year_last>2005</year_last>", f"<year_last>{years[1]}</year_last>")
+    return text.replace("<year_first>2004</year_first>", f"<year_first>{years[0]}</year_first>")
+
+
+def netcdf_from_cdl(source: Path, target: Path) -> None:
+    """Write the classic netCDF file that a FATES CDL describes, as `ncgen -o` would."""
+    text = re.sub(r"//.*", "", source.read_text())
+    head, _, data = text.partition("\ndata:")
+    dimensions = {n: int(size) for n, size in re.findall(r"^\s*(\w+) = (\d+) ;", head, re.MULTILINE)}
+    with netCDF4.Dataset(target, "w", format="NETCDF3_CLASSIC") as file:
+        for name, size in dimensions.items():
+            file.createDimension(name, size)
+        kinds = {"double": "f8", "char": "S1", "int": "i4", "float": "f4"}
+        declared = re.findall(r"^\s*(double|char|int|float) (\w+)(?:\(([^)]*)\))? ;", head, re.MULTILINE)
+        for kind, name, dims in declared:
+            file.createVariable(name, kinds[kind], tuple(re.findall(r"\w+", dims)))
+        for name, key, value in re.findall(r'^\s*(\w+):(\w+) = "(.*)" ;', head, re.MULTILINE):
+            file[name].setncattr(key, value)
+        for name, values in re.findall(r"^\s*(\w+) =\s*(.*?);\s*$", data, re.MULTILINE | re.DOTALL):
+            variable = file[name]
+            if variable.dtype.kind == "S":
+                width = variable.shape[-1]
+                words = [w.ljust(width) for w in re.findall(r'"([^"]*)"', values)]
+                variable[:] = np.array([list(w) for w in words], "S1").reshape(variable.shape)
+            else:
+                numbers = [float(v.replace("_", "nan")) for v in re.split(r"[,\s]+", values.strip())]
+                variable[:] = np.array(numbers).reshape(variable.shape)
