@@ -6,18 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 
-from fatescal import observations, parameters, settings
+from fatescal import observations, parameters, preparation, settings
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
-from fatescal.members import Members
+from fatescal.members import Members, previous
 from fatescal.observations import Summary, Variable
-from fatescal.protocols import Emulator, ForwardModel, UpdateScheme
+from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
 from fatescal.update.es_mda import ESMDA
@@ -48,6 +49,7 @@ def problem(chosen: Settings, world: World) -> Problem:
     BadInput
         For whatever would make the calibration fail, before any model run.
     """
+    chosen = world.on_root(lambda: located(chosen))
     parts = world.on_root(lambda: checked(chosen))
     forward = model(chosen, world.stopping)
     models = {name: variable.model for name, variable in chosen.observations.variables.items()}
@@ -59,7 +61,7 @@ def problem(chosen: Settings, world: World) -> Problem:
             space=parts.space,
             align=partial(align, grid=parts.grid, names=models, calendar=forward.calendar),
             n_predictions=len(parts.grid),
-            folder=chosen.run.directory.absolute() / "members",
+            folder=members_folder(chosen),
         ),
         grid=parts.grid,
         observed=parts.observed,
@@ -75,11 +77,30 @@ def problem(chosen: Settings, world: World) -> Problem:
     )
 
 
+def members_folder(chosen: Settings) -> Path:
+    """Return `RUN/members`."""
+    return chosen.run.directory.absolute() / "members"
+
+
+def located(chosen: Settings) -> Settings:
+    """Return the config with a CIME case told by its run directory and executable, for which CIME is asked once."""
+    options = chosen.model
+    if not (isinstance(options, settings.ClmFates) and options.case is not None):
+        return chosen
+    from fatescal.forward.clm_fates.template import of_case
+
+    run_directory, executable = of_case(chosen.path(options.case))
+    found = {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+    return chosen.model_copy(update={"model": options.model_copy(update=found)})
+
+
 def checked(chosen: Settings) -> Parts:
     """Read and check the files and names of a config."""
     forward = model(chosen, lambda: False)
     chosen_space = parameters.space(chosen.parameters, forward.defaults, forward.pfts)
     forward.check()
+    if isinstance(forward, Prepared):
+        check_values(forward, chosen_space)
     synthetic = chosen.observations.synthetic
     grid, observed, summary = observe(chosen, forward.calendar)
     return Parts(
@@ -92,9 +113,16 @@ def checked(chosen: Settings) -> Parts:
     )
 
 
+def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
+    """Let the model see its default and both ends of the priors, at three standard deviations."""
+    n = len(space.names)
+    for u in (space.u_default, np.full(n, -3.0), np.full(n, 3.0)):
+        forward.check_values(space.named(space.theta(u)[0]))
+
+
 def space(chosen: Settings) -> parameters.ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
-    forward = model(chosen, lambda: False)
+    forward = model(located(chosen), lambda: False)
     return parameters.space(chosen.parameters, forward.defaults, forward.pfts)
 
 
@@ -113,6 +141,8 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
                 end=options.end,
                 spinup_years=options.spinup_years,
             )
+        case settings.ClmFates():
+            return _clm_fates(chosen, options, variables, stop)
         case settings.Command():
             return Command(
                 options.command,
@@ -132,6 +162,30 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
             hint="install the package that brings it",
         )
     return found[options.kind].load()(options.model_dump(exclude={"kind"}), chosen.folder)
+
+
+def _clm_fates(
+    chosen: Settings, options: settings.ClmFates, variables: list[str], stop: Callable[[], bool]
+) -> ForwardModel:
+    from fatescal.forward.clm_fates.model import ClmFates
+    from fatescal.forward.clm_fates.template import Template
+
+    assert options.run_directory is not None, "the case has been located"
+    assert options.executable is not None
+    return ClmFates(
+        Template(chosen.path(options.run_directory), chosen.path(options.executable), options.namelist),
+        options.start,
+        options.end,
+        spinup_years=options.spinup.years,
+        reuse=options.spinup.reuse,
+        variables=variables,
+        spun_up=preparation.folder(members_folder(chosen)) / preparation.SPIN_UP,
+        previous=previous,
+        parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
+        timeout=options.timeout,
+        keep=options.keep,
+        stop=stop,
+    )
 
 
 def observe(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -167,6 +168,54 @@ class Members:
                 f"{stage}: no member survived ({causes}). The first reason: "
                 f"{json.loads((self.folder / stage / '0001' / MARKER).read_text())['reason']}"
             )
+
+
+def once(
+    folder: Path,
+    parameters: Mapping[str, float],
+    description: Mapping[str, object],
+    work: Callable[[Path], None],
+) -> None:
+    """Let `work` fill a folder, which appears when it is complete; nothing to do where it has already.
+
+    Raises
+    ------
+    ModelFailed
+        By `work`; what it left stays in a folder beside it.
+    """
+    mark = _fingerprint(parameters, description)
+    done = _marker(folder)
+    if done is not None and done["fingerprint"] == mark:
+        return
+    for old in [folder, *folder.parent.glob(f"{folder.name}.part-*")]:
+        if old.exists():
+            shutil.rmtree(old)
+    part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
+    part.mkdir(parents=True)
+    begin = time.monotonic()
+    work(part)
+    content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
+    _write_durably(part / MARKER, json.dumps({**content, "parameters": dict(parameters)}, indent=1))
+    os.rename(part, folder)
+
+
+def previous(folder: Path) -> Path | None:
+    """Return the folder of the same member one iteration before, None where there is none or it failed.
+
+    Raises
+    ------
+    RunFailed
+        When it is gone: it would be started from elsewhere, and come out differently.
+    """
+    match = re.fullmatch(r"evaluation-(\d+)", folder.parent.name)
+    j = folder.name.split(".")[0]
+    if match is None or int(match[1]) == 0 or int(j) == 0:
+        return None
+    before = folder.parent.with_name(f"evaluation-{int(match[1]) - 1:02d}") / j
+    done = _marker(before)
+    if done is None:
+        raise RunFailed(f"{before} is gone, from which {folder.parent.name}/{j} starts. Try: put it back")
+    return before if done["status"] == Status.OK else None
 
 
 def _fingerprint(parameters: Mapping[str, float], description: Mapping[str, object]) -> str:

@@ -246,7 +246,11 @@ def space(
                 near = difflib.get_close_matches(flat, list(defaults), n=1)
                 raise BadInput(
                     f"parameters.{flat}: the model has no such parameter",
-                    hint=f"did you mean {near[0]}" if near else f"one of {', '.join(defaults)}",
+                    hint=f"did you mean {near[0]}"
+                    if near
+                    else "its parameter files list them"
+                    if len(defaults) > 50
+                    else f"one of {', '.join(defaults)}",
                 )
             given = _given_default(flat, pft, parameter)
             known = defaults.get(flat) if given is None else given

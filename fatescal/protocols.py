@@ -61,6 +61,32 @@ class ForwardModel(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """A forward model with runs to make before its members (see `preparation`).
+
+    Attributes
+    ----------
+    shares_spin_up : bool
+        Whether all members start from one spin-up with default parameters.
+    """
+
+    @property
+    def shares_spin_up(self) -> bool: ...
+
+    def check_values(self, theta: Mapping[str, float]) -> None:
+        """Raise `BadInput` for values the model must not get."""
+
+    def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run up to the first day of the output, in `folder`, and leave the state there."""
+
+    def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run the shortest time in which a parameter that matters must show, in `folder`."""
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the output of a `try_out`."""
+
+
+@runtime_checkable
 class UpdateScheme(Protocol):
     """One way to move an ensemble towards the observations; pure."""
 

@@ -20,6 +20,7 @@ from fatescal.errors import NotValidated, RunFailed
 from fatescal.members import Members
 from fatescal.observations import Summary, climatology, synthesise
 from fatescal.parameters import ParameterSpace
+from fatescal.preparation import prepare
 from fatescal.protocols import Emulator, LogLikelihood, UpdateScheme
 from fatescal.randoms import stream
 from fatescal.records import (
@@ -99,6 +100,7 @@ def calibrate(run: Run) -> Scorecard:
     RunFailed
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
+    prepare(run.problem.members, run.world)
     observations = observe(run)
     calibration = observations.select(observations.period == "calibration")
     last = smooth(run, observations, calibration)

@@ -18,6 +18,7 @@ FLOORS = [
     {"world", "align", "forward"},
     {"store", "frozen"},
     {"members", "report"},
+    {"preparation"},
     {"workflow"},
     {"assemble", "products"},
     {"run"},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fatescal.settings.base import Positive, Section
+from fatescal.settings.base import Finite, Positive, Section
 
 
 class Canopy(Section):
@@ -37,6 +37,44 @@ class Command(Section):
     calendar: str = "standard"
 
 
+class Spinup(Section):
+    """How CLM-FATES comes to its state on the first day of the output.
+
+    `reuse`: `default` runs `years` once with the default parameters and starts all members from there; `member`
+    spins each member up in the first ensemble and starts it from its own state in later iterations; `none`
+    spins up each member of each ensemble.
+    """
+
+    years: Annotated[int, Field(ge=0)] = 10
+    reuse: Literal["default", "member", "none"] = "default"
+
+
+class ClmFates(Section):
+    """CLM-FATES at one point: a CIME case, or a run directory with its executable."""
+
+    kind: Literal["clm_fates"]
+    case: str | None = None
+    run_directory: str | None = None
+    executable: str | None = None
+    start: date
+    end: date
+    spinup: Spinup = Spinup()
+    parameter_file: str | None = None
+    namelist: dict[str, bool | int | Finite | str] = Field(default_factory=dict)
+    timeout: str | Positive | None = None
+    keep: Literal["history", "all"] = "history"
+
+    @model_validator(mode="after")
+    def _whole(self) -> ClmFates:
+        if self.end <= self.start:
+            raise ValueError(f"model.end {self.end} is not after model.start {self.start}")
+        if (self.case is None) == (self.run_directory is None):
+            raise ValueError("give exactly one of `case` and `run_directory`")
+        if self.run_directory is not None and self.executable is None:
+            raise ValueError("`run_directory` needs `executable`, the path of cesm.exe")
+        return self
+
+
 class ExternalModel(BaseModel):
     """A forward model from another package (entry point group `fatescal.forward_models`)."""
 
@@ -47,9 +85,9 @@ class ExternalModel(BaseModel):
 def _model_kind(value: Any) -> Any:
     """Choose the model's settings by its kind, so that errors speak of that kind alone."""
     if not isinstance(value, dict) or "kind" not in value:
-        raise ValueError("model needs `kind`: canopy, command or a kind from an installed package")
-    known: dict[str, type[BaseModel]] = {"canopy": Canopy, "command": Command}
+        raise ValueError("model needs `kind`: canopy, command, clm_fates or a kind from an installed package")
+    known: dict[str, type[BaseModel]] = {"canopy": Canopy, "command": Command, "clm_fates": ClmFates}
     return known.get(str(value["kind"]), ExternalModel).model_validate(value)
 
 
-Model = Annotated[Canopy | Command | ExternalModel, BeforeValidator(_model_kind)]
+Model = Annotated[Canopy | Command | ClmFates | ExternalModel, BeforeValidator(_model_kind)]

@@ -1,0 +1,227 @@
+"""CLM-FATES as a forward model: each member a process of its own in a folder of its own, from one executable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.clm_fates import history, outcome
+from fatescal.forward.clm_fates.inspection import inspect, require_present, shares_of_pfts
+from fatescal.forward.clm_fates.targets import Targets
+from fatescal.forward.clm_fates.template import CASE_NAME, Template, days
+from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+EXIT_CODE = "exit_code"
+# A shell stays to write down the exit code (134 for SIGABRT), which a finished member's folder keeps.
+_COMMAND = f'"$0" >cesm.log 2>cesm.err; code=$?; echo $code >{EXIT_CODE}; exit $code'
+_SCRATCH = ("*.r.*.nc", "*.rh*.nc", "rpointer.*")  # what only a restart needs
+
+
+def _day_before(day: date) -> date:
+    """Return the day before in a calendar without leap days."""
+    before = day - timedelta(days=1)
+    return before if (before.month, before.day) != (2, 29) else before - timedelta(days=1)
+
+
+def _day_after(day: date) -> date:
+    after = day + timedelta(days=1)
+    return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)
+
+
+class ClmFates:
+    """CLM-FATES at one point.
+
+    Parameters
+    ----------
+    template : Template
+        The input files and the executable that all members share.
+    start, end : date
+        First and last day of the output; noleap calendar, UTC days.
+    spinup_years : int
+        Years run before `start`.
+    reuse : str
+        ``default``: once, with default parameters, for all members; ``member``: each member in the first
+        ensemble, which then starts every iteration from its own state at the end of the one before;
+        ``none``: each member of each ensemble.
+    variables : sequence of str
+        The history fields to write and read.
+    spun_up : Path
+        Folder of the shared spin-up.
+    previous : callable
+        Folder of a member -> that of the same member one iteration before, or None.
+    parameter_file : Path or None
+        FATES parameter file to take instead of the template's.
+    timeout : str or float, optional
+        Time limit of one run, ``"12 h"`` or seconds.
+    keep : str
+        ``all``, or ``history``: restart files go as soon as nothing can need them.
+    """
+
+    calendar = "noleap"
+
+    def __init__(
+        self,
+        template: Template,
+        start: date,
+        end: date,
+        *,
+        spinup_years: int,
+        reuse: str,
+        variables: Sequence[str],
+        spun_up: Path,
+        previous: Callable[[Path], Path | None],
+        parameter_file: Path | None = None,
+        timeout: str | float | None = None,
+        keep: str = "history",
+        hide: Sequence[str] = HIDDEN_PREFIXES,
+        stop: Callable[[], bool] = never,
+    ) -> None:
+        self.template, self.start, self.end = template, start, end
+        self.variables = tuple(variables)
+        self.spinup_years, self.reuse, self._spun_up, self._previous = spinup_years, reuse, spun_up, previous
+        self._parameter_file = parameter_file
+        self._timeout = None if timeout is None else seconds(timeout)
+        self._keep, self._hide, self._stop = keep, hide, stop
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The files and namelist keys that hold parameters."""
+        return Targets.of(self.template, self._parameter_file)
+
+    @property
+    def defaults(self) -> Mapping[str, float]:
+        """The value of every parameter in the files."""
+        return self.targets.defaults
+
+    @property
+    def pfts(self) -> tuple[str, ...]:
+        """The plant functional types in the order of the FATES parameter file."""
+        return self.targets.pfts
+
+    @property
+    def shares_spin_up(self) -> bool:
+        """Whether there is one spin-up for all members."""
+        return self.reuse == "default" and self.spinup_years > 0
+
+    @cached_property
+    def description(self) -> Mapping[str, object]:
+        """All that decides a member's output beside its parameters."""
+        return {
+            "kind": "clm_fates",
+            **self.template.identity,
+            "parameters": self.targets.identity,
+            "period": [self.start.isoformat(), self.end.isoformat()],
+            "spinup": [self.spinup_years, self.reuse],
+            "variables": list(self.variables),
+        }
+
+    @property
+    def first(self) -> date:
+        """The first day of a run that begins with its own spin-up."""
+        return self.start.replace(year=self.start.year - self.spinup_years)
+
+    def check(self) -> None:
+        """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        self.notes = inspect(self.template, self.first, self.start, self.end, self.variables)
+        _ = self.targets
+
+    def check_values(self, theta: Mapping[str, float]) -> None:
+        """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
+        shares = shares_of_pfts(self.template, self.pfts, self.targets.fates.arrays["fates_hlm_pft_map"])
+        require_present(list(theta), shares)
+        try:
+            self.targets.require_possible(theta)
+        except ModelFailed as failure:
+            raise BadInput(
+                f"parameters: {failure.reason}", hint="narrower bounds, or a bounded prior"
+            ) from None
+
+    def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run the years before `start` and leave the state; `ModelFailed` when they fail."""
+        last = _day_before(self.start)
+        self._simulate(theta, folder, self.first, last, None, restart=True)
+        self._restart(folder, self.start)
+
+    def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run one year from `start`, or less where the output is shorter, from the template's own state."""
+        year_on = _day_before(self.start.replace(year=self.start.year + 1))
+        self._simulate(theta, folder, self.start, min(self.end, year_on), None, restart=False)
+        self._tidy(folder)
+
+    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run one member: its own inputs, the model, and a look at what it left.
+
+        Raises
+        ------
+        ModelFailed
+            With the cause in words.
+        """
+        first, finidat = self.start, None
+        if self.shares_spin_up:
+            finidat = self._restart(self._spun_up, self.start)
+        else:
+            before = self._previous(folder) if self.reuse == "member" else None
+            if before is None:
+                first = self.first
+            else:
+                finidat = self._restart(before, _day_after(self.end))
+        goes_on = self.reuse == "member"
+        self._simulate(theta, folder, first, self.end, finidat, restart=goes_on)
+        if not goes_on:
+            self._tidy(folder)
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the daily output of a finished run; times are decoded, with their bounds."""
+        return history.read(folder, self.variables, prefix=CASE_NAME)
+
+    def _simulate(
+        self,
+        theta: Mapping[str, float],
+        folder: Path,
+        first: date,
+        last: date,
+        finidat: Path | None,
+        *,
+        restart: bool,
+    ) -> None:
+        changes = self.targets.write(theta, folder)
+        self.template.write(
+            folder, first, last, variables=self.variables, changes=changes, finidat=finidat, restart=restart
+        )
+        try:
+            launch(
+                ["/bin/sh", "-c", _COMMAND, str(self.template.executable)],
+                folder,
+                timeout=self._timeout,
+                hide=self._hide,
+                stop=self._stop,
+                log="launch.log",
+            )
+        except ModelFailed as failure:
+            raise outcome.explained(folder, failure) from None
+        outcome.require_success(folder)
+        n_records, expected = self.read(folder).sizes["time"], days(first, last)
+        if n_records != expected:
+            raise ModelFailed(
+                Status.TRUNCATED, f"{folder} has {n_records} daily records. Expected {expected}"
+            )
+
+    def _restart(self, folder: Path, day: date) -> Path:
+        """Return the state that a run left for the beginning of `day`."""
+        path = folder / f"{CASE_NAME}.clm2.r.{day}-00000.nc"
+        if not path.is_file():
+            raise ModelFailed(Status.TRUNCATED, f"{folder} left no restart file {path.name}")
+        return path
+
+    def _tidy(self, folder: Path) -> None:
+        if self._keep == "history":
+            for pattern in _SCRATCH:
+                for path in folder.glob(pattern):
+                    path.unlink()

@@ -1,0 +1,214 @@
+"""The run directory that a case leaves after `preview_namelists`, and the members' own made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+from fatescal import calendars
+from fatescal.errors import BadInput
+from fatescal.forward.clm_fates import namelist, runconfig, streams
+
+FILES = (
+    "datm.streams.xml", "datm_in", "drv_flds_in", "drv_in", "fd.yaml", "lnd_in", "nuopc.runconfig", "nuopc.runseq",
+)  # fmt: skip
+CASE_NAME = "fatescal"  # the prefix of a member's output
+DAILY = -24  # hist_nhtfrq [h]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What all members share: the eight input files of a run directory, and the executable.
+
+    Attributes
+    ----------
+    keys : mapping
+        Keys of `lnd_in` that the config sets, beyond what fatescal sets itself.
+    """
+
+    run_directory: Path
+    executable: Path
+    keys: Mapping[str, namelist.Value]
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """The files by name.
+
+        Raises
+        ------
+        BadInput
+            When one is missing.
+        """
+        try:
+            return {name: (self.run_directory / name).read_text(encoding="utf-8") for name in FILES}
+        except OSError as error:
+            raise BadInput(
+                f"{error.filename} cannot be read: {error.strerror}",
+                expected=f"a run directory with {', '.join(FILES)}",
+                hint="./preview_namelists in the case writes them",
+            ) from None
+
+    @cached_property
+    def lnd_in(self) -> str:
+        """The land model's namelist with the config's own keys set."""
+        return namelist.edit(self.files["lnd_in"], self.keys)
+
+    @cached_property
+    def streams(self) -> list[streams.Stream]:
+        """The streams of the data atmosphere."""
+        return streams.read(self.run_directory / "datm.streams.xml")
+
+    def path(self, key: str) -> Path:
+        """Return the file that a key of `lnd_in` names.
+
+        Raises
+        ------
+        BadInput
+            When the key is not there, or is blank.
+        """
+        value = (namelist.get(self.lnd_in, key) or "").strip()
+        if not value:
+            raise BadInput(
+                f"{self.run_directory}/lnd_in names no {key}", hint="./preview_namelists in the case"
+            )
+        return self.run_directory / value  # an absolute one stays as it is
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """All of the template that decides a run: file contents, and the size and time of the executable.
+
+        The forcing and surface data are known by their names alone.
+        """
+        status = self.executable.stat()
+        digest = hashlib.sha256("\0".join([*self.files.values(), self.lnd_in]).encode())
+        return {
+            "inputs": digest.hexdigest(),
+            "executable": [str(self.executable), status.st_size, status.st_mtime_ns],
+        }
+
+    def write(
+        self,
+        folder: Path,
+        first: date,
+        last: date,
+        *,
+        variables: tuple[str, ...],
+        changes: Mapping[str, namelist.Value],
+        finidat: Path | None,
+        restart: bool,
+    ) -> None:
+        """Write a member's eight files: days `first` .. `last`, one history file of daily means.
+
+        Parameters
+        ----------
+        variables : tuple of str
+            The history fields to write.
+        changes : mapping
+            The member's own keys of `lnd_in`.
+        finidat : Path or None
+            The state to start from; None leaves what the template says.
+        restart : bool
+            Whether the state at the end of the last day is to be written.
+        """
+        n_days = days(first, last)
+        written = dict(self.files)
+        written["lnd_in"] = self._land(n_days, variables, changes, finidat)
+        written["nuopc.runconfig"] = self._driver(first, n_days, restart)
+        if self._profiling_aborts:
+            written["nuopc.runseq"] = re.sub(
+                r"^\s*MED med_phases_profile\s*\n", "", written["nuopc.runseq"], flags=re.M
+            )
+        for name, text in written.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def _land(
+        self,
+        n_days: int,
+        variables: tuple[str, ...],
+        own: Mapping[str, namelist.Value],
+        finidat: Path | None,
+    ) -> str:
+        """Return `lnd_in`: one tape with the variables, all its records in one file."""
+        changes: dict[str, namelist.Value | None] = dict(own)
+        if finidat is not None:
+            changes["finidat"] = str(finidat)
+        changes |= {f"hist_fincl{n}": None for n in range(2, 11)}
+        changes |= {
+            "hist_empty_htapes": True,
+            "hist_fincl1": list(variables),
+            "hist_nhtfrq": DAILY,
+            "hist_mfilt": n_days + 1,  # older versions begin with a record of no length
+        }
+        for key, value in (("hist_ndens", 1), ("fates_history_dimlevel", [1, 1])):
+            if namelist.get(self.lnd_in, key) is not None:
+                changes[key] = value
+        return namelist.edit(self.lnd_in, changes)
+
+    def _driver(self, first: date, n_days: int, restart: bool) -> str:
+        text = runconfig.log_here(self.files["nuopc.runconfig"])
+        return runconfig.edit(
+            text,
+            {
+                "case_name": CASE_NAME,
+                "start_type": "startup",
+                "start_ymd": f"{first:%Y%m%d}",
+                "start_tod": 0,
+                "stop_option": "ndays",
+                "stop_n": n_days,
+                "restart_option": "ndays" if restart else "never",
+                "restart_n": n_days,
+                "write_restart_at_endofrun": ".true." if restart else ".false.",
+            },
+        )
+
+    @property
+    def _profiling_aborts(self) -> bool:
+        """Whether the profiling phase may end the run after a day: versions before JSON parameter files do so,
+        under a recent ESMF, without leap years. It reports progress and does nothing else."""
+        return self.path("fates_paramfile").suffix != ".json"
+
+
+def days(first: date, last: date) -> int:
+    """Return the number of days from `first` to `last`, both included, without leap days.
+
+    >>> days(date(2004, 1, 1), date(2005, 12, 31))
+    730
+    """
+    begin, end = calendars.clock([str(first), str(last)], "noleap")
+    return int(end - begin) // calendars.DAY + 1
+
+
+def of_case(case: Path) -> tuple[Path, Path]:
+    """Return run directory and executable of a CIME case, as its `xmlquery` tells.
+
+    Raises
+    ------
+    BadInput
+        When it is no case or not built.
+    """
+    return _query(case, "RUNDIR"), _query(case, "EXEROOT") / "cesm.exe"
+
+
+def _query(case: Path, variable: str) -> Path:
+    try:
+        asked = subprocess.run(
+            ["./xmlquery", "--value", variable],
+            cwd=case,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip()
+        raise BadInput(
+            f"model.case: {case} does not answer ./xmlquery --value {variable}: {said}",
+            expected="a CIME case directory that has been set up and built",
+        ) from None
+    return Path(asked.stdout.strip())

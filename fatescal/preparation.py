@@ -1,0 +1,109 @@
+"""Runs a model wants made before its members: a spin-up that all share, and a canary for every parameter.
+
+A canary is a short run with one parameter moved by one prior standard deviation. A parameter whose canary gives
+the same output as the default's, bit for bit, changes nothing: it stands in a file the model does not read, or
+belongs to a process that is switched off. Nothing later would tell, for its posterior is simply the prior.
+
+All these runs are shared among the ranks: while one of them spins up, the others run the canaries. Each is kept in
+a folder of its own under `RUN/members/preparation` and made once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fatescal.errors import ModelFailed, RunFailed
+from fatescal.members import Members, once
+from fatescal.protocols import Prepared
+from fatescal.world import World
+
+log = logging.getLogger(__name__)
+SPIN_UP, DEFAULT = "spin-up", "canary-default"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: its folder's name, its parameters, and what makes it."""
+
+    name: str
+    theta: Mapping[str, float]
+    run: Callable[[Mapping[str, float], Path], None]
+
+
+def folder(members: Path) -> Path:
+    """Return the folder of these runs under `RUN/members`."""
+    return members / "preparation"
+
+
+def prepare(members: Members, world: World) -> tuple[str, ...]:
+    """Make the runs `members.model` wants made beforehand; return the names of parameters that change nothing.
+
+    Raises
+    ------
+    RunFailed
+        When the spin-up or the default run fails: so would every member.
+    """
+    model = members.model
+    if not isinstance(model, Prepared):
+        return ()
+    tasks = tasks_of(members, model)
+    world.share(lambda i: _make(members, tasks[i]), len(tasks))
+    return world.on_root(lambda: _told(members, model))
+
+
+def tasks_of(members: Members, model: Prepared) -> list[Task]:
+    """Return the runs to make: the longest first, so that the others fit beside it."""
+    space = members.space
+    default = space.named(space.theta(space.u_default)[0])
+    tasks = [Task(SPIN_UP, default, model.spin_up)] if model.shares_spin_up else []
+    tasks.append(Task(DEFAULT, default, model.try_out))
+    for p, name in enumerate(space.names):
+        u = space.u_default + np.eye(len(space.names))[p]
+        tasks.append(
+            Task(f"canary-{name}", default | {name: space.named(space.theta(u)[0])[name]}, model.try_out)
+        )
+    return tasks
+
+
+def _make(members: Members, task: Task) -> None:
+    def work(part: Path) -> None:
+        task.run(task.theta, part)
+
+    try:
+        once(folder(members.folder) / task.name, task.theta, members.model.description, work)
+    except ModelFailed as failure:
+        if task.name not in (SPIN_UP, DEFAULT):
+            log.warning(
+                "%s failed (%s): whether the parameter changes anything is not known", task.name, failure
+            )
+            return
+        raise RunFailed(
+            f"the {task.name} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
+        ) from None
+
+
+def _told(members: Members, model: Prepared) -> tuple[str, ...]:
+    """Compare the canaries; on root."""
+    place = folder(members.folder)
+    default = model.read(place / DEFAULT)
+    idle = []
+    for name in members.space.names:
+        if (place / f"canary-{name}").exists() and model.read(place / f"canary-{name}").identical(default):
+            idle.append(name)
+            log.warning(
+                "%s CHANGES NOTHING: moved by one prior sd, the output of %s stays the same to the last bit. "
+                "Is the process it belongs to switched on? Its posterior will be its prior",
+                name,
+                place / f"canary-{name}",
+            )
+    log.info(
+        "prepared: %d canaries, %s",
+        len(members.space.names),
+        "spun up" if model.shares_spin_up else "no shared spin-up",
+    )
+    return tuple(idle)

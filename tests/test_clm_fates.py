@@ -1,0 +1,341 @@
+"""CLM-FATES as forward model: members' inputs, and whole calibrations over MPI with the stand-in executable."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
+from ctsm_case import Case, write_case
+from linear import fatescal
+
+from fatescal import assemble, settings
+from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.clm_fates.model import ClmFates
+from fatescal.forward.clm_fates.template import FILES, Template
+from fatescal.preparation import prepare
+from fatescal.randoms import stream
+from fatescal.world import World
+
+NAME = f"{VCMAX}_{NEEDLELEAF}"
+
+
+@pytest.fixture(params=["A", "B"])
+def case(request, data, tmp_path) -> Case:
+    return write_case(tmp_path / "case", data, request.param)
+
+
+@pytest.fixture
+def case_a(data, tmp_path) -> Case:
+    return write_case(tmp_path / "case", data, "A")
+
+
+def model_of(config: Path) -> ClmFates:
+    model = assemble.model(settings.load(config), lambda: False)
+    assert isinstance(model, ClmFates)
+    return model
+
+
+def differences(old: str, new: str) -> list[str]:
+    return [
+        line
+        for line in difflib.unified_diff(old.splitlines(), new.splitlines(), n=0)
+        if re.match(r"[-+](?![-+])", line)
+    ]
+
+
+def test_a_members_inputs_differ_from_the_templates_in_what_is_meant_alone(case, tmp_path):
+    sample = case.run_directory
+    folder = tmp_path / "member"
+    folder.mkdir()
+    template = Template(case.run_directory, case.executable, {})
+    template.write(
+        folder,
+        date(2005, 1, 1),
+        date(2005, 12, 31),
+        variables=("FATES_GPP", "QFLX_EVAP_TOT"),
+        changes={"fates_paramfile": "/member/p.json"},
+        finidat=Path("/spun/up.nc"),
+        restart=False,
+    )
+    changed = {n: differences((sample / n).read_text(), (folder / n).read_text()) for n in FILES}
+    assert [n for n, lines in changed.items() if lines] == ["lnd_in", "nuopc.runconfig"]
+    keys = Counter(re.sub(r"^[-+]\s*(\w+) =.*", r"\1", line) for line in changed["lnd_in"])
+    assert keys.pop("hist_fincl2") == 1  # gone
+    assert keys.pop("hist_fincl1") == keys.pop("hist_empty_htapes") == 1  # new
+    edited = {"fates_paramfile", "finidat", "hist_nhtfrq", "hist_mfilt"}
+    edited |= {"hist_ndens", "fates_history_dimlevel"} if case.version == "A" else set()
+    assert keys == dict.fromkeys(edited, 2)
+    text = (folder / "lnd_in").read_text()
+    for line in (
+        "hist_fincl1 = 'FATES_GPP','QFLX_EVAP_TOT'",
+        "hist_mfilt = 366",
+        "finidat = '/spun/up.nc'",
+        "hist_empty_htapes = .true.",
+    ):
+        assert f" {line}\n" in text
+    driver = [line.split() for line in changed["nuopc.runconfig"] if line.startswith("+")]
+    assert {line[1]: line[3] for line in driver} == {
+        "case_name": "fatescal",
+        "start_ymd": "20050101",
+        "stop_n": "365",
+        "stop_option": "ndays",
+        "restart_n": "365",
+        "restart_option": "never",
+        **({"write_restart_at_endofrun": ".false."} if case.version == "A" else {}),
+    }
+
+
+def test_version_b_loses_the_phase_that_aborts_and_logs_lose_their_lid(data, tmp_path):
+    case = write_case(tmp_path / "case", data, "B")
+    sequence = case.run_directory / "nuopc.runseq"
+    original = sequence.read_text()
+    sequence.write_text(original.replace("@ \n", "  MED med_phases_profile              \n@ \n"))
+    runconfig = case.run_directory / "nuopc.runconfig"
+    text = runconfig.read_text().replace("diro = .", "diro = /gone/run")
+    runconfig.write_text(re.sub(r"(logfile = \w+\.log)", r"\1.261122-090816", text))
+    model = model_of(write_config(tmp_path, case, model={"spinup": {"years": 0}, "end": "2005-01-20"}))
+    folder = tmp_path / "member"
+    folder.mkdir()
+    model.run({}, folder)
+    assert (folder / "nuopc.runseq").read_text() == original
+    assert model.read(folder).sizes["time"] == 20
+
+
+def test_a_hanging_run_is_ended_and_a_value_without_meaning_never_runs(case_a, tmp_path, monkeypatch):
+    model = model_of(write_config(tmp_path, case_a, model={"spinup": {"years": 0}, "timeout": "4 s"}))
+    monkeypatch.setenv("STANDIN_HANG", f"{VCMAX} {NEEDLELEAF} 60 64")
+    (tmp_path / "hung").mkdir()
+    with pytest.raises(ModelFailed) as caught:
+        model.run({}, tmp_path / "hung")
+    assert caught.value.kind == Status.TIME_OUT
+    for value in (-5.0, 1e4, float("nan")):
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        with pytest.raises(ModelFailed, match="is not possible"):
+            model.run({NAME: value}, folder)
+        assert list(folder.iterdir()) == []
+
+
+def test_a_failure_quotes_the_model(case_a, tmp_path):
+    lnd_in = case_a.run_directory / "lnd_in"
+    lnd_in.write_text(re.sub(r"finidat = ' '", "finidat = '/nowhere/none.nc'", lnd_in.read_text()))
+    model = model_of(write_config(tmp_path, case_a, model={"spinup": {"years": 0}}))
+    (tmp_path / "member").mkdir()
+    with pytest.raises(ModelFailed, match=r"exit code 1\n(.*\n)*.*GETFIL: FAILED to get /nowhere/none.nc"):
+        model.run({}, tmp_path / "member")
+
+
+def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(case_a, tmp_path, caplog):
+    config = write_config(
+        tmp_path,
+        case_a,
+        parameters={
+            "csoilc": {"prior": {"kind": "log-normal", "scale": 0.3}},
+            "fates_vai_width_increase_factor": {
+                "prior": {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.1}}
+            },
+            "zetamaxstable": {"prior": {"kind": "log-normal", "scale": 0.3}},
+        },
+        model={"end": "2005-07-31", "spinup": {"years": 0}},
+        observations={
+            "calibration": ["2005-01-01", "2005-07-31"],
+            "synthetic": {"truth": {"csoilc": {"scale": 1.1}}},
+        },
+    )
+    problem = assemble.problem(settings.load(config), World().alone())
+    idle = prepare(problem.members, World().alone())
+    assert idle == ("fates_vai_width_increase_factor", "zetamaxstable")  # the stand-in knows neither
+    assert "fates_vai_width_increase_factor CHANGES NOTHING" in caplog.text
+    written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
+    assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)
+
+
+MISTAKES = {
+    "another place": ("nuopc.runconfig", "scol_lat = 61.8474", "scol_lat = 60.0", "is of another place"),
+    "years that cycle": (
+        "datm.streams.xml",
+        "<year_first>2004",
+        "<year_first>2006",
+        "has no weather of 2005: the model",
+    ),
+    "years without files": (
+        "datm.streams.xml",
+        "<year_last>2010",
+        "<year_last>2020",
+        "has no file of 2014-2020",
+    ),
+    "no surface data": (
+        "lnd_in",
+        "/surfdata_HYY_ctsm54.nc",
+        "/gone.nc",
+        "fsurdat: .*gone.nc cannot be opened",
+    ),
+    "leap years": ("nuopc.runconfig", "calendar = NO_LEAP", "calendar = GREGORIAN", "NO_LEAP"),
+    "no parameter file": ("lnd_in", "fates.json", "gone.json", "gone.json"),
+    "no executable": (None, "", "", "there is no executable"),
+    "a file missing": ("drv_flds_in", None, "", "drv_flds_in cannot be read"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_check_finds_what_would_fail_or_be_silently_wrong(case_a, tmp_path, mistake):
+    name, old, new, words = MISTAKES[mistake]
+    if name is None:
+        case_a.executable.unlink()
+    elif old is None:
+        (case_a.run_directory / name).unlink()
+    else:
+        path = case_a.run_directory / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    with pytest.raises(BadInput, match=words):
+        assemble.checked(settings.load(write_config(tmp_path, case_a)))
+
+
+def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a, tmp_path):
+    prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
+
+    def problem(**changes) -> str:
+        with pytest.raises(BadInput) as caught:
+            assemble.checked(settings.load(write_config(tmp_path, case_a, **changes)))
+        return str(caught.value)
+
+    absent = {VCMAX: {"pfts": ["c4_grass"], "prior": prior}}
+    assert "c4_grass does not grow at the site" in problem(parameters=absent)
+    normal = {VCMAX: {"pfts": [NEEDLELEAF], "prior": {"kind": "normal", "sd": 40}}}
+    assert "is not possible" in problem(parameters=normal)
+    fields = [f"  {n:>3} FIELD_{n}            m" for n in range(200)] + [
+        "  829 FATES_GPP         kg m-2 s-1           "
+    ]
+    (case_a.run_directory / "lnd.log").write_text("\n".join(fields))
+    assert "the model has no history field QFLX_EVAP_TOT" in problem()
+
+
+def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
+    folder = tmp_path / "cases" / "hyy"
+    folder.mkdir(parents=True)
+    query = folder / "xmlquery"
+    query.write_text(
+        "#!/bin/sh\n"
+        f'case "$1 $2" in "--value RUNDIR") echo {case_a.run_directory};;\n'
+        f'"--value EXEROOT") echo {case_a.executable.parent};; *) exit 1;; esac\n'
+    )
+    query.chmod(0o755)
+    config = write_config(tmp_path, case_a)
+    content = yaml.safe_load(config.read_text())
+    del content["model"]["run_directory"], content["model"]["executable"]
+    content["model"]["case"] = str(folder)
+    config.write_text(yaml.safe_dump(content))
+    found = assemble.located(settings.load(config)).model
+    assert isinstance(found, settings.ClmFates)
+    assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
+    content["model"]["case"] = str(tmp_path)
+    config.write_text(yaml.safe_dump(content))
+    with pytest.raises(BadInput, match=r"does not answer \./xmlquery"):
+        assemble.located(settings.load(config))
+
+
+# ---- whole calibrations
+
+
+def statuses(run: Path, stage: str) -> list[int]:
+    with h5py.File(run / "stages" / f"{stage}.h5") as file:
+        return file["status"][:].tolist()
+
+
+def runs_of(log: Path) -> list[list[str]]:
+    """Return start, days, initial state and folder (stage, member) of each run of the executable."""
+    found = []
+    for line in log.read_text().splitlines():
+        _, start, length, _, finidat, folder = line.split()
+        stage, member = Path(folder).parts[-2:]
+        found.append([start, length, finidat, stage, member.split(".")[0]])
+    return found
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
+    case = write_case(tmp_path / "case", data, "A")
+    config = write_config(tmp_path, case, model={"timeout": "8 s"}, calibrate={"iterations": 1, "members": 9})
+    theta = 62.0, 8.0
+    prior = assemble.space(settings.load(config))
+    drawn = [prior.theta(stream(3, "prior", j).standard_normal(2))[0, 0] for j in range(1, 9)]
+    crash, hang, tear = sorted(range(8), key=lambda j: -abs(drawn[j] - theta[0]))[:3]
+    faults: dict[str, Any] = {
+        f"STANDIN_{word}": f"{VCMAX} {NEEDLELEAF} {drawn[j] - 0.001:.4f} {drawn[j] + 0.001:.4f}"
+        for word, j in (("CRASH", crash), ("HANG", hang), ("TRUNCATE", tear))
+    }
+    done = fatescal(3, config, STANDIN_LOG=str(tmp_path / "log"), **faults)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "calibration"
+    expected = np.zeros(9, int)
+    expected[[crash + 1, hang + 1, tear + 1]] = Status.MODEL_ERROR, Status.TIME_OUT, Status.TRUNCATED
+    assert statuses(run, "evaluation-00") == expected.tolist()
+    reason = json.loads((run / f"members/evaluation-00/{crash + 1:04d}/member.json").read_text())["reason"]
+    assert "BalanceCheckMod.F90 at line 742" in reason
+
+    runs = runs_of(tmp_path / "log")
+    spin_ups = [r for r in runs if r[3] == "preparation" and r[4] == "spin-up"]
+    assert [r[:3] for r in spin_ups] == [["20040101", "365", "cold"]]
+    state = run / "members/preparation/spin-up/fatescal.clm2.r.2005-01-01-00000.nc"
+    assert state.is_file()
+    assert {tuple(r[:3]) for r in runs if r[3] != "preparation"} == {("20050101", "365", str(state))}
+    left = {path.name for path in (run / "members/evaluation-00/0000").iterdir()}
+    assert "fatescal.clm2.h0a.2005-01-02-00000.nc" in left
+    assert not any(".r." in name or "rpointer" in name for name in left)
+
+    with open(run / "posterior.csv") as file:
+        rows = list(csv.DictReader(file))
+    draws = np.array([[float(r[f"{n}_{NEEDLELEAF}"]) for n in (VCMAX, SLOPE)] for r in rows])
+    sd = draws.std(axis=0)
+    assert (np.abs(draws.mean(axis=0) - [0.85 * 62, 0.8 * 8]) < 4 * sd).all()
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions(data, tmp_path):
+    case = write_case(tmp_path / "case", data, "B")
+    config = write_config(
+        tmp_path,
+        case,
+        model={"spinup": {"years": 1, "reuse": "member"}},
+        calibrate={"iterations": 1, "members": 5},
+        posterior={"members": 3},
+    )
+    first = fatescal(2, "run", "--time-limit", "5s", config, STANDIN_LOG=str(tmp_path / "log"))
+    assert first.returncode == 75, first.stderr
+    done = fatescal(4, config, STANDIN_LOG=str(tmp_path / "log"))
+    assert done.returncode == 0, done.stderr
+    runs = runs_of(tmp_path / "log")
+    finished = Counter((stage, member) for *_, stage, member in runs)
+    assert sum(finished.values()) - len(finished) <= 2  # interrupted ones alone ran again
+
+    members = tmp_path / "calibration/members"
+    for start, length, finidat, stage, member in runs:
+        if stage == "preparation":
+            continue
+        if stage == "evaluation-01" and member != "0000":
+            state = members / "evaluation-00" / member / "fatescal.clm2.r.2006-01-01-00000.nc"
+            assert [start, length, finidat] == ["20050101", "365", str(state)]
+        else:
+            assert [start, length, finidat] == ["20040101", "730", "cold"]
+
+    again = members / "evaluation-01" / "0002.part-again"
+    again.mkdir()
+    theta = json.loads((members / "evaluation-01/0002/member.json").read_text())["parameters"]
+    model = model_of(config)
+    model.run(theta, again)
+    assert model.read(again).identical(model.read(members / "evaluation-01" / "0002"))
