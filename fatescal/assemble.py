@@ -245,6 +245,14 @@ def planned_waves(chosen: Settings, n_ranks: int) -> int:
     return planned_evaluations(chosen) * per_ensemble + -(-chosen.posterior.members // n_ranks)
 
 
+def told(chosen: Settings, forward: ForwardModel, runs: int, waves: int) -> list[str]:
+    """Return what a model that looks ahead says about itself and its cost."""
+    if not isinstance(forward, Prepared):
+        return []
+    warm = (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
+    return forward.told(runs, warm, waves)
+
+
 def summary(chosen: Settings, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is not None:

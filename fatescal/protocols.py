@@ -73,6 +73,12 @@ class Prepared(Protocol):
     @property
     def shares_spin_up(self) -> bool: ...
 
+    def told(self, runs: int, warm: int, waves: int) -> list[str]:
+        """Return lines for the user: what was looked at, and the cost of `runs` members, `waves` one after another.
+
+        `warm` of them may start from their own state one iteration before.
+        """
+
     def check_values(self, theta: Mapping[str, float]) -> None:
         """Raise `BadInput` for values the model must not get."""
 

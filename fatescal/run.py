@@ -74,15 +74,16 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
     runs = assemble.planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
     print(f"config        {config}: ok")
     print(f"model         {chosen.model.kind}: ok, {problem.members.model.calendar} calendar")
+    waves = assemble.planned_waves(chosen, world.size)
+    for line in assemble.told(chosen, problem.members.model, runs, waves):
+        print(line)
     for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
         print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
     for line in assemble.summary(chosen, problem):
         print(f"observations  {line}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {world.size} ranks; {_writer()}")
-    print(
-        f"model runs    about {runs}, at most {assemble.planned_waves(chosen, world.size)} one after another"
-    )
+    print(f"model runs    about {runs}, at most {waves} one after another")
 
 
 def status(directory: Path, world: World) -> int:

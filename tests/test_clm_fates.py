@@ -6,6 +6,7 @@ import csv
 import difflib
 import json
 import re
+import sys
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
 from ctsm_case import Case, write_case
-from linear import fatescal
+from linear import fatescal, run_program
 
 from fatescal import assemble, settings
 from fatescal.errors import BadInput, ModelFailed, Status
@@ -223,16 +224,44 @@ def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a
     assert "the model has no history field QFLX_EVAP_TOT" in problem()
 
 
-def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
-    folder = tmp_path / "cases" / "hyy"
+def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
+    config = write_config(
+        tmp_path, case_a, model={"end": "2006-12-31", "spinup": {"years": 10, "reuse": "none"}}
+    )
+    chosen = settings.load(config)
+    lines = "\n".join(assemble.told(chosen, model_of(config), 29, 10))
+    assert "61.8474 N 24.2950 E" in lines
+    assert "CLMGSWP3v1.TPQW: 2004 to 2010, 1 files; the spin-up reads 2009-2010, 2004-2010, 2004" in lines
+    assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
+
+
+def cime_case(folder: Path, case: Case) -> Path:
+    """Return the folder of a CIME case that answers xmlquery for these two."""
     folder.mkdir(parents=True)
     query = folder / "xmlquery"
     query.write_text(
         "#!/bin/sh\n"
-        f'case "$1 $2" in "--value RUNDIR") echo {case_a.run_directory};;\n'
-        f'"--value EXEROOT") echo {case_a.executable.parent};; *) exit 1;; esac\n'
+        f'case "$1 $2" in "--value RUNDIR") echo {case.run_directory};;\n'
+        f'"--value EXEROOT") echo {case.executable.parent};; *) exit 1;; esac\n'
     )
     query.chmod(0o755)
+    return folder
+
+
+def test_the_checks_of_a_real_case_pass_on_the_stand_in(case_a, tmp_path):
+    real = Path(__file__).parent / "real_ctsm"
+    done = run_program(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(real)],
+        tmp_path,
+        FATESCAL_CTSM_CASE=str(cime_case(tmp_path / "cases" / "hyy", case_a)),
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d passed", done.stdout)
+    assert "skipped" not in done.stdout.splitlines()[-1]
+
+
+def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
+    folder = cime_case(tmp_path / "cases" / "hyy", case_a)
     config = write_config(tmp_path, case_a)
     content = yaml.safe_load(config.read_text())
     del content["model"]["run_directory"], content["model"]["executable"]
@@ -245,6 +274,20 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     config.write_text(yaml.safe_dump(content))
     with pytest.raises(BadInput, match=r"does not answer \./xmlquery"):
         assemble.located(settings.load(config))
+
+
+@pytest.mark.parametrize("name", ["hyytiala_clm_fates", "hyytiala_keetz2025"])
+def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
+    version = {"hyytiala_clm_fates": "A", "hyytiala_keetz2025": "B"}[name]
+    case = write_case(tmp_path / "case", data, version, years=(2004, 2013))
+    monkeypatch.setenv("FATESCAL_CTSM_CASE", str(cime_case(tmp_path / "hyy", case)))
+    monkeypatch.setenv("FATESCAL_DATA", str(data))
+    chosen = settings.load(Path(__file__).parent.parent / "config" / f"{name}.yaml")
+    parts = assemble.checked(assemble.located(chosen))
+    expected = [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]
+    assert (
+        list(parts.space.default.values()) == expected
+    )  # broadleaf 58: the file counts, not the study's table
 
 
 # ---- whole calibrations

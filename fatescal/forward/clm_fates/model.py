@@ -18,6 +18,10 @@ from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
 if TYPE_CHECKING:
     import xarray as xr
 
+CPU_SECONDS = 160.0  # of one core, a model year (ctsm5.1 and 5.4, one point, satellite phenology)
+MEMORY = 85.0 + 100.0  # MB of a member and of the rank that waits for it
+DISK = 2.0  # MB a model year: one small tape, and the logs
+LONGEST_PATH = 200  # characters; Fortran keeps 256 of a path, and stages and members have names too
 EXIT_CODE = "exit_code"
 # A shell stays to write down the exit code (134 for SIGABRT), which a finished member's folder keeps.
 _COMMAND = f'"$0" >cesm.log 2>cesm.err; code=$?; echo $code >{EXIT_CODE}; exit $code'
@@ -129,8 +133,32 @@ class ClmFates:
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
-        self.notes = inspect(self.template, self.first, self.start, self.end, self.variables)
+        inspect(self.template, self.first, self.start, self.end, self.variables)
         _ = self.targets
+        longest = self._spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
+        if len(str(longest)) > LONGEST_PATH:
+            raise BadInput(
+                f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} characters",
+                expected=f"at most {LONGEST_PATH}",
+                hint="a shorter run.directory",
+            )
+
+    def told(self, runs: int, warm: int, waves: int) -> list[str]:
+        """Return what `check` looked at, and the cost of `runs` members, `waves` of them one after another."""
+        looked_at = inspect(self.template, self.first, self.start, self.end, self.variables)
+        return [*looked_at, *self._cost(runs, warm if self.reuse == "member" else 0, waves)]
+
+    def _cost(self, runs: int, warm: int, waves: int) -> list[str]:
+        length = days(self.start, self.end) / 365
+        each = length if self.shares_spin_up else length + self.spinup_years
+        spin_up = self.spinup_years if self.shares_spin_up else 0
+        years = (runs - warm) * each + warm * length + spin_up
+        hours = (waves * each + spin_up) * CPU_SECONDS / 3600
+        return [
+            f"cost          about {years * CPU_SECONDS / 3600:.0f} core-hours for {years:.0f} model years, "
+            f"{hours:.1f} h if all goes well; {MEMORY:.0f} MB a rank",
+            f"disk          about {DISK * years / 1000:.1f} GB",
+        ]
 
     def check_values(self, theta: Mapping[str, float]) -> None:
         """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
