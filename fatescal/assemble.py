@@ -83,14 +83,22 @@ def members_folder(chosen: Settings) -> Path:
 
 
 def located(chosen: Settings) -> Settings:
-    """Return the config with a CIME case told by its run directory and executable, for which CIME is asked once."""
+    """Return the config with what must be asked for once: where a CIME case runs, a site from the web unpacked."""
     options = chosen.model
-    if not (isinstance(options, settings.ClmFates) and options.case is not None):
+    if not isinstance(options, settings.ClmFates):
         return chosen
-    from fatescal.forward.clm_fates.template import of_case
+    found: dict[str, object] = {}
+    if options.case is not None:
+        from fatescal.forward.clm_fates.template import of_case
 
-    run_directory, executable = of_case(chosen.path(options.case))
-    found = {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+        run_directory, executable = of_case(chosen.path(options.case))
+        found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+    if options.site is not None and options.site.url is not None:
+        from fatescal.forward.clm_fates.site import fetched
+
+        into = chosen.run.directory.absolute() / "site"
+        folder = fetched(options.site.url, str(options.site.sha256), into)
+        found |= {"site": settings.Site(path=str(folder))}
     return chosen.model_copy(update={"model": options.model_copy(update=found)})
 
 
@@ -168,12 +176,16 @@ def _clm_fates(
     chosen: Settings, options: settings.ClmFates, variables: list[str], stop: Callable[[], bool]
 ) -> ForwardModel:
     from fatescal.forward.clm_fates.model import ClmFates
+    from fatescal.forward.clm_fates.site import Site
     from fatescal.forward.clm_fates.template import Template
 
     assert options.run_directory is not None, "the case has been located"
     assert options.executable is not None
+    site = None
+    if options.site is not None:
+        site = Site.of(chosen.path(str(options.site.path)))
     return ClmFates(
-        Template(chosen.path(options.run_directory), chosen.path(options.executable), options.namelist),
+        Template(chosen.path(options.run_directory), chosen.path(options.executable), options.namelist, site),
         options.start,
         options.end,
         spinup_years=options.spinup.years,

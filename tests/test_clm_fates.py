@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import json
 import re
+import shutil
 import sys
+import zipfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import yaml
@@ -274,6 +278,70 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     config.write_text(yaml.safe_dump(content))
     with pytest.raises(BadInput, match=r"does not answer \./xmlquery"):
         assemble.located(settings.load(config))
+
+
+def write_site(folder: Path, data: Path, years: tuple[int, ...]) -> Path:
+    """Write the folder of a site: Hyytiala moved to 62 N."""
+    (folder / "datmdata").mkdir(parents=True)
+    (folder / "user_mods").mkdir()
+    shutil.copy(data / "ctsm" / "inputs" / "surfdata_HYY_ctsm54.nc", folder / "surfdata_62N.nc")
+    with netCDF4.Dataset(folder / "surfdata_62N.nc", "a") as surface:
+        surface["LATIXY"][:] = 62.0
+    for path in (data / "hyytiala" / "datm").glob("*.nc"):
+        if path.name[-10:-6] in map(str, years):
+            shutil.copy(path, folder / "datmdata")
+    return folder
+
+
+def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_path):
+    site = write_site(tmp_path / "site", data, (2004, 2005))
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", site))
+    given = {"url": archive.as_uri(), "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    config = write_config(
+        tmp_path,
+        case_a,
+        model={"site": given, "spinup": {"years": 1}, "end": "2005-01-20"},
+        observations={"calibration": ["2005-01-01", "2005-01-20"]},
+    )
+    chosen = assemble.located(settings.load(config))
+    assert assemble.located(settings.load(config)) == chosen  # unpacked once
+    assemble.checked(chosen)
+    model = assemble.model(chosen, lambda: False)
+    assert isinstance(model, ClmFates)
+    folder = tmp_path / "member"
+    folder.mkdir()
+    model.try_out({}, folder)
+    unpacked = tmp_path / "calibration" / "site" / given["sha256"][:16]
+    assert f"fsurdat = '{unpacked}/surfdata_62N.nc'" in (folder / "lnd_in").read_text()
+    assert " scol_lat = 62.0\n" in (folder / "nuopc.runconfig").read_text()
+    assert model.read(folder).sizes["time"] == 20
+    weather = [stream for stream in model.template.streams if stream.is_weather]
+    assert [(s.year_first, s.year_last, len(s.files)) for s in weather] == [(2004, 2005, 24)] * 3
+    assert all(file.is_relative_to(unpacked) for stream in weather for file in stream.files)
+
+
+def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
+    def problem(**site: str) -> str:
+        with pytest.raises(BadInput) as caught:
+            assemble.checked(
+                assemble.located(settings.load(write_config(tmp_path, case_a, model={"site": site})))
+            )
+        return str(caught.value)
+
+    assert "there is no folder" in problem(path="nowhere")
+    site = write_site(tmp_path / "site", data, (2005,))
+    (site / "datmdata" / "clmforc.GSWP3.c2011.0.5x0.5.Prec.HYY.2005-03.nc").unlink()
+    assert "look at 2005-03" in problem(path=str(site))
+    (site / "surfdata_62N.nc").unlink()
+    assert "0 surface data sets" in problem(path=str(site))
+    bad = tmp_path / "bad.zip"
+    with zipfile.ZipFile(bad, "w") as packed:
+        packed.writestr("../outside.nc", "x")
+    digest = hashlib.sha256(bad.read_bytes()).hexdigest()
+    assert "wants to write outside" in problem(url=bad.as_uri(), sha256=digest)
+    assert "another file than expected" in problem(url=bad.as_uri(), sha256="0" * 64)
+    assert "cannot be downloaded" in problem(url=(tmp_path / "none.zip").as_uri(), sha256="0" * 64)
+    assert list((tmp_path / "calibration" / "site").glob("*")) == []
 
 
 @pytest.mark.parametrize("name", ["hyytiala_clm_fates", "hyytiala_keetz2025"])

@@ -6,7 +6,7 @@ working directory. Sections reject unknown keys and name the nearest known one.
 
 from fatescal.settings.config import Run, Settings
 from fatescal.settings.loading import load, schema
-from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model
+from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model, Site
 from fatescal.settings.observations import Observations, Scale, Synthetic, Variable
 from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Parameter, Relative, Uniform
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
@@ -30,6 +30,7 @@ __all__ = [
     "Sample",
     "Scale",
     "Settings",
+    "Site",
     "Synthetic",
     "Uniform",
     "Variable",

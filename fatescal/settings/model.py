@@ -49,6 +49,22 @@ class Spinup(Section):
     reuse: Literal["default", "member", "none"] = "default"
 
 
+class Site(Section):
+    """A folder with surface data, forcing and `user_mods` of one place, or a zip of it on the web."""
+
+    path: str | None = None
+    url: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Site:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("model.site: give exactly one of `path` and `url`")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("model.site: `url` needs `sha256`, the checksum of the zip")
+        return self
+
+
 class ClmFates(Section):
     """CLM-FATES at one point: a CIME case, or a run directory with its executable."""
 
@@ -56,6 +72,7 @@ class ClmFates(Section):
     case: str | None = None
     run_directory: str | None = None
     executable: str | None = None
+    site: Site | None = None
     start: date
     end: date
     spinup: Spinup = Spinup()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -38,8 +39,8 @@ class Stream:
         return self.year_first + (year - self.year_align) % (self.year_last - self.year_first + 1)
 
 
-def read(path: Path) -> list[Stream]:
-    """Return the streams of a `datm.streams.xml`.
+def parse(text: str) -> list[Stream]:
+    """Return the streams of the text of a `datm.streams.xml`.
 
     Raises
     ------
@@ -47,12 +48,46 @@ def read(path: Path) -> list[Stream]:
         When it is no such file.
     """
     try:
-        return [_stream(node) for node in ElementTree.parse(path).getroot().iter("stream_info")]
-    except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
+        return [_stream(node) for node in ElementTree.fromstring(text).iter("stream_info")]
+    except (ElementTree.ParseError, TypeError, ValueError, IndexError) as error:
         raise BadInput(
-            f"{path} cannot be read as streams of the data atmosphere: {error}",
+            f"datm.streams.xml cannot be read as streams of the data atmosphere: {error}",
             hint="./preview_namelists in the case writes it",
         ) from None
+
+
+def with_forcing(text: str, forcing: Mapping[str, Sequence[Path]], years: tuple[int, int]) -> str:
+    """Return `datm.streams.xml` with other files of weather, which cycle over `years`.
+
+    Parameters
+    ----------
+    forcing : mapping of str to sequence of Path
+        Files by a coupler field of the stream they are for.
+
+    Raises
+    ------
+    BadInput
+        When a field is in no stream.
+    """
+
+    def one(block: re.Match[str]) -> str:
+        changed = block[0]
+        for field in [f for f in waiting if re.search(rf"\b{f}\b", changed)]:
+            lines = "".join(f"      <file>{path}</file>\n" for path in forcing[field])
+            files = f"<datafiles>\n{lines}   </datafiles>"
+            changed = re.sub(r"<datafiles>.*?</datafiles>", lambda _, f=files: f, changed, flags=re.DOTALL)  # type: ignore[misc]
+            for key, year in (("first", years[0]), ("last", years[1]), ("align", years[0])):
+                changed = re.sub(rf"(<year_{key}>)\d+", rf"\g<1>{year}", changed)
+            waiting.remove(field)
+        return changed
+
+    waiting = list(forcing)
+    text = re.sub(r"<stream_info .*?</stream_info>", one, text, flags=re.DOTALL)
+    if waiting:
+        raise BadInput(
+            f"datm.streams.xml has no stream of {', '.join(waiting)}", hint="DATM_MODE of the case"
+        )
+    return text
 
 
 def _stream(node: ElementTree.Element) -> Stream:

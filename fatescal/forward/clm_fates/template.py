@@ -14,6 +14,7 @@ from pathlib import Path
 from fatescal import calendars
 from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import namelist, runconfig, streams
+from fatescal.forward.clm_fates.site import Site
 
 FILES = (
     "datm.streams.xml", "datm_in", "drv_flds_in", "drv_in", "fd.yaml", "lnd_in", "nuopc.runconfig", "nuopc.runseq",
@@ -30,11 +31,14 @@ class Template:
     ----------
     keys : mapping
         Keys of `lnd_in` that the config sets, beyond what fatescal sets itself.
+    site : Site or None
+        The place, where it is another than the case's.
     """
 
     run_directory: Path
     executable: Path
     keys: Mapping[str, namelist.Value]
+    site: Site | None = None
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -46,13 +50,24 @@ class Template:
             When one is missing.
         """
         try:
-            return {name: (self.run_directory / name).read_text(encoding="utf-8") for name in FILES}
+            found = {name: (self.run_directory / name).read_text(encoding="utf-8") for name in FILES}
         except OSError as error:
             raise BadInput(
                 f"{error.filename} cannot be read: {error.strerror}",
                 expected=f"a run directory with {', '.join(FILES)}",
                 hint="./preview_namelists in the case writes them",
             ) from None
+        return found if self.site is None else found | self._at_site(self.site, found)
+
+    @staticmethod
+    def _at_site(site: Site, files: Mapping[str, str]) -> dict[str, str]:
+        """Return the files that say where the point is, for another site."""
+        lat, lon = site.coordinates
+        return {
+            "lnd_in": namelist.edit(files["lnd_in"], {"fsurdat": str(site.surface)}),
+            "nuopc.runconfig": runconfig.edit(files["nuopc.runconfig"], {"scol_lat": lat, "scol_lon": lon}),
+            "datm.streams.xml": streams.with_forcing(files["datm.streams.xml"], site.forcing, site.years),
+        }
 
     @cached_property
     def lnd_in(self) -> str:
@@ -62,7 +77,7 @@ class Template:
     @cached_property
     def streams(self) -> list[streams.Stream]:
         """The streams of the data atmosphere."""
-        return streams.read(self.run_directory / "datm.streams.xml")
+        return streams.parse(self.files["datm.streams.xml"])
 
     def path(self, key: str) -> Path:
         """Return the file that a key of `lnd_in` names.
