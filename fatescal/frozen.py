@@ -20,6 +20,8 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "run.directory": (),
     "run.seed": ("observations", "ensemble"),
     "model": ("truth", "evaluation"),
+    "model.timeout": (),
+    "model.keep": (),
     "parameters": ("truth", "ensemble"),
     "observations": ("truth", "observations"),
     "calibrate": ("update",),

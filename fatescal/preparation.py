@@ -53,7 +53,26 @@ def prepare(members: Members, world: World) -> tuple[str, ...]:
         return ()
     tasks = tasks_of(members, model)
     world.share(lambda i: _make(members, tasks[i]), len(tasks))
-    return world.on_root(lambda: _told(members, model))
+    found = world.on_root(lambda: idle(members))
+    for name in found:
+        log.warning("%s: its canary gives the default's output to the last bit", remark(name))
+    log.info("prepared: %s", ", ".join(task.name for task in tasks))
+    return found
+
+
+def idle(members: Members) -> tuple[str, ...]:
+    """Return the names of parameters whose canary gives the default's output to the last bit; on root."""
+    model, place = members.model, folder(members.folder)
+    if not (place / DEFAULT).is_dir():
+        return ()
+    default = model.read(place / DEFAULT)
+    canaries = ((name, place / f"canary-{name}") for name in members.space.names)
+    return tuple(name for name, path in canaries if path.is_dir() and model.read(path).identical(default))
+
+
+def remark(name: str) -> str:
+    """Say what it means that a parameter is idle."""
+    return f"{name} CHANGES NOTHING, so its posterior is its prior: is the process it belongs to switched on?"
 
 
 def tasks_of(members: Members, model: Prepared) -> list[Task]:
@@ -85,25 +104,3 @@ def _make(members: Members, task: Task) -> None:
         raise RunFailed(
             f"the {task.name} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
         ) from None
-
-
-def _told(members: Members, model: Prepared) -> tuple[str, ...]:
-    """Compare the canaries; on root."""
-    place = folder(members.folder)
-    default = model.read(place / DEFAULT)
-    idle = []
-    for name in members.space.names:
-        if (place / f"canary-{name}").exists() and model.read(place / f"canary-{name}").identical(default):
-            idle.append(name)
-            log.warning(
-                "%s CHANGES NOTHING: moved by one prior sd, the output of %s stays the same to the last bit. "
-                "Is the process it belongs to switched on? Its posterior will be its prior",
-                name,
-                place / f"canary-{name}",
-            )
-    log.info(
-        "prepared: %d canaries, %s",
-        len(members.space.names),
-        "spun up" if model.shares_spin_up else "no shared spin-up",
-    )
-    return tuple(idle)

@@ -21,13 +21,15 @@ import numpy as np
 import pytest
 import yaml
 from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
-from ctsm_case import Case, write_case
+from ctsm_case import SAMPLES, Case, write_case
 from linear import fatescal, run_program
 
 from fatescal import assemble, settings
 from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.clm_fates import history, outcome, parameter_file
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import FILES, Template
+from fatescal.preparation import idle as idle_ones
 from fatescal.preparation import prepare
 from fatescal.randoms import stream
 from fatescal.world import World
@@ -132,12 +134,77 @@ def test_a_hanging_run_is_ended_and_a_value_without_meaning_never_runs(case_a, t
         assert list(folder.iterdir()) == []
 
 
+REAL_ENDS = {  # sample: exit code, status and words; None for a success
+    "f_missing": (1, Status.MODEL_ERROR, "no parameter fates_leaf_stomatal_slope_ballberry"),
+    "f_nofile": (1, Status.MODEL_ERROR, "/nofile.json cannot be opened"),
+    "f_trunc": (1, Status.MODEL_ERROR, "unreadable at fates_leafn_vert_scaler_coeff2: truncated?"),
+    "f_short": (1, Status.MODEL_ERROR, "wrong size of parameter fates_leaf_vcmax25top"),
+    "f_ncpar": (1, Status.MODEL_ERROR, "unreadable: this version expects JSON"),
+    "f_nan": (1, Status.MODEL_ERROR, "stopped itself in src/fates/biogeochem/EDPhysiologyMod.F90, line 1953"),
+    "g_fin": (1, Status.MODEL_ERROR, "the input file /cluster/work/users/me/ctsm/none.nc is missing"),
+    "g_nl": (1, Status.MODEL_ERROR, "a mistake in the namelist clm_inparm"),
+    "g_force": (134, Status.MODEL_ERROR, "aborted in parallel I/O: a file is missing"),
+    "g_kill": (124, Status.TIME_OUT, "it came to 2004-01-31"),
+    "of_missing": (233, Status.MODEL_ERROR, "no parameter fates_leaf_stomatal_slope_ballberry"),
+    "of_json": (134, Status.MODEL_ERROR, "a parameter file in JSON, where this version expects netCDF"),
+    **dict.fromkeys(("f_neg", "f_huge", "g_notim", "g_past"), (0, None, "")),
+}
+
+
+@pytest.mark.parametrize("sample", REAL_ENDS)
+def test_real_runs_are_judged_as_they_ended(sample, data, tmp_path):
+    code, status, words = REAL_ENDS[sample]
+    for path in (data / "ctsm" / "failures" / sample).iterdir():
+        shutil.copy(path, tmp_path / path.name.removesuffix(".tail"))
+    if status is None:
+        outcome.judge(tmp_path, code, lambda: 1, expected=1)
+        with pytest.raises(ModelFailed, match="holds 0 records") as caught:
+            outcome.judge(tmp_path, code, lambda: 0, expected=1)
+        assert caught.value.kind == Status.TRUNCATED
+        return
+    with pytest.raises(ModelFailed) as caught:
+        outcome.judge(tmp_path, code, lambda: 1, expected=1)
+    assert caught.value.kind == status
+    assert words in caught.value.reason
+
+
+@pytest.mark.parametrize(("version", "prefix", "gpp"), [("A", "hyy", 1216), ("B", "old", 1474)])
+def test_real_history_has_the_right_days_and_sums(version, prefix, gpp, data):
+    found = history.read(data / "ctsm" / SAMPLES[version], ("FATES_GPP", "QFLX_EVAP_TOT"), prefix)
+    assert found.sizes["time"] == 365
+    assert found["time"].attrs["calendar"] == "noleap"
+    np.testing.assert_array_equal(found["time_bounds"], np.arange(365)[:, None] + [0, 1])
+    assert found["time"].attrs["units"] == "days since 2004-01-01 00:00:00"
+    assert round(float(found["FATES_GPP"].sum()) * 86.4e6) == gpp
+
+
+def test_parameter_files_keep_every_other_byte_and_name_what_is_in_them(case, tmp_path):
+    path = case.run_directory.parent / ("fates.json" if case.version == "A" else "fates.nc")
+    file = parameter_file.read(path)
+    assert (file.pfts[1], len(file.pfts)) == (NEEDLELEAF, 14 if case.version == "A" else 12)
+    assert file.defaults[f"{VCMAX}_broadleaf_hydrodecid_tropical_tree"] == 58.0  # the study's table says 41
+    assert file.units[NAME] == "umol CO2/m^2/s"
+    node = f"fates_hydro_thetas_node_absorbing_root_{NEEDLELEAF}"
+    values = {NAME: 0.1 + 0.2, f"{SLOPE}_cool_c3_grass": 6.4, node: 0.7, "fates_vai_top_bin_width": 1.25}
+    file.write(tmp_path / path.name, values)
+    back = parameter_file.read(tmp_path / path.name).defaults
+    np.testing.assert_equal(back, file.defaults | values)
+    if case.version == "A":
+        changed = differences(path.read_text(), (tmp_path / path.name).read_text())
+        assert len(changed) == 2 * 4
+        assert "62.0" in changed[0] or any("0.30000000000000004" in line for line in changed)
+    else:
+        old, new = path.read_bytes(), (tmp_path / path.name).read_bytes()
+        assert len(old) == len(new)
+        assert sum(a != b for a, b in zip(old, new, strict=True)) <= 8 * 4
+
+
 def test_a_failure_quotes_the_model(case_a, tmp_path):
     lnd_in = case_a.run_directory / "lnd_in"
     lnd_in.write_text(re.sub(r"finidat = ' '", "finidat = '/nowhere/none.nc'", lnd_in.read_text()))
     model = model_of(write_config(tmp_path, case_a, model={"spinup": {"years": 0}}))
     (tmp_path / "member").mkdir()
-    with pytest.raises(ModelFailed, match=r"exit code 1\n(.*\n)*.*GETFIL: FAILED to get /nowhere/none.nc"):
+    with pytest.raises(ModelFailed, match=r"exit code 1: the input file /nowhere/none.nc is missing"):
         model.run({}, tmp_path / "member")
 
 
@@ -162,6 +229,7 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
     idle = prepare(problem.members, World().alone())
     assert idle == ("fates_vai_width_increase_factor", "zetamaxstable")  # the stand-in knows neither
     assert "fates_vai_width_increase_factor CHANGES NOTHING" in caplog.text
+    assert idle_ones(problem.members) == idle
     written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
     assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)
 

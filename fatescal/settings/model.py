@@ -85,6 +85,8 @@ class ClmFates(Section):
     def _whole(self) -> ClmFates:
         if self.end <= self.start:
             raise ValueError(f"model.end {self.end} is not after model.start {self.start}")
+        if (2, 29) in {(day.month, day.day) for day in (self.start, self.end)}:
+            raise ValueError("model.start and model.end: the model's calendar has no 29 February")
         if (self.case is None) == (self.run_directory is None):
             raise ValueError("give exactly one of `case` and `run_directory`")
         if self.run_directory is not None and self.executable is None:

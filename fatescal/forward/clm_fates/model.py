@@ -105,6 +105,11 @@ class ClmFates:
         return self.targets.defaults
 
     @property
+    def units(self) -> Mapping[str, str]:
+        """The unit of every parameter that has one in the files."""
+        return self.targets.units
+
+    @property
     def pfts(self) -> tuple[str, ...]:
         """The plant functional types in the order of the FATES parameter file."""
         return self.targets.pfts
@@ -233,13 +238,15 @@ class ClmFates:
                 log="launch.log",
             )
         except ModelFailed as failure:
-            raise outcome.explained(folder, failure) from None
-        outcome.require_success(folder)
-        n_records, expected = self.read(folder).sizes["time"], days(first, last)
-        if n_records != expected:
+            if failure.kind == Status.TIME_OUT:
+                limit = f"still running after {self._timeout:g} s, ended"
+                raise ModelFailed(Status.TIME_OUT, outcome.told(folder, limit)) from None
+        if not (folder / EXIT_CODE).is_file():
             raise ModelFailed(
-                Status.TRUNCATED, f"{folder} has {n_records} daily records. Expected {expected}"
+                Status.MODEL_ERROR, outcome.told(folder, "the shell around the model was killed")
             )
+        code = int((folder / EXIT_CODE).read_text())
+        outcome.judge(folder, code, lambda: self.read(folder).sizes["time"], days(first, last))
 
     def _restart(self, folder: Path, day: date) -> Path:
         """Return the state that a run left for the beginning of `day`."""

@@ -48,6 +48,8 @@ class ParameterFile(ABC):
         Its dimensions.
     labels : dict of str to tuple of str
         Names of what lies along a dimension.
+    written_units : dict of str to str
+        Units as the file has them, by parameter.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,6 +57,7 @@ class ParameterFile(ABC):
         self.arrays: dict[str, Array] = {}
         self.dims: dict[str, tuple[str, ...]] = {}
         self.labels: dict[str, tuple[str, ...]] = {}
+        self.written_units: dict[str, str] = {}
 
     @abstractmethod
     def _write(self, target: Path, changes: Mapping[str, Mapping[int, float]]) -> None:
@@ -79,6 +82,12 @@ class ParameterFile(ABC):
     def defaults(self) -> dict[str, float]:
         """The value of every flat name."""
         return {flat: float(self.arrays[name].flat[i]) for flat, (name, i) in self.cells.items()}
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """The unit of every flat name whose parameter has one."""
+        known = self.written_units
+        return {flat: known[name] for flat, (name, _) in self.cells.items() if name in known}
 
     def family(self, flat: str) -> Array:
         """Return the values of a parameter for all plant types; of one that has no types, its own value."""
@@ -127,6 +136,7 @@ class JsonFile(ParameterFile):
             if parameter["dtype"] == "string":
                 self.labels[dims[0]] = tuple(_label(text) for text in parameter["data"])
             elif parameter["dtype"] == "float":
+                self.written_units[name] = parameter["units"]
                 array = np.asarray(parameter["data"], float)
                 self.arrays[name], self.dims[name] = (array, dims) if dims else (array.reshape(()), ())
 
@@ -162,6 +172,8 @@ class NetcdfFile(ParameterFile):
                 for name, variable in data.variables.items():
                     if variable.dtype == np.float64:
                         self.arrays[name], self.dims[name] = np.asarray(variable[...]), variable.dimensions
+                        if "units" in variable.ncattrs():
+                            self.written_units[name] = str(variable.units)
                     elif variable.dtype.kind == "S" and variable.ndim == 2 and name.endswith("name"):
                         texts = netCDF4.chartostring(variable[:])
                         self.labels[variable.dimensions[0]] = tuple(_label(str(text)) for text in texts)

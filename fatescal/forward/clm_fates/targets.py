@@ -50,6 +50,11 @@ class Targets:
         return {**self.clm.defaults, **self.scalars, **self.fates.defaults}
 
     @cached_property
+    def units(self) -> dict[str, str]:
+        """The unit of every parameter that has one."""
+        return {**self.clm.units, **self.fates.units}
+
+    @cached_property
     def identity(self) -> str:
         """A digest of the two files."""
         contents = b"\0".join(hashlib.sha256(f.path.read_bytes()).digest() for f in (self.fates, self.clm))
