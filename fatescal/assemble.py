@@ -17,6 +17,7 @@ from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
 from fatescal.members import Members, previous
+from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.observations import Summary, Variable
 from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
@@ -64,6 +65,9 @@ def problem(chosen: Settings, world: World) -> Problem:
             folder=members_folder(chosen),
         ),
         grid=parts.grid,
+        errors={
+            name: error_model(variable.error) for name, variable in chosen.observations.variables.items()
+        },
         observed=parts.observed,
         summary=parts.summary,
         truth=parts.truth,
@@ -205,7 +209,9 @@ def observe(
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...]]:
     """Return the windows to predict, and from a file what was measured in them and what was dropped."""
     given = chosen.observations
-    variables = [Variable(name, v.unit, v.error.sd, v.column or name) for name, v in given.variables.items()]
+    variables = [
+        Variable(name, v.unit, error_model(v.error), v.column or name) for name, v in given.variables.items()
+    ]
     periods = (given.window, given.calibration, given.validation, calendar)
     if given.file is None:
         return observations.grid_of(variables, *periods), None, ()
@@ -213,6 +219,16 @@ def observe(
     table = observations.read_table(chosen.path(given.file), given.time_column, [v.column for v in variables])
     observed, summary = observations.build(table, variables, *periods, given.min_valid)
     return observed, observed, tuple(summary)
+
+
+def error_model(chosen: settings.Error) -> ErrorModel:
+    """Return the error model of an observed variable."""
+    given = {name: value for name, value in chosen if value is not None}
+    if isinstance(chosen.random, settings.QuantileRule):
+        given["random"] = QuantileRule(chosen.random.share, chosen.random.quantile)
+    if chosen.discrepancy == "estimate":
+        given |= {"discrepancy": 0.0, "estimate": True}
+    return ErrorModel(**given)
 
 
 def scheme(chosen: settings.Calibrate, n_parameters: int) -> UpdateScheme:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import difflib
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from fatescal import calendars, units
 from fatescal.errors import BadInput
+from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.records import Array, ObservationGrid, Observations
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ Period = tuple[object, object]  # first and last day, both inclusive
 
 @dataclass(frozen=True)
 class Variable:
-    """An observed variable: its `column` in the table ('' for synthetic truth), unit, and window error sd."""
+    """An observed variable: its `column` in the table ('' for synthetic truth), unit and error model."""
 
     name: str
     unit: str
-    sd: float
+    error: ErrorModel
     column: str = ""
 
 
@@ -98,7 +99,7 @@ def grid_of(
     validation: Period | None,
     calendar: str,
 ) -> ObservationGrid:
-    """Return every window of every variable: rows by variable (as given), then time.
+    """Return every window of every variable: rows by variable (as given), then time; errors not yet known.
 
     Parameters
     ----------
@@ -112,21 +113,24 @@ def grid_of(
     Raises
     ------
     BadInput
-        For an unknown unit, an error sd that isn't positive, reversed or overlapping periods, or windows that
-        can't be made.
+        For an unknown unit, reversed or overlapping periods, or windows that can't be made.
     """
     for variable in variables:
         units.check(variable.unit)
-        if not (np.isfinite(variable.sd) and variable.sd > 0):
-            raise BadInput(f"error sd of {variable.name}", expected="a positive number", got=variable.sd)
     parts = [
         (name, *calendars.windows(*period, window, calendar))
         for name, period in _periods(calibration, validation)
     ]
     names = np.concatenate([np.full(len(start), name) for name, start, _ in parts])
     start, end = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    n = len(start)
+    middle = calendars.clock(start, calendar) / 2 + calendars.clock(end, calendar) / 2
+    length = np.mean(calendars.clock(end, calendar) - calendars.clock(start, calendar))
+    rho = np.repeat([v.error.ar1 for v in variables], n)
+    position = np.tile((middle - middle[0]) / length, len(variables))
     return ObservationGrid(
-        noise=np.repeat([float(v.sd) for v in variables], len(start)),
+        correlation={"rho": rho, "position": position} if rho.any() else {},
+        noise=np.zeros(n * len(variables)),
         variable=np.repeat([v.name for v in variables], len(start)),
         unit=np.repeat([v.unit for v in variables], len(start)),
         start=np.tile(start, len(variables)),
@@ -162,16 +166,18 @@ def build(
         As `grid_of`; if windows are shorter than the measurements; if a variable has no window left for
         calibration, or none has any for validation.
     """
+    variables = [_with_numbers(variable, table) for variable in variables]
     grid = grid_of(variables, window, calibration, validation, calendar)
     columns = {v.name: table[v.column].to_numpy() for v in variables}
     middles, step = _middles(table)
-    y, share = _averages(columns, middles, step, grid, calendar)
+    y, n_valid, share = _averages(columns, middles, step, grid, calendar)
     used = (share > 0) & (share >= min_valid * (1 - 1e-12))  # 3 of 30 are a tenth, however it is rounded
     fates = np.select(
         [used, (grid.end <= middles[0]) | (grid.start > middles[-1]), share == 0],
         ["used", "outside the table", "no valid measurement"],
         "too few valid measurements",
     )
+    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
     full, summaries = grid.with_values(y), []
     for name, (first, last) in _periods(calibration, validation):
         begin, stop = calendars.period(first, last, calendar)
@@ -192,8 +198,40 @@ def build(
     return full.select(used), summaries
 
 
-def synthesise(rng: np.random.Generator, grid: ObservationGrid, predictions: Array) -> Observations:
-    """Return observations of a known truth: its `predictions` (D) plus one draw of the error model."""
+def with_errors(
+    grid: ObservationGrid,
+    y: Array,
+    errors: Mapping[str, ErrorModel],
+    n_valid: Array | float = 1.0,
+    used: Array | bool = True,
+) -> ObservationGrid:
+    """Return the grid with the noise of values `y` (D), means of `n_valid` (D) measurements each.
+
+    Raises
+    ------
+    BadInput
+        If an error that is `used` (D) isn't positive.
+    """
+    noise, n_valid = np.empty(len(grid)), np.broadcast_to(n_valid, len(grid))
+    for name, error in errors.items():
+        rows = grid.variable == name
+        noise[rows] = error.noise(np.asarray(y)[rows], n_valid[rows])
+        if not np.all(noise[rows & used] > 0):
+            raise BadInput(
+                f"error sd of {name}", expected="positive in every window", got=noise[rows & used].min(),
+                hint="a systematic part: a relative one alone vanishes where the flux does",
+            )  # fmt: skip
+    return replace(grid, noise=noise)
+
+
+def synthesise(
+    rng: np.random.Generator, grid: ObservationGrid, predictions: Array, errors: Mapping[str, ErrorModel]
+) -> Observations:
+    """Return observations of a known truth: its `predictions` (D) plus one draw of the error model.
+
+    A window counts as one measurement; a relative part is of the truth.
+    """
+    grid = with_errors(grid, predictions, errors)
     return grid.with_values(np.asarray(predictions) + grid.colour(rng.standard_normal(len(grid))))
 
 
@@ -251,8 +289,8 @@ def _periods(calibration: Period, validation: Period | None) -> list[tuple[str, 
 
 def _averages(
     columns: dict[str, Array], middles: Array, step: int, grid: ObservationGrid, calendar: str
-) -> tuple[Array, Array]:
-    """Mean of each window (D), and the share (D) of its length that valid measurements fill."""
+) -> tuple[Array, Array, Array]:
+    """Mean of each window (D), its valid measurements (D), and the share (D) of its length that they fill."""
     here = calendars.exists(middles, calendar)
     clock = calendars.clock(middles[here], calendar)
     start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
@@ -269,7 +307,16 @@ def _averages(
         n_valid[rows] = calendars.sums(valid.astype(float), lo[rows], hi[rows])
         total = calendars.sums(np.where(valid, values, 0.0), lo[rows], hi[rows])
         y[rows] = total / np.maximum(n_valid[rows], 1.0)
-    return y, n_valid * step / (end - start)
+    return y, n_valid, n_valid * step / (end - start)
+
+
+def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
+    """The variable with its quantile rule, if its error has one, applied to its measurements."""
+    rule = variable.error.random
+    if not isinstance(rule, QuantileRule):
+        return variable
+    sd = rule.random(table[variable.column].to_numpy(), table.index.year.to_numpy())
+    return replace(variable, error=replace(variable.error, random=sd))
 
 
 def _middles(table: pd.DataFrame) -> tuple[Array, int]:
@@ -297,7 +344,7 @@ def _summary(full: Observations, fates: Array, variable: Variable, period: str, 
         used=int(used.sum()),
         dropped=dropped,
         mean=float(full.y[used].mean()) if any_used else np.nan,
-        sd=variable.sd,
+        sd=float(np.sqrt(np.mean(full.sd[used] ** 2))) if any_used else np.nan,
         first=_day(full.start[used][0]) if any_used else "",
         last=_day(full.end[used][-1] - 1) if any_used else "",
     )

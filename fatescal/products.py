@@ -49,7 +49,7 @@ def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[
     def last(prefix: str) -> str:
         return max((k for k in keys if k.startswith(prefix)), default="")
 
-    observations = store.load("observations", Observations)
+    observations = store.load(last("observations"), Observations)
     round_ = last("surrogate-")[-2:]
     validation = f"validation-{round_}"
     results = {
@@ -71,7 +71,21 @@ def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[
         "climatology": climatology(observations),
         "versions": dict(versions),
     }
-    return Results(**results, remarks=tuple(_remarks(results, problem)))
+    remarks = [*_discrepancies(store, observations, problem), *_remarks(results, problem)]
+    return Results(**results, remarks=tuple(remarks))
+
+
+def _discrepancies(store: Store, observations: Observations, problem: Problem) -> Iterable[str]:
+    """Say what was estimated to lie between model and data beside the measurement error."""
+    measured = store.load("observations", Observations)
+    for name in (name for name, error in problem.errors.items() if error.estimate):
+        rows = measured.variable == name
+        sd = np.sqrt(np.mean(observations.noise[rows] ** 2 - measured.noise[rows] ** 2))
+        error = np.sqrt(np.mean(measured.noise[rows] ** 2))
+        yield (
+            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run has a reduced "
+            f"chi2 of 1, beside a measurement error of {error:.3g}"
+        )
 
 
 def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:

@@ -8,7 +8,7 @@ once, here, and written to HDF5 by the same declaration (`store.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -76,6 +76,9 @@ class ObservationGrid(Record):
     """What is to be predicted, before anything is measured: one row per variable and window.
 
     `noise` is the error sd (D) or the error covariance (D, D), in `unit`. Windows are [start, end).
+    `correlation` is empty, or holds for errors that follow an AR(1) process within each variable its
+    coefficient `rho` (D) and the `position` (D) of each row in time, counted in windows: rows i and j of one
+    variable correlate with rho^|position_i - position_j|, whatever lies between them.
     """
 
     noise: Array = array("D | D D", "unit of each row")
@@ -84,6 +87,23 @@ class ObservationGrid(Record):
     start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
     end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
     period: Array = array("D", dtype=np.str_)  # calibration | validation
+    correlation: Mapping[str, Array] = field(default_factory=dict, kw_only=True)
+
+    @cached_property
+    def _chain(self) -> tuple[Array, Array, Array]:
+        """The rows in order of variable and time (D), the row before each (D; itself if none), and rho^lag (D).
+
+        Given the row before it, a row of an AR(1) process depends on no earlier one, across gaps too: the
+        inverse Cholesky factor of R has two entries a row, and whitening is O(D).
+        """
+        position = self.correlation["position"]
+        order = np.lexsort([position, self.variable])
+        first = np.append(True, self.variable[order][1:] != self.variable[order][:-1])
+        before = np.empty(len(self), dtype=np.int64)
+        before[order] = np.where(first, order, np.roll(order, 1))
+        memory = self.correlation["rho"] ** (position - position[before])
+        memory[order[first]] = 0.0
+        return order, before, memory
 
     @cached_property
     def _cholesky(self) -> Array:
@@ -97,20 +117,40 @@ class ObservationGrid(Record):
     def whiten(self, x: Array) -> Array:
         """Return R^(-1/2) x for rows of `x` (..., D): dimensionless, unit error covariance."""
         if self.noise.ndim == 1:
-            return np.asarray(x) / self.noise
+            z = np.asarray(x) / self.noise
+            if not self.correlation:
+                return z
+            _, before, memory = self._chain
+            return (z - memory * z[..., before]) / np.sqrt(1.0 - memory**2)
         from scipy.linalg import solve_triangular
 
         return solve_triangular(self._cholesky, np.asarray(x).T, lower=True).T
 
     def colour(self, z: Array) -> Array:
         """Return R^(1/2) z for rows of `z` (..., D), the inverse of `whiten`: draws of the error."""
-        return np.asarray(z) * self.noise if self.noise.ndim == 1 else np.asarray(z) @ self._cholesky.T
+        if self.noise.ndim == 2:
+            return np.asarray(z) @ self._cholesky.T
+        if not self.correlation:
+            return np.asarray(z) * self.noise
+        order, before, memory = self._chain
+        errors = np.sqrt(1.0 - memory**2) * np.asarray(z)
+        for row in order:
+            errors[..., row] += memory[row] * errors[..., before[row]]
+        return errors * self.noise
 
     def select(self, rows: Array) -> Self:
         """Return the rows of a boolean mask or index array over D."""
         noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
-        others = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "noise"}
-        return type(self)(noise=noise, **others)
+        names = [f.name for f in fields(self) if f.name not in ("noise", "correlation")]
+        correlation = {name: values[rows] for name, values in self.correlation.items()}
+        return type(self)(
+            noise=noise, correlation=correlation, **{name: getattr(self, name)[rows] for name in names}
+        )
+
+    def widened(self, discrepancies: Mapping[str, float]) -> Self:
+        """Return the same with an error sd added to all rows of some variables, in their units."""
+        added = np.array([discrepancies.get(name, 0.0) for name in self.variable.tolist()])
+        return replace(self, noise=np.hypot(self.noise, added))
 
     def with_values(self, y: Array) -> Observations:
         """Return the observations that have the values `y` (D) on this grid."""

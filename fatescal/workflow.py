@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -18,6 +19,7 @@ from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
 from fatescal.errors import NotValidated, RunFailed
 from fatescal.members import Members
+from fatescal.noise import ErrorModel, discrepancies
 from fatescal.observations import Summary, climatology, synthesise
 from fatescal.parameters import ParameterSpace
 from fatescal.preparation import prepare
@@ -59,6 +61,7 @@ class Problem:
     space: ParameterSpace
     members: Members
     grid: ObservationGrid
+    errors: Mapping[str, ErrorModel]  # of each observed variable, as the config gives them
     observed: Observations | None  # None: made from a model run at `truth`
     summary: tuple[Summary, ...]  # of `observed`: windows used, dropped and why
     truth: Array | None
@@ -79,6 +82,7 @@ class Run:
     world: World
     store: Store
     history: dict[str, Evaluation | None] = field(default_factory=dict)  # by stage; contents on root only
+    likelihood: str = "observations"  # the stage of the observations with the errors in use
 
     def evaluate(self, stage: str, u: Array, inputs: list[str]) -> None:
         self.history[stage] = self.problem.members.evaluate(stage, u, self.world, self.store, inputs)
@@ -102,8 +106,8 @@ def calibrate(run: Run) -> Scorecard:
     """
     prepare(run.problem.members, run.world)
     observations = observe(run)
+    last, observations = smooth(run, observations)
     calibration = observations.select(observations.period == "calibration")
-    last = smooth(run, observations, calibration)
     posterior = explore(run, observations, calibration)
     ensembles = {"prior": "evaluation-00", "last": last}
     if posterior is not None:
@@ -119,7 +123,7 @@ def calibrate(run: Run) -> Scorecard:
             predictions[name] = result.predictions[1:][result.ok[1:]]
         return scores.score_table(observations, predictions)
 
-    card = run.store.once("scorecard", Scorecard, score, ["observations", *ensembles.values()])
+    card = run.store.once("scorecard", Scorecard, score, [run.likelihood, *ensembles.values()])
     if posterior is None:
         not_validated = NotValidated(
             "the emulator did not validate, so no posterior was sampled and the last ensemble stands in for it. "
@@ -140,13 +144,21 @@ def observe(run: Run) -> Observations:
 
     def noisy() -> Observations:
         truth = run.evaluated("truth").predictions[1]
-        return synthesise(stream(problem.seed, "observations"), problem.grid, truth)
+        return synthesise(stream(problem.seed, "observations"), problem.grid, truth, problem.errors)
 
     return run.store.once("observations", Observations, noisy, ["truth"])
 
 
-def smooth(run: Run, observations: Observations, calibration: Observations) -> str:
-    """Evaluate and update the ensemble until the scheme has finished; return the last evaluation's stage."""
+def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
+    """Evaluate and update the ensemble until the scheme has finished.
+
+    Returns
+    -------
+    stage : str
+        The last evaluation.
+    observations : Observations
+        As `measured`, with the discrepancies that all runs so far tell, where they are to be estimated.
+    """
     problem, store = run.problem, run.store
 
     def prior() -> KalmanState:
@@ -160,10 +172,12 @@ def smooth(run: Run, observations: Observations, calibration: Observations) -> s
     for iteration in itertools.count():
         stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
         run.evaluate(stage, state.u, inputs)
+        observations = widen(run, measured)
         if state.finished:
-            return stage
+            return stage, observations
+        calibration = observations.select(observations.period == "calibration")
         step = _Step(run, state, stage, observations, calibration)
-        inputs += [stage, "observations"]
+        inputs += [stage, run.likelihood]
         info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
         state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, step.state, inputs)
         log.info(
@@ -174,6 +188,33 @@ def smooth(run: Run, observations: Observations, calibration: Observations) -> s
             info.spread.mean(),
         )
     raise AssertionError("unreachable")
+
+
+def widen(run: Run, measured: Observations) -> Observations:
+    """Return the observations with the discrepancies estimated from all runs so far, a stage of its own.
+
+    The same object as `measured` where the config asks for no estimate. Each Kalman update uses the estimate
+    of its time, the emulator, the sampler and the scores the last one.
+    """
+    estimated = [name for name, error in run.problem.errors.items() if error.estimate]
+    if not estimated:
+        return measured
+    stages = [stage for stage in run.history if stage != "truth"]
+
+    def wider() -> Observations:
+        training = training_set(run, measured)
+        calibration = measured.select(measured.period == "calibration")
+        best, found = discrepancies(calibration, training.predictions, estimated)
+        words = ", ".join(f"{name} {sd:.4g} {_unit(measured, name)}" for name, sd in found.items())
+        log.info("discrepancy estimated: %s; best run in %s", words, stages[training.source[best]])
+        return measured.widened(found)
+
+    run.likelihood = f"observations-{len(stages):02d}"
+    return run.store.once(run.likelihood, Observations, wider, ["observations", *stages])
+
+
+def _unit(observations: Observations, variable: str) -> str:
+    return str(observations.unit[observations.variable == variable][0])
 
 
 @dataclass
@@ -232,7 +273,7 @@ def emulate(run: Run, round_: int, observations: Observations, calibration: Obse
         training = training_set(run, observations)
         return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
 
-    inputs = ["observations", *(s for s in run.history if s != "truth")]
+    inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
     return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
 
 
@@ -342,7 +383,7 @@ def validated(
         return validate(run.problem.emulator, surrogate, training, calibration, draws)
 
     what = "rows" if chains is None else "draws"
-    inputs = [f"surrogate-{round_:02d}", "observations"]
+    inputs = [f"surrogate-{round_:02d}", run.likelihood]
     word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
     log.info("emulator %s by its %s: %s", "validated" if word.passed else "refused", what, word.verdict)
     return word

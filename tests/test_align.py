@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from fatescal import calendars
 from fatescal.align import align
 from fatescal.errors import ModelFailed, Status
+from fatescal.noise import ErrorModel
 from fatescal.observations import Variable, grid_of
 
-GPP = Variable("GPP", "g C m-2 d-1", 1.2)
-ET = Variable("ET", "mm d-1", 0.5)
+GPP = Variable("GPP", "g C m-2 d-1", ErrorModel(1.2))
+ET = Variable("ET", "mm d-1", ErrorModel(0.5))
 NAMES = {"GPP": "FATES_GPP", "ET": "QFLX_EVAP_TOT"}
 YEARS = ("2004-01-01", "2005-12-31"), ("2006-01-01", "2006-12-31")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fatescal.emulate.training import near_optimum, nearest_rows, twins
 from fatescal.emulate.validation import posterior_uncertainty, validate
 from fatescal.protocols import Emulator
 from fatescal.records import Array, Observations, TrainingSet
+from fatescal.update.residuals import misfit, whitened_residuals
 
 EMULATORS: list[OutputsEmulator | MisfitEmulator] = [OutputsEmulator(), MisfitEmulator()]
 CTSM = Path(os.environ.get("FATESCAL_DATA", "absent")) / "ctsm"
@@ -26,8 +28,8 @@ CTSM = Path(os.environ.get("FATESCAL_DATA", "absent")) / "ctsm"
 def observations(y: Array, noise: Array) -> Observations:
     n = len(y)
     time = np.arange(n).astype("datetime64[s]")
-    words = {"variable": np.full(n, "v"), "unit": np.full(n, "1"), "period": np.full(n, "calibration")}
-    return Observations(y=y, noise=noise, start=time, end=time, **words)
+    name, unit, period = (np.full(n, word) for word in ("v", "1", "calibration"))
+    return Observations(y=y, noise=noise, start=time, end=time, variable=name, unit=unit, period=period)
 
 
 def smooth_model(u: Array) -> Array:
@@ -105,9 +107,14 @@ def test_encoder_is_blind_to_units():
     np.testing.assert_allclose(other, encode(obs, training.predictions, near)[2], rtol=1e-9, atol=1e-9)
 
 
-def test_likelihood_identity_at_training_points():
-    """methods 6G: full-rank encoder, variance zero, |y_perp|^2 accounted for."""
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_likelihood_identity_at_training_points(rho):
+    """methods 6G: full-rank encoder, variance zero, |y_perp|^2 accounted for; the update's Phi is the same."""
     training, obs = smooth_problem()
+    if rho:
+        obs = replace(obs, correlation={"rho": np.full(120, rho), "position": np.arange(120.0)})
+    residuals = whitened_residuals(training.predictions, obs, np.full(len(training.u), True))
+    np.testing.assert_allclose(misfit(residuals), obs.misfit(training.predictions), rtol=1e-10)
     emulator = OutputsEmulator(discarded=0.0)
     surrogate = emulator.fit(np.random.default_rng(0), training, obs)
     latent = surrogate.latent

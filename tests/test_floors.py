@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 FLOORS = [
     {"errors", "randoms"},
     {"records", "units", "calendars"},
-    {"linalg", "protocols", "settings"},
+    {"linalg", "noise", "protocols", "settings"},
     {"parameters", "observations"},
     {"update", "emulate", "sample", "scores"},
     {"world", "align", "forward"},

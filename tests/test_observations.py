@@ -15,10 +15,21 @@ from hypothesis import strategies as st
 
 from fatescal import calendars
 from fatescal.errors import BadInput
-from fatescal.observations import Variable, build, climatology, describe, grid_of, read_table, synthesise
+from fatescal.noise import ErrorModel
+from fatescal.observations import (
+    Variable,
+    build,
+    climatology,
+    describe,
+    grid_of,
+    read_table,
+    synthesise,
+    with_errors,
+)
 
-GPP = Variable("GPP", "g C m-2 d-1", 1.2, "GPP")
-ET = Variable("ET", "mm d-1", 0.5, "ET")
+GPP = Variable("GPP", "g C m-2 d-1", ErrorModel(1.2), "GPP")
+ET = Variable("ET", "mm d-1", ErrorModel(0.5), "ET")
+ERRORS = {"GPP": GPP.error, "ET": ET.error}
 YEARS = (date(2003, 1, 1), date(2006, 12, 31))
 DAYS = st.dates(*YEARS)
 CALENDARS = st.sampled_from(["noleap", "standard"])
@@ -165,7 +176,7 @@ def test_rows_go_by_variable_then_time_even_if_validation_comes_first():
     assert grid.variable.tolist() == ["ET"] * 5 + ["GPP"] * 5
     assert grid.period.tolist() == (["validation"] * 2 + ["calibration"] * 3) * 2
     assert (np.diff(grid.start[:5]) > np.timedelta64(0)).all()
-    assert grid.noise.tolist() == [0.5] * 5 + [1.2] * 5
+    assert with_errors(grid, np.zeros(10), ERRORS).noise.tolist() == [0.5] * 5 + [1.2] * 5
 
 
 def test_a_day_measured_from_22_utc_is_the_local_day():
@@ -182,9 +193,9 @@ def test_a_day_measured_from_22_utc_is_the_local_day():
         ({"validation": ("2004-06-30", "2004-12-31")}, "overlap"),
         ({"validation": ("2011-01-01", "2011-12-31")}, "no variable has measurements in the validation"),
         ({"calibration": ("2001-01-01", "2001-12-31")}, "no variable has measurements in the calibration"),
-        ({"variables": [GPP, Variable("ET", "mm d-1", 0.0, "ET")]}, "error sd of ET"),
-        ({"variables": [GPP, Variable("ET", "mm d-1", -0.5, "ET")]}, "error sd of ET"),
-        ({"variables": [Variable("GPP", "gramms", 1.0, "GPP")]}, "not known"),
+        ({"variables": [GPP, Variable("ET", "mm d-1", ErrorModel(0.0), "ET")]}, "error sd of ET"),
+        ({"variables": [GPP, Variable("ET", "mm d-1", ErrorModel(relative=0.1), "ET")]}, "error sd of ET"),
+        ({"variables": [Variable("GPP", "gramms", ErrorModel(1.0), "GPP")]}, "not known"),
         ({"window": "30min"}, "shorter than the step"),
         ({"calibration": ("2004-01-01", "soon")}, "can't be read"),
     ],
@@ -277,13 +288,13 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_synthetic_observations_have_the_error_that_is_claimed():
     grid = grid_of([GPP, ET], "1D", ("2000-01-01", "2019-12-31"), None, "noleap")
     truth = np.sin(np.arange(len(grid)))
-    observed = synthesise(np.random.default_rng(1), grid, truth)
+    observed = synthesise(np.random.default_rng(1), grid, truth, ERRORS)
     z = observed.whiten(observed.y - truth)
     for variable in ("GPP", "ET"):
         mine = z[observed.variable == variable]
         assert abs(mine.mean()) < 3.3 / np.sqrt(len(mine))
         assert abs(mine.std() - 1) < 3.3 / np.sqrt(2 * len(mine))
-    again = synthesise(np.random.default_rng(1), grid, truth)
+    again = synthesise(np.random.default_rng(1), grid, truth, ERRORS)
     np.testing.assert_array_equal(observed.y, again.y)
 
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from fatescal import scores
+from fatescal.noise import ErrorModel
 from fatescal.observations import Variable, climatology, grid_of, synthesise
 
-GPP = Variable("GPP", "g C m-2 d-1", 1.2)
-ET = Variable("ET", "mm d-1", 0.5)
+GPP = Variable("GPP", "g C m-2 d-1", ErrorModel(1.2))
+ET = Variable("ET", "mm d-1", ErrorModel(0.5))
 
 
 def by_definition(y, ensemble):
@@ -90,7 +91,7 @@ def card():
     grid = grid_of([GPP, ET], "1D", ("2004-01-01", "2005-12-31"), ("2006-01-01", "2006-12-31"), "noleap")
     truth = 3 + np.sin(np.arange(len(grid)) * 2 * np.pi / 365)
     rng = np.random.default_rng(8)
-    observed = synthesise(rng, grid, truth)
+    observed = synthesise(rng, grid, truth, {"GPP": GPP.error, "ET": ET.error})
     gap = climatology(observed)
     gap[(observed.variable == "ET") & (observed.period == "validation")] = np.nan
     ensembles = {

@@ -7,7 +7,7 @@ working directory. Sections reject unknown keys and name the nearest known one.
 from fatescal.settings.config import Run, Settings
 from fatescal.settings.loading import load, schema
 from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model, Site
-from fatescal.settings.observations import Observations, Scale, Synthetic, Variable
+from fatescal.settings.observations import Error, Observations, QuantileRule, Scale, Synthetic, Variable
 from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Parameter, Relative, Uniform
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
 
@@ -17,6 +17,7 @@ __all__ = [
     "ClmFates",
     "Command",
     "Emulate",
+    "Error",
     "ExternalModel",
     "LogNormal",
     "LogitNormal",
@@ -25,6 +26,7 @@ __all__ = [
     "Observations",
     "Parameter",
     "Posterior",
+    "QuantileRule",
     "Relative",
     "Run",
     "Sample",

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from fatescal.settings.base import Finite, Positive, Section
 
 
-class Error(Section):
-    """Error of one window's value, in the variable's unit."""
+class QuantileRule(Section):
+    """`share` of the mean over years of the annual `quantile` of the measurements."""
 
-    sd: Positive
+    share: Positive = 0.15
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
+
+
+class Error(Section):
+    """Error of one window's value, in the variable's unit: a single `sd`, or parts."""
+
+    sd: Positive | None = None
+    random: Annotated[Positive | QuantileRule, Field(union_mode="left_to_right")] | None = None
+    systematic: Positive | None = None
+    relative: Positive | None = None
+    discrepancy: Positive | Literal["estimate"] | None = None
+    ar1: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_parts(self) -> Error:
+        if self.sd is not None and (self.random is not None or self.systematic is not None):
+            raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
+        if not any((self.sd, self.random, self.systematic, self.relative)):
+            raise ValueError("give `sd`, or parts of it: `random`, `systematic`, `relative`")
+        return self
 
 
 class Variable(Section):
@@ -56,6 +76,12 @@ class Observations(Section):
             raise ValueError("give exactly one of `file` and `synthetic`")
         if self.file is not None and self.time_column is None:
             raise ValueError("`file` needs `time_column`, the name of the column with the time")
+        if self.synthetic is not None:
+            ruled = [name for name, v in self.variables.items() if isinstance(v.error.random, QuantileRule)]
+            if ruled:
+                raise ValueError(
+                    f"{ruled[0]}: a synthetic truth has no measured quantile; give `random` a number"
+                )
         for name, period in (("calibration", self.calibration), ("validation", self.validation)):
             if period is not None and period[1] < period[0]:
                 raise ValueError(f"{name} period is reversed: {period[0]} to {period[1]}")
