@@ -55,7 +55,7 @@ def prepare(members: Members, world: World) -> tuple[str, ...]:
     world.share(lambda i: _make(members, tasks[i]), len(tasks))
     found = world.on_root(lambda: idle(members))
     for name in found:
-        log.warning("%s: its canary gives the default's output to the last bit", remark(name))
+        log.warning(remark(name))
     log.info("prepared: %s", ", ".join(task.name for task in tasks))
     return found
 

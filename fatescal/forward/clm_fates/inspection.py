@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fatescal.errors import BadInput
-from fatescal.forward.clm_fates import runconfig
+from fatescal.forward.clm_fates import namelist, runconfig
 from fatescal.forward.clm_fates.streams import Stream
 from fatescal.forward.clm_fates.template import Template
 from fatescal.records import Array
@@ -20,12 +20,8 @@ from fatescal.records import Array
 if TYPE_CHECKING:
     import netCDF4
 
-NEEDED = (
-    "fsurdat",
-    "paramfile",
-    "fsnowoptics",
-    "fsnowaging",
-)  # of lnd_in; other files it names may be absent
+NEEDED = ("fsurdat", "paramfile")  # of lnd_in
+WANTED = ("fsnowoptics", "fsnowaging")  # where it names them; other files that it names may be absent
 SAME_PLACE = 0.01  # degrees between the case and its surface data
 SAME_CELL = 0.5  # degrees between the case and the cell of its forcing
 
@@ -52,7 +48,8 @@ def inspect(template: Template, first: date, start: date, end: date, variables: 
         )
     place = _coordinates_of_case(template)
     lines = [f"place         {place[0]:.4f} N {place[1]:.4f} E"]
-    for key in NEEDED:
+    wanted = [key for key in WANTED if namelist.get(template.lnd_in, key) is not None]
+    for key in (*NEEDED, *wanted):
         with _opened(template.path(key), f"lnd_in: {key}") as data:
             if key == "fsurdat":
                 _require_place("the surface data", template.path(key), data, place, SAME_PLACE)

@@ -139,7 +139,12 @@ class ClmFates:
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
         inspect(self.template, self.first, self.start, self.end, self.variables)
-        _ = self.targets
+        kind = self.template.path("fates_paramfile").suffix
+        if self.targets.fates.path.suffix != kind:
+            raise BadInput(
+                f"model.parameter_file: {self.targets.fates.path} is of another version of FATES",
+                expected=f"a file {kind}, as the case reads",
+            )
         longest = self._spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
         if len(str(longest)) > LONGEST_PATH:
             raise BadInput(

@@ -62,6 +62,14 @@ def edit(text: str, changes: Mapping[str, Value | None], group: str = "clm_inpar
      c = .true.
      b = 3
     /
+
+    A long value is written on several lines.
+
+    >>> print(edit("&clm_inparm\\n a = 'x','y',\\n         'z'\\n b = 2\\n/\\n", {"a": ["w"]}), end="")
+    &clm_inparm
+     a = 'w'
+     b = 2
+    /
     """
     new = []
     for key, value in changes.items():
@@ -81,4 +89,6 @@ def edit(text: str, changes: Mapping[str, Value | None], group: str = "clm_inpar
 
 
 def _line(key: str) -> str:
-    return rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*)(.*)$"
+    """Return the pattern of a key with its value, which goes on until the next key, group or comment."""
+    goes_on = r"(?:\n(?!\s*(?:\w+(?:\(\d+\))?\s*=|[/&!]|$)).*)*"
+    return rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*)(.*{goes_on})$"
