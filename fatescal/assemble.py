@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal import observations, parameters, preparation, settings
+from fatescal import observations, parameters, preparation, settings, tables
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
@@ -18,7 +18,7 @@ from fatescal.errors import BadInput
 from fatescal.forward.command import Command
 from fatescal.members import Members, previous
 from fatescal.noise import ErrorModel, QuantileRule
-from fatescal.observations import Summary, Variable
+from fatescal.observations import Quality, Summary, Variable
 from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
@@ -39,6 +39,7 @@ class Parts:
     grid: ObservationGrid
     observed: Observations | None
     summary: tuple[Summary, ...]
+    table: str
     scheme: UpdateScheme
 
 
@@ -70,6 +71,7 @@ def problem(chosen: Settings, world: World) -> Problem:
         },
         observed=parts.observed,
         summary=parts.summary,
+        table=parts.table,
         truth=parts.truth,
         n_members=chosen.calibrate.members,
         scheme=parts.scheme,
@@ -114,13 +116,14 @@ def checked(chosen: Settings) -> Parts:
     if isinstance(forward, Prepared):
         check_values(forward, chosen_space)
     synthetic = chosen.observations.synthetic
-    grid, observed, summary = observe(chosen, forward.calendar)
+    grid, observed, summary, table = observe(chosen, forward.calendar)
     return Parts(
         space=chosen_space,
         truth=None if synthetic is None else parameters.truth(synthetic.truth, chosen_space),
         grid=grid,
         observed=observed,
         summary=summary,
+        table=table,
         scheme=scheme(chosen.calibrate, len(chosen_space.names)),
     )
 
@@ -206,19 +209,59 @@ def _clm_fates(
 
 def observe(
     chosen: Settings, calendar: str
-) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...]]:
-    """Return the windows to predict, and from a file what was measured in them and what was dropped."""
+) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
+    """Return the windows to predict, and from a file what was measured, what was dropped, how the file was read."""
     given = chosen.observations
-    variables = [
-        Variable(name, v.unit, error_model(v.error), v.column or name) for name, v in given.variables.items()
-    ]
-    periods = (given.window, given.calibration, given.validation, calendar)
     if given.file is None:
-        return observations.grid_of(variables, *periods), None, ()
-    assert given.time_column is not None
-    table = observations.read_table(chosen.path(given.file), given.time_column, [v.column for v in variables])
+        variables = [observed_variable(name, v, {}) for name, v in given.variables.items()]
+        periods = (given.window, given.calibration, given.validation, calendar)
+        return observations.grid_of(variables, *periods), None, (), ""
+    path = chosen.path(given.file)
+    layout = tables.detect(path, given.format)
+    variables = [observed_variable(name, v, layout.units) for name, v in given.variables.items()]
+    periods = (given.window, given.calibration, given.validation, calendar)
+    columns = [v.column for v in variables]
+    columns += [v.quality.column for v in variables if v.quality] + [
+        v.temperature for v in variables if v.temperature
+    ]
+    table, layout = tables.read(path, columns, given.time_column, given.time_zone, given.format)
     observed, summary = observations.build(table, variables, *periods, given.min_valid)
-    return observed, observed, tuple(summary)
+    zone = (
+        f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
+    )
+    units = ", ".join(f"{v.column} in {v.measured_in or v.unit}" for v in variables)
+    return observed, observed, tuple(summary), f"{path.name}: {layout.words}; {zone}; {units}"
+
+
+def observed_variable(name: str, chosen: settings.Variable, told: Mapping[str, str]) -> Variable:
+    """Return an observed variable; its unit is that `told` of its column where the config gives none.
+
+    Raises
+    ------
+    BadInput
+        If neither gives a unit.
+    """
+    column = chosen.column or name
+    unit = chosen.unit or told.get(column)
+    if unit is None:
+        raise BadInput(
+            f"observations.variables.{name} needs `unit`: that of column {column!r} is not known by name",
+            hint="unit: g C m-2 d-1",
+        )
+    quality = None
+    if chosen.qc is not None:
+        bounds = {"low": chosen.qc.min, "high": chosen.qc.max}
+        quality = Quality(chosen.qc.column, **{k: v for k, v in bounds.items() if v is not None})
+    return Variable(
+        name=name,
+        unit=chosen.compare_in or unit,
+        error=error_model(chosen.error),
+        column=column,
+        measured_in=unit if chosen.compare_in not in (None, unit) else "",
+        temperature=chosen.temperature or "",
+        quality=quality,
+        min_valid=chosen.min_valid,
+    )
 
 
 def error_model(chosen: settings.Error) -> ErrorModel:
@@ -284,6 +327,6 @@ def told(chosen: Settings, forward: ForwardModel, runs: int, waves: int) -> list
 def summary(chosen: Settings, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is not None:
-        return observations.describe(made.summary).splitlines()
+        return [made.table, *observations.describe(made.summary).splitlines()]
     counts = {name: np.sum(made.grid.variable == name) for name in chosen.observations.variables}
     return [f"{name}: {count} windows, made from a run at the truth" for name, count in counts.items()]

@@ -1,16 +1,9 @@
-"""Measured fluxes as the calibration needs them: read, averaged over windows, each with its error.
-
-The only door to pandas, which is imported where a table is read.
-"""
+"""Measured fluxes as the calibration needs them: filtered, averaged over windows, each with its error."""
 
 from __future__ import annotations
 
-import csv
-import difflib
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +16,16 @@ from fatescal.records import Array, ObservationGrid, Observations
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = -9999.0  # what flux networks write for a missing value
 Period = tuple[object, object]  # first and last day, both inclusive
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Measurements are valid where `column` is within `low` and `high`: a flag or a gap-filled or measured share."""
+
+    column: str
+    low: float = -np.inf
+    high: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Variable:
     unit: str
     error: ErrorModel
     column: str = ""
+    measured_in: str = ""  # the unit of the column, where it is another one
+    temperature: str = ""  # the column [degC] that latent heat is computed with
+    quality: Quality | None = None
+    min_valid: float | None = None  # where it isn't that of all variables
 
 
 @dataclass(frozen=True)
@@ -50,46 +55,7 @@ class Summary:
     sd: float
     first: str
     last: str
-
-
-def read_table(path: str | Path, time_column: str, columns: Iterable[str]) -> pd.DataFrame:
-    """Return `columns` of a csv file, a float each, indexed by the ascending start of their measurements.
-
-    Any separator; `#` lines before the names are skipped; empty, NaN and -9999 are missing. Times with an
-    offset are turned to UTC; others are left as they are.
-
-    Raises
-    ------
-    BadInput
-        For a missing file or column, an unreadable row, time or value, a time given twice, a column without
-        any value.
-    """
-    import pandas as pd
-
-    wanted = dict.fromkeys([time_column, *columns])
-    skip, separator, names = _header(Path(path))
-    for name in wanted:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            raise BadInput(
-                f"{path} has no column {name!r}",
-                expected=f"one of {', '.join(names)}",
-                hint=repr(near[0]) if near else "",
-            )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the names
-        try:
-            text = pd.read_csv(
-                path, sep=separator, skiprows=skip, dtype=str, index_col=False, skipinitialspace=True,
-                encoding="utf-8-sig", encoding_errors="replace",
-            ).rename(columns=str.strip)  # fmt: skip
-        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-            raise BadInput(f"{path} can't be read as a table: {error}") from error
-    if text.empty:
-        raise BadInput(f"{path} has names of columns, but no rows")
-    index = _times(text[time_column], str(path))
-    table = pd.DataFrame({name: _numbers(text[name], str(path)) for name in wanted if name != time_column})
-    return table.set_index(index).sort_index()
+    refused: int = 0  # measurements, by the quality filter
 
 
 def grid_of(
@@ -117,6 +83,8 @@ def grid_of(
     """
     for variable in variables:
         units.check(variable.unit)
+        if variable.measured_in:
+            units.convert(0.0, variable.measured_in, variable.unit)
     parts = [
         (name, *calendars.windows(*period, window, calendar))
         for name, period in _periods(calibration, validation)
@@ -156,7 +124,7 @@ def build(
     Parameters
     ----------
     table : DataFrame
-        From `read_table`.
+        Columns by name, indexed by the start of each measurement (`tables.read`).
     variables, window, calibration, validation, calendar
         As `grid_of`.
 
@@ -168,10 +136,14 @@ def build(
     """
     variables = [_with_numbers(variable, table) for variable in variables]
     grid = grid_of(variables, window, calibration, validation, calendar)
-    columns = {v.name: table[v.column].to_numpy() for v in variables}
+    columns, refused = {}, {}
+    for variable in variables:
+        columns[variable.name], refused[variable.name] = measurements(variable, table)
     middles, step = _middles(table)
     y, n_valid, share = _averages(columns, middles, step, grid, calendar)
-    used = (share > 0) & (share >= min_valid * (1 - 1e-12))  # 3 of 30 are a tenth, however it is rounded
+    least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
+    wanted = np.array([least[name] for name in grid.variable.tolist()])
+    used = (share > 0) & (share >= wanted * (1 - 1e-12))  # 3 of 30 are a tenth, however it is rounded
     fates = np.select(
         [used, (grid.end <= middles[0]) | (grid.start > middles[-1]), share == 0],
         ["used", "outside the table", "no valid measurement"],
@@ -183,7 +155,11 @@ def build(
         begin, stop = calendars.period(first, last, calendar)
         absent = middles[(middles >= begin) & (middles < stop) & ~calendars.exists(middles, calendar)]
         n_absent = len(np.unique(absent.astype("datetime64[D]")))
-        summaries += [_summary(full, fates, v, name, n_absent) for v in variables]
+        within = (middles >= begin) & (middles < stop)
+        summaries += [
+            replace(_summary(full, fates, v, name, n_absent), refused=int(refused[v.name][within].sum()))
+            for v in variables
+        ]
         if not used[grid.period == name].any():
             raise BadInput(
                 f"no variable has measurements in the {name} period {first} to {last}",
@@ -196,6 +172,29 @@ def build(
             hint="another period, a smaller min_valid, or leave the variable out",
         )
     return full.select(used), summaries
+
+
+def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]:
+    """Return the values (N) of a variable in its unit, NaN where not valid, and which (N) its quality refuses.
+
+    Where latent heat needs a temperature that is missing, the value is missing too.
+    """
+    values = table[variable.column].to_numpy(dtype=float)
+    refused = np.zeros(len(values), dtype=bool)
+    if variable.quality is not None:
+        quality = table[variable.quality.column].to_numpy()
+        good = (quality >= variable.quality.low) & (quality <= variable.quality.high)
+        refused = np.isfinite(values) & ~good
+        values = np.where(good, values, np.nan)
+    if variable.measured_in:
+        temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
+        if np.nanmedian(temperature) > 100.0:
+            raise BadInput(
+                f"{variable.temperature}, the temperature of {variable.name}'s latent heat", expected="degC",
+                got=f"a median of {np.nanmedian(temperature):g}",
+            )  # fmt: skip
+        values = units.convert(values, variable.measured_in, variable.unit, temperature)
+    return values, refused
 
 
 def with_errors(
@@ -268,6 +267,7 @@ def describe(summaries: Sequence[Summary]) -> str:
         line = f"{s.variable}, {s.period}: {s.used} windows"
         if s.used:
             line += f" {s.first} to {s.last}, mean {s.mean:.4g}, error sd {s.sd:.4g} {s.unit}"
+        line += f"; {s.refused} measurements refused by their quality" if s.refused else ""
         lines.append(f"{line}; {dropped}" if dropped else line)
     return "\n".join(lines)
 
@@ -315,7 +315,8 @@ def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
     rule = variable.error.random
     if not isinstance(rule, QuantileRule):
         return variable
-    sd = rule.random(table[variable.column].to_numpy(), table.index.year.to_numpy())
+    years = table.index.to_numpy().astype("datetime64[Y]").astype(np.int64)
+    sd = rule.random(measurements(variable, table)[0], years)
     return replace(variable, error=replace(variable.error, random=sd))
 
 
@@ -352,58 +353,3 @@ def _summary(full: Observations, fates: Array, variable: Variable, period: str, 
 
 def _day(moment: np.datetime64) -> str:
     return str(moment.astype("datetime64[D]"))
-
-
-def _header(path: Path) -> tuple[int, str, list[str]]:
-    """Lines above the names of the columns, the separator, the names."""
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist", expected="a csv file of observations")
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        for skip, line in enumerate(lines):
-            if line.strip() and not line.startswith("#"):
-                counts = {mark: line.count(mark) for mark in (",", ";", "\t", "|")}
-                best = max(counts, key=lambda mark: counts[mark])
-                if not counts[best]:
-                    return skip, r"\s+", line.split()
-                return skip, best, [name.strip() for name in next(csv.reader([line], delimiter=best))]
-    raise BadInput(f"{path} has no row with the names of the columns")
-
-
-def _times(text: pd.Series, path: str) -> pd.DatetimeIndex:
-    import pandas as pd
-
-    times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)  # mixed lengths are welcome
-    if times.isna().any():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # no common format: reported below, by row
-            times = pd.to_datetime(text, errors="coerce", utc=True)
-    if times.isna().any():
-        row = int(np.flatnonzero(times.isna())[0])
-        raise BadInput(
-            f"{path}: the time {text.iloc[row]!r} in data row {row + 1} can't be read",
-            hint="write all times as 2004-01-31 or 2004-01-31 12:30",
-        )
-    index = pd.DatetimeIndex(times).tz_localize(None)
-    if index.has_duplicates:
-        twice = index[index.duplicated()]
-        raise BadInput(
-            f"{path}: {len(twice)} times are given more than once, the first is {twice[0]}",
-            hint="keep one row for each time",
-        )
-    return index
-
-
-def _numbers(text: pd.Series, path: str) -> Array:
-    import pandas as pd
-
-    values = pd.to_numeric(text.str.strip(), errors="coerce").to_numpy(dtype=float)
-    bad = np.flatnonzero(text.notna().to_numpy() & ~np.isfinite(values))
-    if bad.size:
-        raise BadInput(
-            f"{path}: {text.name} is {text.iloc[bad[0]]!r} in data row {bad[0] + 1}, and {bad.size - 1} more",
-            expected="numbers with a decimal point; missing: empty, NaN or -9999",
-        )
-    values = np.where(values == MISSING, np.nan, values)
-    if np.isnan(values).all():
-        raise BadInput(f"{path}: column {text.name} has no valid value")
-    return values

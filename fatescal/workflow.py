@@ -64,6 +64,7 @@ class Problem:
     errors: Mapping[str, ErrorModel]  # of each observed variable, as the config gives them
     observed: Observations | None  # None: made from a model run at `truth`
     summary: tuple[Summary, ...]  # of `observed`: windows used, dropped and why
+    table: str  # how the file of `observed` was read
     truth: Array | None
     n_members: int
     scheme: UpdateScheme

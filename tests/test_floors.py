@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 FLOORS = [
     {"errors", "randoms"},
     {"records", "units", "calendars"},
-    {"linalg", "noise", "protocols", "settings"},
+    {"linalg", "noise", "protocols", "settings", "tables"},
     {"parameters", "observations"},
     {"update", "emulate", "sample", "scores"},
     {"world", "align", "forward"},
@@ -29,7 +29,7 @@ DOORS = {
     "h5py": {"store"},
     "pint": {"units"},
     "pydantic": {"settings", "frozen"},
-    "pandas": {"observations"},
+    "pandas": {"tables"},
     "sklearn": set(),
     "matplotlib": {"report"},
     "arviz": {"sample"},

@@ -7,7 +7,15 @@ working directory. Sections reject unknown keys and name the nearest known one.
 from fatescal.settings.config import Run, Settings
 from fatescal.settings.loading import load, schema
 from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model, Site
-from fatescal.settings.observations import Error, Observations, QuantileRule, Scale, Synthetic, Variable
+from fatescal.settings.observations import (
+    Error,
+    Observations,
+    Quality,
+    QuantileRule,
+    Scale,
+    Synthetic,
+    Variable,
+)
 from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Parameter, Relative, Uniform
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
 
@@ -26,6 +34,7 @@ __all__ = [
     "Observations",
     "Parameter",
     "Posterior",
+    "Quality",
     "QuantileRule",
     "Relative",
     "Run",

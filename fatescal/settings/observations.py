@@ -36,13 +36,31 @@ class Error(Section):
         return self
 
 
+class Quality(Section):
+    """Measurements count where `column` is at most `max` (a flag, a gap-filled share) or at least `min`."""
+
+    column: str
+    max: Finite | None = None
+    min: Finite | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Quality:
+        if self.max is None and self.min is None:
+            raise ValueError("qc needs `max` (flags, gap-filled shares) or `min` (shares of good data)")
+        return self
+
+
 class Variable(Section):
     """One observed variable and its counterpart in the model's output."""
 
     model: str
-    unit: str
+    unit: str | None = None  # of the column; may be left out where the format or the file's header tells
     error: Error
     column: str | None = None
+    compare_in: str | None = None  # unit of the comparison and of the error, if it isn't the column's
+    temperature: str | None = None  # column of the latent heat's temperature [degC]
+    qc: Quality | None = None
+    min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Scale(Section):
@@ -67,15 +85,18 @@ class Observations(Section):
     variables: Annotated[dict[str, Variable], Field(min_length=1)]
     synthetic: Synthetic | None = None
     file: str | None = None
+    format: Literal["csv", "fluxnet", "reddyproc"] | None = None
     time_column: str | None = None
+    time_zone: str | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @model_validator(mode="after")
     def _one_source(self) -> Observations:
         if (self.synthetic is None) == (self.file is None):
             raise ValueError("give exactly one of `file` and `synthetic`")
-        if self.file is not None and self.time_column is None:
-            raise ValueError("`file` needs `time_column`, the name of the column with the time")
+        unitless = [name for name, v in self.variables.items() if v.unit is None]
+        if self.synthetic is not None and unitless:
+            raise ValueError(f"{unitless[0]} needs a `unit`")
         if self.synthetic is not None:
             ruled = [name for name, v in self.variables.items() if isinstance(v.error.random, QuantileRule)]
             if ruled:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fatescal import tables
 from fatescal.calendars import exists
 from fatescal.errors import BadInput
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.thermo import STEFAN_BOLTZMANN, ZERO
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, mend, noleap_day
-from fatescal.observations import read_table
 from fatescal.records import Array
 
 COLUMNS = ("PAR", "Tair", "VPD", "Precip_FMI", "U", "P", "Rnet")
@@ -38,7 +38,7 @@ def read_smear(path: Path, site: Site) -> Weather:
     BadInput
         For missing columns or days, or values no weather has.
     """
-    table = read_table(path, "date", COLUMNS)
+    table, _ = tables.read(path, COLUMNS, "date")
     table = table[exists(table.index.to_numpy(), "noleap")]
     days = np.array([noleap_day(day.date()) for day in table.index])
     if (np.diff(days) != 1).any():
