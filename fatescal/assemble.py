@@ -111,7 +111,7 @@ def located(chosen: Settings) -> Settings:
 def checked(chosen: Settings) -> Parts:
     """Read and check the files and names of a config."""
     forward = model(chosen, lambda: False)
-    chosen_space = parameters.space(chosen.parameters, forward.defaults, forward.pfts)
+    chosen_space = _space(chosen, forward)
     forward.check()
     if isinstance(forward, Prepared):
         check_values(forward, chosen_space)
@@ -137,8 +137,12 @@ def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
 
 def space(chosen: Settings) -> parameters.ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
-    forward = model(located(chosen), lambda: False)
-    return parameters.space(chosen.parameters, forward.defaults, forward.pfts)
+    return _space(chosen, model(located(chosen), lambda: False))
+
+
+def _space(chosen: Settings, forward: ForwardModel) -> parameters.ParameterSpace:
+    numbered = getattr(forward, "numbers_pfts", False)
+    return parameters.space(chosen.parameters, forward.defaults, forward.pfts, numbered)
 
 
 def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:

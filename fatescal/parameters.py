@@ -137,15 +137,28 @@ def flat_names(name: str, pfts: Sequence[str] | None) -> list[str]:
     return [name] if pfts is None else [f"{name}_{pft}" for pft in pfts]
 
 
-def _pft_names(name: str, chosen: Sequence[str | int], known: Sequence[str]) -> list[str]:
+def _by_name(name: str, pft: str | int, known: Sequence[str], numbered: bool) -> str:
+    """Return a PFT's name; a number counts, from 1, in the list of a model that numbers its PFTs."""
+    if not isinstance(pft, int):
+        return pft
+    if not numbered:
+        raise BadInput(
+            f"parameters.{name}.pfts: {pft} is a number, and files number their PFTs differently",
+            hint=f"use names: {', '.join(known) or 'needleleaf_evergreen_extratrop_tree ...'}",
+        )
+    if not 1 <= pft <= len(known):
+        raise BadInput(
+            f"parameters.{name}.pfts: there is no PFT number {pft}",
+            expected=", ".join(f"{i} {known_name}" for i, known_name in enumerate(known, start=1)),
+        )
+    return known[pft - 1]
+
+
+def _pft_names(name: str, chosen: Sequence[str | int], known: Sequence[str], numbered: bool) -> list[str]:
     """Return the PFT names of a parameter, checked against the model's own where it has any."""
     names = []
-    for pft in chosen:
-        if isinstance(pft, int):
-            raise BadInput(
-                f"parameters.{name}.pfts: {pft} is a number, and files number their PFTs differently",
-                hint=f"use names: {', '.join(known) or 'needleleaf_evergreen_extratrop_tree ...'}",
-            )
+    for given in chosen:
+        pft = _by_name(name, given, known, numbered)
         if known and pft not in known:
             near = difflib.get_close_matches(pft, known, n=1)
             raise BadInput(
@@ -205,11 +218,14 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
     raise TypeError(chosen)
 
 
-def _given_default(flat: str, pft: str | None, parameter: settings.Parameter) -> float | None:
+def _given_default(
+    flat: str, pft: str | None, parameter: settings.Parameter, known: Sequence[str], numbered: bool
+) -> float | None:
     if isinstance(parameter.default, dict):
-        if pft not in parameter.default:
+        by_name = {_by_name(flat, p, known, numbered): value for p, value in parameter.default.items()}
+        if pft not in by_name:
             raise BadInput(f"parameters.{flat}: `default` has no value for it", got=list(parameter.default))
-        return parameter.default[pft]
+        return by_name[pft]
     return parameter.default
 
 
@@ -228,9 +244,14 @@ def _default(flat: str, prior: Prior, known: float | None) -> float:
 
 
 def space(
-    parameters: Mapping[str, settings.Parameter], defaults: Mapping[str, float], pfts: Sequence[str]
+    parameters: Mapping[str, settings.Parameter],
+    defaults: Mapping[str, float],
+    pfts: Sequence[str],
+    numbered: bool = False,
 ) -> ParameterSpace:
     """Return the parameter space of a config, given the model's own `defaults` and `pfts`.
+
+    Where the model's PFTs are `numbered`, the config may call them by their number from 1.
 
     Raises
     ------
@@ -240,7 +261,7 @@ def space(
     """
     names, priors, default = [], [], {}
     for name, parameter in parameters.items():
-        chosen = None if parameter.pfts is None else _pft_names(name, parameter.pfts, pfts)
+        chosen = None if parameter.pfts is None else _pft_names(name, parameter.pfts, pfts, numbered)
         for flat, pft in zip(flat_names(name, chosen), chosen or (None,), strict=True):
             if defaults and flat not in defaults:
                 near = difflib.get_close_matches(flat, list(defaults), n=1)
@@ -252,7 +273,7 @@ def space(
                     if len(defaults) > 50
                     else f"one of {', '.join(defaults)}",
                 )
-            given = _given_default(flat, pft, parameter)
+            given = _given_default(flat, pft, parameter, pfts, numbered)
             known = defaults.get(flat) if given is None else given
             names.append(flat)
             priors.append(_prior(flat, parameter.prior, known))

@@ -307,6 +307,28 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
 
 
+def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_path):
+    grass = {"A": 13, "B": 11}[case.version]
+    prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
+    one = {VCMAX: {"pfts": [2, grass], "prior": prior, "default": {2: 60, grass: 70}}}
+    space = assemble.space(settings.load(write_config(tmp_path, case, parameters=one)))
+    assert space.default == {NAME: 60.0, f"{VCMAX}_cool_c3_grass": 70.0}
+    wrong = {VCMAX: {"pfts": [15], "prior": prior}}
+    with pytest.raises(BadInput, match=f"no PFT number 15.*{grass} cool_c3_grass"):
+        assemble.space(settings.load(write_config(tmp_path, case, parameters=wrong)))
+
+
+def test_submitting_the_case_makes_no_member_run_again(case_a, tmp_path):
+    config = write_config(tmp_path, case_a)
+    before = model_of(config).description
+    runconfig = case_a.run_directory / "nuopc.runconfig"
+    text = re.sub(r"(logfile = \w+\.log)", r"\1.261123-101010", runconfig.read_text())
+    runconfig.write_text(text.replace("stop_n = 1", "stop_n = 5"))
+    assert model_of(config).description == before
+    runconfig.write_text(text.replace("orb_iyear = 2000", "orb_iyear = 1850"))
+    assert model_of(config).description != before
+
+
 def cime_case(folder: Path, case: Case) -> Path:
     """Return the folder of a CIME case that answers xmlquery for these two."""
     folder.mkdir(parents=True)

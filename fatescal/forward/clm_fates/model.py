@@ -69,6 +69,7 @@ class ClmFates:
     """
 
     calendar = "noleap"
+    numbers_pfts = True  # by the parameter file's own list, from 1
 
     def __init__(
         self,
@@ -246,12 +247,12 @@ class ClmFates:
             if failure.kind == Status.TIME_OUT:
                 limit = f"still running after {self._timeout:g} s, ended"
                 raise ModelFailed(Status.TIME_OUT, outcome.told(folder, limit)) from None
-        if not (folder / EXIT_CODE).is_file():
-            raise ModelFailed(
-                Status.MODEL_ERROR, outcome.told(folder, "the shell around the model was killed")
-            )
-        code = int((folder / EXIT_CODE).read_text())
-        outcome.judge(folder, code, lambda: self.read(folder).sizes["time"], days(first, last))
+        written = folder / EXIT_CODE
+        code = written.read_text().strip() if written.is_file() else ""
+        if not code.isdigit():
+            words = "no exit code was written: killed from outside, or the disk is full"
+            raise ModelFailed(Status.MODEL_ERROR, outcome.told(folder, words))
+        outcome.judge(folder, int(code), lambda: self.read(folder).sizes["time"], days(first, last))
 
     def _restart(self, folder: Path, day: date) -> Path:
         """Return the state that a run left for the beginning of `day`."""
