@@ -194,6 +194,17 @@ def test_parameter_files_keep_every_other_byte_and_name_what_is_in_them(case, tm
         assert sum(a != b for a, b in zip(old, new, strict=True)) <= 8 * 4
 
 
+def test_a_json_file_may_be_written_in_any_style(case_a, tmp_path):
+    path = case_a.run_directory.parent / "fates.json"
+    content = json.loads(path.read_text())
+    content["attributes"]["history"] = f'changed "{VCMAX}" by hand'
+    path.write_text(json.dumps(content, indent=1))
+    file = parameter_file.read(path)
+    node = f"fates_hydro_thetas_node_absorbing_root_{NEEDLELEAF}"
+    file.write(tmp_path / "copy.json", {NAME: 50.5, node: 0.7})
+    assert len(differences(path.read_text(), (tmp_path / "copy.json").read_text())) == 4
+
+
 def test_a_failure_quotes_the_model(case_a, tmp_path):
     lnd_in = case_a.run_directory / "lnd_in"
     lnd_in.write_text(re.sub(r"finidat = ' '", "finidat = '/nowhere/none.nc'", lnd_in.read_text()))
@@ -343,7 +354,7 @@ def cime_case(folder: Path, case: Case) -> Path:
 
 
 def test_the_checks_of_a_real_case_pass_on_the_stand_in(case_a, tmp_path):
-    real = Path(__file__).parent / "real_ctsm"
+    real = Path(__file__).parent / "real_ctsm" / "test_real_case.py"
     done = run_program(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(real)],
         tmp_path,

@@ -143,8 +143,7 @@ class JsonFile(ParameterFile):
     def _write(self, target: Path, changes: Mapping[str, Mapping[int, float]]) -> None:
         text = self._text
         for name, elements in changes.items():
-            begin = text.index("[", text.index('"data"', text.index(f'"{name}"')))
-            end = text.index("\n", begin)
+            begin, end = _data(text, name)
             numbers = itertools.count()
 
             def number(old: re.Match[str], numbers=numbers, elements=elements) -> str:
@@ -189,6 +188,19 @@ class NetcdfFile(ParameterFile):
                 values = self.arrays[name].copy()
                 values.flat[list(elements)] = list(elements.values())
                 data[name][...] = values
+
+
+def _data(text: str, name: str) -> tuple[int, int]:
+    """Return where the data of a parameter begin and end in a JSON text: its bracket and the one that closes it."""
+    parameter = re.search(rf'"{re.escape(name)}"\s*:\s*{{', text)
+    assert parameter is not None, f"{name} has been read from this text"
+    begin = text.index("[", text.index('"data"', parameter.end()))
+    depth = 0
+    for bracket in re.finditer(r"[][]", text[begin:]):
+        depth += 1 if bracket[0] == "[" else -1
+        if depth == 0:
+            return begin, begin + bracket.end()
+    raise AssertionError(f"the data of {name} do not end, though they have been read")
 
 
 def _label(text: str) -> str:
