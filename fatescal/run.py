@@ -81,6 +81,11 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
         print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
     for line in assemble.summary(chosen, problem):
         print(f"observations  {line}")
+    if problem.observed is not None:
+        from fatescal.report.check import plot  # matplotlib, for root alone and only here
+
+        for path in plot(problem.observed, directory):
+            print(f"observations  plotted in {path}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {world.size} ranks; {_writer()}")
     print(f"model runs    about {runs}, at most {waves} one after another")

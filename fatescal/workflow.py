@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fatescal import scores
+from fatescal import evidence, scores
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
 from fatescal.errors import NotValidated, RunFailed
@@ -174,9 +174,11 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
         run.evaluate(stage, state.u, inputs)
         observations = widen(run, measured)
+        calibration = observations.select(observations.period == "calibration")
+        if iteration == 0:
+            log.info("%s", run.world.on_root(functools.partial(weighed, run, observations, calibration)))
         if state.finished:
             return stage, observations
-        calibration = observations.select(observations.period == "calibration")
         step = _Step(run, state, stage, observations, calibration)
         inputs += [stage, run.likelihood]
         info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
@@ -189,6 +191,17 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
             info.spread.mean(),
         )
     raise AssertionError("unreachable")
+
+
+def weighed(run: Run, observations: Observations, calibration: Observations) -> str:
+    """Return what the prior ensemble says about the data, and they about the parameters; on root."""
+    prior = run.evaluated("evaluation-00")
+    rows = np.flatnonzero(prior.ok[1:]) + 1
+    if len(rows) < 3:
+        return "evidence: too few members ran to tell"
+    predictions = prior.predictions[rows][:, observations.period == "calibration"]
+    names = run.problem.space.names
+    return evidence.render(evidence.weigh(calibration, prior.u[rows], predictions), names)
 
 
 def widen(run: Run, measured: Observations) -> Observations:

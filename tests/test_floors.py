@@ -15,7 +15,7 @@ FLOORS = [
     {"linalg", "noise", "protocols", "settings", "tables"},
     {"parameters", "observations"},
     {"update", "emulate", "sample", "scores"},
-    {"world", "align", "forward"},
+    {"evidence", "world", "align", "forward"},
     {"store", "frozen"},
     {"members", "report"},
     {"preparation"},

@@ -221,7 +221,7 @@ class Page(HTMLParser):
         return [numbers for name, numbers in self.rows[section] if name.startswith(row)]
 
 
-ALL = ["scorecard", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
+ALL = ["scorecard", "evidence", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +348,7 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     assert Page(page(replace(small, history={}, **nothing))).sections == ["parameters", "provenance"]
     prior = {"evaluation-00": small.history["evaluation-00"]}
     read = Page(page(replace(small, history=prior, **nothing)))
-    assert read.sections == ["parameters", "fit", "misfit", "provenance"]
+    assert read.sections == ["evidence", "parameters", "fit", "misfit", "provenance"]
     assert "not sampled" in read.text
 
 

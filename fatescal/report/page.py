@@ -9,6 +9,7 @@ import numpy as np
 
 from fatescal.report.chains import chains
 from fatescal.report.emulator import emulator
+from fatescal.report.evidence import evidence
 from fatescal.report.fit import fit
 from fatescal.report.markup import Markup, element, framed, html, number
 from fatescal.report.misfit import misfit
@@ -19,6 +20,7 @@ from fatescal.report.scorecard import scorecard
 
 SECTIONS = {
     "Scorecard": scorecard,
+    "Evidence": evidence,
     "Parameters": parameters,
     "Fit in time": fit,
     "Misfit": misfit,

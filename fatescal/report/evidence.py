@@ -1,0 +1,42 @@
+"""Section "Evidence": what the prior ensemble says about the data, and the data about the parameters."""
+
+from __future__ import annotations
+
+from fatescal.evidence import weigh, word
+from fatescal.report.markup import Markup, breakable, element, paragraph, section, table
+from fatescal.report.results import Results, members, ran
+from fatescal.scores import LEVEL
+
+
+def evidence(results: Results) -> Markup | None:
+    """Return the section, or None before the prior ensemble has run."""
+    prior = results.ensembles.get("prior")
+    if prior is None or ran(prior).sum() < 3:
+        return None
+    columns = results.rows("calibration")
+    calibration = results.observations.select(columns)
+    found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns])
+    verdict = word(found, results.parameter)
+    return section(
+        "evidence",
+        "Evidence",
+        paragraph(element("b", verdict, class_="bad" if verdict.startswith("no-go") else "good"), "."),
+        paragraph(
+            f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
+            "predictions plus error; an outlier differs from the prior mean by more than three times spread plus error. "
+            "Below, the share of each parameter's prior variance that the data remove, to first order; the shares add up "
+            "to the effective degrees of freedom."
+        ),
+        table(
+            ["variable", "windows", "coverage", "outliers", "degrees of freedom"],
+            [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in found],
+        ),
+        table(
+            ["parameter", *(e.variable for e in found)],
+            [
+                [breakable(name), *(float(e.informed[p]) for e in found)]
+                for p, name in enumerate(results.parameter)
+            ],
+            "Share of the prior variance removed",
+        ),
+    )
