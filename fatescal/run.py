@@ -15,7 +15,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, products, settings
+from fatescal import __version__, assemble, preparation, products, settings
 from fatescal.errors import BadInput, FatescalError, NotValidated, Status
 from fatescal.frozen import freeze, thaw
 from fatescal.store import PARALLEL, Store, discard, locked
@@ -97,8 +97,12 @@ def status(directory: Path, world: World) -> int:
     finished = store.keys()
     for key in finished:
         print(f"{key:28s} {store.digest(key)[:16]}")
+    prepared = preparation.folder(directory / "members")
+    if prepared.is_dir():
+        names = sorted(marker.parent.name for marker in prepared.glob("*/member.json"))
+        print(f"{prepared.name:28s} made beforehand: {', '.join(names)}")
     for folder in sorted((directory / "members").glob("*")):
-        if folder.name not in finished:
+        if folder.name not in finished and folder != prepared:
             done = [json.loads(marker.read_text()) for marker in folder.glob("[0-9]*/member.json")]
             failed = sum(member["status"] != Status.OK for member in done)
             print(f"{folder.name:28s} under way: {len(done)} members finished, {failed} of them failed")

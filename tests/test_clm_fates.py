@@ -511,6 +511,10 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     assert "fatescal.clm2.h0a.2005-01-02-00000.nc" in left
     assert not any(".r." in name or "rpointer" in name for name in left)
 
+    told = fatescal(0, "status", run).stdout
+    assert "made beforehand: canary-default, canary-" in told
+    assert "under way" not in told
+
     with open(run / "posterior.csv") as file:
         rows = list(csv.DictReader(file))
     draws = np.array([[float(r[f"{n}_{NEEDLELEAF}"]) for n in (VCMAX, SLOPE)] for r in rows])
