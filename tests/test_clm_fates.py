@@ -164,8 +164,11 @@ def test_real_runs_are_judged_as_they_ended(sample, data, tmp_path):
 
 
 @pytest.mark.parametrize(("version", "prefix", "gpp"), [("A", "hyy", 1216), ("B", "old", 1474)])
-def test_real_history_has_the_right_days_and_sums(version, prefix, gpp, data):
-    found = history.read(data / "ctsm" / SAMPLES[version], ("FATES_GPP", "QFLX_EVAP_TOT"), prefix)
+def test_real_history_has_the_right_days_and_sums(version, prefix, gpp, data, tmp_path):
+    for path in (data / "ctsm" / SAMPLES[version]).glob("*.h1*.nc"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / f"{prefix}.clm2.h0i.2004-02-01-00000.nc").write_text("of instants, and not looked at")
+    found = history.read(tmp_path, ("FATES_GPP", "QFLX_EVAP_TOT"), prefix)
     assert found.sizes["time"] == 365
     assert found["time"].attrs["calendar"] == "noleap"
     np.testing.assert_array_equal(found["time_bounds"], np.arange(365)[:, None] + [0, 1])

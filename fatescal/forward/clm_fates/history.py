@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ def read(folder: Path, variables: Sequence[str], prefix: str) -> xr.Dataset:
     """
     import xarray as xr
 
-    files = sorted(folder.glob(f"{prefix}.clm2.h*.nc"))
+    tape = re.compile(
+        rf"{re.escape(prefix)}\.clm2\.h\d+a?\..*\.nc"
+    )  # h0i and the like hold instants, no means
+    files = sorted(path for path in folder.iterdir() if tape.fullmatch(path.name))
     if not files:
         raise ModelFailed(Status.TRUNCATED, f"{folder} has no history file {prefix}.clm2.h*.nc")
     pieces = [_read_file(path, variables) for path in files]

@@ -173,8 +173,9 @@ class ClmFates:
 
     def check_values(self, theta: Mapping[str, float]) -> None:
         """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
-        shares = shares_of_pfts(self.template, self.pfts, self.targets.fates.arrays["fates_hlm_pft_map"])
-        require_present(list(theta), shares)
+        pft_map = self.targets.fates.arrays.get("fates_hlm_pft_map")
+        if pft_map is not None:  # younger than the oldest parameter files
+            require_present(list(theta), shares_of_pfts(self.template, self.pfts, pft_map))
         try:
             self.targets.require_possible(theta)
         except ModelFailed as failure:
