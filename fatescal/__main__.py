@@ -35,13 +35,13 @@ def _run(args: argparse.Namespace, world: World) -> int:
     deadline = time.monotonic() + args.time_limit if args.time_limit else None
     world.deadline = deadline
     world.listen()
-    return run.run(args.config, world)
+    return run.run(args.config, world, args.fold)
 
 
 def _check(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.check(args.config, world)
+    return run.check(args.config, world, args.fold)
 
 
 def _status(args: argparse.Namespace, world: World) -> int:
@@ -84,6 +84,18 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _fold(text: str) -> tuple[int, int]:
+    """Return i, k of 'i/k'.
+
+    >>> _fold("2/5")
+    (2, 5)
+    """
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold. Expected I/K, as 2/5")
+    return int(parts[0]), int(parts[1])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fatescal",
@@ -101,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(action=action)
         return sub
 
+    fold: dict[str, Any] = {
+        "type": _fold,
+        "metavar": "I/K",
+        "help": "of K blocks of calibration years hold out the I-th",
+    }
     config: dict[str, Any] = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
     folder: dict[str, Any] = {"type": Path, "metavar": "RUN", "help": "run directory"}
     sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
@@ -108,8 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time"
     )
+    sub.add_argument("--fold", **fold)
     sub = verb("check", "find out all that can be known before spending a core-hour", _check)
     sub.add_argument("config", **config)
+    sub.add_argument("--fold", **fold)
     verb("status", "what of a run is finished", _status).add_argument("run", **folder)
     verb("report", "write the report of a run again", _report).add_argument("run", **folder)
     sub = verb("priors", "print the priors of a config", _priors)

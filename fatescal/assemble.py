@@ -219,7 +219,7 @@ def observe(
     if given.file is None:
         variables = [observed_variable(name, v, {}) for name, v in given.variables.items()]
         periods = (given.window, given.calibration, given.validation, calendar)
-        return observations.grid_of(variables, *periods), None, (), ""
+        return observations.grid_of(variables, *periods, given.fold), None, (), ""
     path = chosen.path(given.file)
     layout = tables.detect(path, given.format)
     variables = [observed_variable(name, v, layout.units) for name, v in given.variables.items()]
@@ -229,7 +229,7 @@ def observe(
         v.temperature for v in variables if v.temperature
     ]
     table, layout = tables.read(path, columns, given.time_column, given.time_zone, given.format)
-    observed, summary = observations.build(table, variables, *periods, given.min_valid)
+    observed, summary = observations.build(table, variables, *periods, given.min_valid, given.fold)
     zone = (
         f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
     )

@@ -64,6 +64,7 @@ def grid_of(
     calibration: Period,
     validation: Period | None,
     calendar: str,
+    fold: tuple[int, int] | None = None,
 ) -> ObservationGrid:
     """Return every window of every variable: rows by variable (as given), then time; errors not yet known.
 
@@ -75,6 +76,8 @@ def grid_of(
         Days, both inclusive.
     calendar : str
         The model's CF calendar: 29 February is no window of a noleap model.
+    fold : (i, k), optional
+        The windows that begin in the i-th of k blocks of calibration years validate; `validation` is kept out.
 
     Raises
     ------
@@ -87,10 +90,12 @@ def grid_of(
             units.convert(0.0, variable.measured_in, variable.unit)
     parts = [
         (name, *calendars.windows(*period, window, calendar))
-        for name, period in _periods(calibration, validation)
+        for name, period in _periods(calibration, None if fold else validation)
     ]
-    names = np.concatenate([np.full(len(start), name) for name, start, _ in parts])
+    names = np.concatenate([np.full(len(start), name, dtype="<U11") for name, start, _ in parts])
     start, end = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    if fold is not None:
+        names = np.where(held_out(start, calibration, fold), "validation", names)
     n = len(start)
     middle = calendars.clock(start, calendar) / 2 + calendars.clock(end, calendar) / 2
     length = np.mean(calendars.clock(end, calendar) - calendars.clock(start, calendar))
@@ -115,6 +120,7 @@ def build(
     validation: Period | None,
     calendar: str,
     min_valid: float = 0.5,
+    fold: tuple[int, int] | None = None,
 ) -> tuple[Observations, list[Summary]]:
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
@@ -125,7 +131,7 @@ def build(
     ----------
     table : DataFrame
         Columns by name, indexed by the start of each measurement (`tables.read`).
-    variables, window, calibration, validation, calendar
+    variables, window, calibration, validation, calendar, fold
         As `grid_of`.
 
     Raises
@@ -135,7 +141,7 @@ def build(
         calibration, or none has any for validation.
     """
     variables = [_with_numbers(variable, table) for variable in variables]
-    grid = grid_of(variables, window, calibration, validation, calendar)
+    grid = grid_of(variables, window, calibration, validation, calendar, fold)
     columns, refused = {}, {}
     for variable in variables:
         columns[variable.name], refused[variable.name] = measurements(variable, table)
@@ -151,11 +157,9 @@ def build(
     )
     grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
     full, summaries = grid.with_values(y), []
-    for name, (first, last) in _periods(calibration, validation):
-        begin, stop = calendars.period(first, last, calendar)
-        absent = middles[(middles >= begin) & (middles < stop) & ~calendars.exists(middles, calendar)]
+    for name, (first, last), within in _shares(middles, calibration, validation, calendar, fold):
+        absent = middles[within & ~calendars.exists(middles, calendar)]
         n_absent = len(np.unique(absent.astype("datetime64[D]")))
-        within = (middles >= begin) & (middles < stop)
         summaries += [
             replace(_summary(full, fates, v, name, n_absent), refused=int(refused[v.name][within].sum()))
             for v in variables
@@ -172,6 +176,50 @@ def build(
             hint="another period, a smaller min_valid, or leave the variable out",
         )
     return full.select(used), summaries
+
+
+def held_out(moments: Array, calibration: Period, fold: tuple[int, int]) -> Array:
+    """Return whether each moment lies in a year of the fold's block: the i-th of k, whole years, as equal as they can be.
+
+    Raises
+    ------
+    BadInput
+        For fewer calibration years than blocks.
+
+    >>> days = np.array(["2004-06-01", "2006-06-01", "2008-12-31"], "datetime64[s]")
+    >>> held_out(days, ("2004-01-01", "2008-12-31"), (2, 3)).tolist()
+    [False, True, False]
+    """
+    number, n_folds = fold
+    first, last = (int(np.datetime64(str(day), "Y").astype(np.int64)) for day in calibration)
+    years = np.arange(first, last + 1)
+    if not (2 <= n_folds <= len(years) and 1 <= number <= n_folds):
+        raise BadInput(
+            f"fold {number}/{n_folds} of {len(years)} calibration years",
+            expected=f"1/K to K/K with K from 2 to {len(years)}: a fold is a block of years",
+        )
+    return np.isin(
+        moments.astype("datetime64[Y]").astype(np.int64), np.array_split(years, n_folds)[number - 1]
+    )
+
+
+def _shares(
+    middles: Array,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+    fold: tuple[int, int] | None,
+) -> list[tuple[str, Period, Array]]:
+    """Each period's name, first and last day, and which of the measurements (N) lie in it."""
+    shares = []
+    for name, (first, last) in _periods(calibration, None if fold else validation):
+        begin, stop = calendars.period(first, last, calendar)
+        shares.append((name, (first, last), (middles >= begin) & (middles < stop)))
+    if fold is not None:
+        _, period, within = shares[0]
+        held = held_out(middles, calibration, fold)
+        shares = [("calibration", period, within & ~held), ("validation", period, within & held)]
+    return shares
 
 
 def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]:

@@ -15,9 +15,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, preparation, products, settings
+from fatescal import __version__, assemble, preparation, products, scores, settings
 from fatescal.errors import BadInput, FatescalError, NotValidated, Status
 from fatescal.frozen import freeze, thaw
+from fatescal.records import Scorecard
 from fatescal.store import PARALLEL, Store, discard, locked
 from fatescal.workflow import Problem, Run, calibrate
 from fatescal.world import World
@@ -25,9 +26,12 @@ from fatescal.world import World
 log = logging.getLogger(__name__)
 
 
-def run(config: Path, world: World) -> int:
-    """Carry the run of a config to its end, from wherever it stands; return the exit code."""
-    chosen = world.on_root(lambda: settings.load(config))
+Fold = tuple[int, int] | None
+
+
+def run(config: Path, world: World, fold: Fold = None) -> int:
+    """Carry the run of a config, or one fold of it, to its end, from wherever it stands; return the exit code."""
+    chosen = world.on_root(lambda: _chosen(config, fold))
     problem = assemble.problem(chosen, world)
     directory = chosen.run.directory.absolute()
     store = Store(directory / "stages", world, provenance={"fatescal": __version__})
@@ -60,9 +64,14 @@ def _finish(
     print(f"report: {page}")
 
 
-def check(config: Path, world: World) -> int:
+def _chosen(config: Path, fold: Fold) -> settings.Settings:
+    chosen = settings.load(config)
+    return chosen if fold is None else chosen.folded(*fold)
+
+
+def check(config: Path, world: World, fold: Fold = None) -> int:
     """Find out, and print, all that can be known before a core-hour is spent."""
-    chosen = world.on_root(lambda: settings.load(config))
+    chosen = world.on_root(lambda: _chosen(config, fold))
     problem = assemble.problem(chosen, world)
     world.on_root(lambda: _tell_checked(config, chosen, problem, world))
     return 0
@@ -112,12 +121,40 @@ def status(directory: Path, world: World) -> int:
 
 
 def report(directory: Path, world: World) -> int:
-    """Write the files and the report of a run again, from its stages alone."""
+    """Write the files and the report of a run again, from its stages alone; of folds, their mean scores."""
+    folds = sorted(directory.glob("fold-*-of-*"))
+    if folds and not (directory / "stages").is_dir():
+        return _report_folds(directory, folds, world)
     store = _opened(directory, world)
     chosen, versions = thaw(directory)
     results = products.collect(store, chosen, assemble.problem(chosen, world), versions)
     print(f"report: {products.write(results, directory)}")
     return 0
+
+
+def _report_folds(directory: Path, folds: list[Path], world: World) -> int:
+    """Print the mean scores of the finished folds and write them, with their sd, into ``folds.csv``."""
+    counts = {folder.name.rsplit("-", 1)[-1] for folder in folds}
+    if len(counts) > 1:
+        raise BadInput(f"{directory} holds folds of {' and '.join(sorted(counts))}", hint="move one set away")
+    stores = {folder.name: _opened(folder, world) for folder in folds if (folder / "stages").is_dir()}
+    cards = {n: s.load("scorecard", Scorecard) for n, s in stores.items() if s.path("scorecard").exists()}
+    wanted = [f"fold-{i}-of-{n}" for n in counts for i in range(1, int(n) + 1)]
+    missing = [name for name in wanted if name not in cards]
+    print(
+        f"{len(cards)} of {len(wanted)} folds are scored{'; missing: ' if missing else ''}{', '.join(missing)}"
+    )
+    if not cards:
+        return 1
+    mean, sd = scores.over_folds(list(cards.values()))
+    print(f"mean over the folds; each validates with the years it was not fitted to\n{scores.render(mean)}")
+    with open(directory / "folds.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["variable", "period", "ensemble", "score", "mean", "sd", "folds"])
+        columns = (mean.variable, mean.period, mean.ensemble, mean.score, mean.value.tolist(), sd.tolist())
+        table.writerows([*row, len(cards)] for row in zip(*columns, strict=True))
+    print(f"report: {directory / 'folds.csv'}")
+    return 1 if missing else 0
 
 
 def priors(config: Path, form: str) -> int:

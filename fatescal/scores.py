@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -110,6 +110,24 @@ def _scores(y: Array, ensemble: Array, sd: Array) -> dict[str, float]:
         "crps": crps(y, ensemble),
         "coverage": coverage(y, ensemble, sd),
     }
+
+
+def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
+    """Return the mean scorecard of the folds of a cross-validation, and the sd (I) of each score between them.
+
+    Only scores that every fold has.
+    """
+
+    def keyed(card: Scorecard) -> dict[tuple[str, ...], float]:
+        keys = zip(card.variable, card.period, card.ensemble, card.score, strict=True)
+        return dict(zip(keys, card.value.tolist(), strict=True))
+
+    folds = [keyed(card) for card in cards]
+    common = [key for key in folds[0] if all(key in fold for fold in folds)]
+    values = np.array([[fold[key] for key in common] for fold in folds])
+    variable, period, ensemble, score = (np.array(part) for part in zip(*common, strict=True))
+    sd = values.std(axis=0, ddof=1) if len(folds) > 1 else np.full(len(common), np.nan)
+    return Scorecard(variable, period, ensemble, score, values.mean(axis=0)), sd
 
 
 def render(scorecard: Scorecard) -> str:

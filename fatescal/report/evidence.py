@@ -23,7 +23,7 @@ def evidence(results: Results) -> Markup | None:
         paragraph(element("b", verdict, class_="bad" if verdict.startswith("no-go") else "good"), "."),
         paragraph(
             f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
-            "predictions plus error; an outlier differs from the prior mean by more than three times spread plus error. "
+            "predictions plus the error in use at last; an outlier differs from the prior mean by more than three times spread plus error. "
             "Below, the share of each parameter's prior variance that the data remove, to first order; the shares add up "
             "to the effective degrees of freedom."
         ),

@@ -40,6 +40,18 @@ class Settings(Section):
         """Return a path of the config, relative ones from the config's folder."""
         return (self.folder / text).resolve()
 
+    def folded(self, number: int, n_folds: int) -> Settings:
+        """Return the settings of one fold of a cross-validation, a run of its own below the run's directory."""
+        words = f"fold-{number}-of-{n_folds}"
+        run = {"name": f"{self.run.name}-{words}", "directory": self.run.directory / words}
+        observations = {"fold": (number, n_folds)}
+        return self.model_copy(
+            update={
+                "run": self.run.model_copy(update=run),
+                "observations": self.observations.model_copy(update=observations),
+            }
+        )
+
     def plain(self) -> dict[str, Any]:
         """Return the settings as plain JSON-able values, without the config's folder."""
         return self.model_dump(mode="json")

@@ -82,6 +82,7 @@ class Observations(Section):
     window: str = "1D"
     calibration: tuple[date, date]
     validation: tuple[date, date] | None = None
+    fold: tuple[int, int] | None = None  # (i, k), as `--fold i/k` sets it
     variables: Annotated[dict[str, Variable], Field(min_length=1)]
     synthetic: Synthetic | None = None
     file: str | None = None

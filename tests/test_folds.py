@@ -1,0 +1,84 @@
+"""Cross-validation by blocks of years: each year is held out once, each fold a run of its own."""
+
+from __future__ import annotations
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from linear import MODEL, SD, fatescal, write_problem
+
+from fatescal.errors import BadInput
+from fatescal.noise import ErrorModel
+from fatescal.observations import Variable, grid_of, held_out
+from fatescal.records import Scorecard
+from fatescal.scores import over_folds
+
+YEARS = ("2004-01-01", "2010-12-31")
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 7])
+def test_each_window_validates_in_one_fold_and_calibrates_in_the_others(n_folds):
+    x = Variable("x", "1", ErrorModel(1.0))
+    later = ("2011-01-01", "2011-12-31")
+    grids = [grid_of([x], "1D", YEARS, later, "noleap", (i + 1, n_folds)) for i in range(n_folds)]
+    held = np.array([grid.period == "validation" for grid in grids])
+    assert (held.sum(axis=0) == 1).all()
+    for grid, mask in zip(grids, held, strict=True):
+        assert len(grid) == 7 * 365
+        assert not set(grid.start[mask].astype("datetime64[Y]")) & set(
+            grid.start[~mask].astype("datetime64[Y]")
+        )
+
+
+@pytest.mark.parametrize("fold", [(0, 5), (6, 5), (1, 8), (1, 1)])
+def test_folds_that_cannot_be_are_refused(fold):
+    with pytest.raises(BadInput, match="block of years"):
+        held_out(np.array(["2004-01-01"], "datetime64[s]"), YEARS, fold)
+
+
+def test_scores_are_averaged_over_folds_key_by_key():
+    def card(*values):
+        one = np.array(["a", "b"])
+        return Scorecard(
+            one, np.full(2, "validation"), np.full(2, "prior"), np.full(2, "rmse"), np.array(values)
+        )
+
+    mean, sd = over_folds([card(1.0, 4.0), card(3.0, 4.0)])
+    assert mean.value.tolist() == [2.0, 4.0]
+    assert sd.tolist() == [2.0**0.5, 0.0]
+
+
+def test_a_fold_of_too_few_years_or_in_other_words_is_refused(tmp_path):
+    config = write_problem(tmp_path)
+    refused = fatescal(0, "check", "--fold", "1/2", config)
+    assert refused.returncode == 2
+    assert "fold 1/2 of 1 calibration years" in refused.stderr
+    assert fatescal(0, "run", "--fold", "2", config).returncode == 2
+
+
+def test_two_folds_are_run_and_reported(tmp_path):
+    """The linear problem moved to 17 November 2003: 45 days in each of two years."""
+    model = tmp_path / "model.py"
+    model.write_text(MODEL.read_text().replace("days since 2004-01-01", "days since 2003-11-17"))
+    config = write_problem(
+        tmp_path,
+        model={"command": [sys.executable, "-SE", str(model)]},
+        observations={"calibration": ["2003-11-17", "2004-02-14"], "validation": None},
+    )
+    head, names, *rows = (tmp_path / "fluxes.csv").read_text().splitlines()
+    days = np.datetime64("2003-11-17") + np.arange(len(rows))
+    moved = [f"{day},{row.split(',', 1)[1]}" for day, row in zip(days, rows, strict=True)]
+    (tmp_path / "fluxes.csv").write_text("\n".join([head, names, *moved]) + "\n")
+    for fold in ("1/2", "2/2"):
+        done = fatescal(0, "run", "--fold", fold, config)
+        assert done.returncode == 0, done.stderr
+        told = fatescal(0, "report", tmp_path / "run")
+        assert ("missing: fold-2-of-2" in told.stdout) == (fold == "1/2")
+        assert told.returncode == (fold == "1/2")
+    with open(tmp_path / "run" / "folds.csv", newline="") as file:
+        scores = {(r["variable"], r["period"], r["ensemble"], r["score"]): r for r in csv.DictReader(file)}
+    best = scores["GPP", "validation", "posterior", "rmse"]
+    assert best["folds"] == "2"
+    assert float(best["mean"]) == pytest.approx(SD["GPP"], rel=0.35)
