@@ -149,7 +149,9 @@ class ObservationGrid(Record):
 
     def widened(self, discrepancies: Mapping[str, float]) -> Self:
         """Return the same with an error sd added to all rows of some variables, in their units."""
-        added = np.array([discrepancies.get(name, 0.0) for name in self.variable.tolist()])
+        added = np.zeros(len(self))
+        for name, sd in discrepancies.items():
+            added[self.variable == name] = sd
         return replace(self, noise=np.hypot(self.noise, added))
 
     def with_values(self, y: Array) -> Observations:
