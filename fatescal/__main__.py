@@ -15,13 +15,13 @@ import json
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fatescal import __version__
-from fatescal.errors import BadInput, FatescalError
+from fatescal.errors import BadInput, FatescalError, words
+from fatescal.watchdog import LIMIT
 
 if TYPE_CHECKING:
     from fatescal.world import World
@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time"
     )
     sub.add_argument("--fold", **fold)
+    sub.add_argument(
+        "--heartbeat",
+        type=_duration,
+        metavar="10min",
+        help="end the job when a rank shows no sign of life for this time",
+    )
     sub = verb("check", "find out all that can be known before spending a core-hour", _check)
     sub.add_argument("config", **config)
     sub.add_argument("--fold", **fold)
@@ -168,32 +174,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not world.is_root:
             return 0
         world = world.alone()
+    else:
+        world.watch(getattr(args, "heartbeat", None) or LIMIT)
     try:
         code = args.action(args, world)
     except KeyboardInterrupt:
         print("fatescal: interrupted. Start the same command again to continue.", file=sys.stderr)
         code = 130
-    except FatescalError as error:
-        _alone(world, error)
-        code = error.exit_code
-        more = " What is finished is kept: start the same command again to continue." if code == 75 else ""
-        _say(world, f"{error}{more}")
-    except OSError as error:
-        _alone(world, error)
-        code = 1
-        where = f" ({error.filename})" if error.filename else ""
-        _say(world, f"{error.strerror or error}{where}. What is finished is kept: start again to continue.")
     except Exception as error:
         _alone(world, error)
-        code = 1
-        _say(world, "".join(traceback.format_exception(error)))
+        code = error.exit_code if isinstance(error, FatescalError) else 1
+        _say(world, words(error))
+    world.close()
     return code if world.is_root else 0
 
 
 def _alone(world: World, error: BaseException) -> None:
     """End the job when this error is this rank's alone: the others wait in a collective call."""
     if world.size > 1 and not getattr(error, "agreed", False):
-        world.abort(f"fatescal: rank {world.rank}: " + "".join(traceback.format_exception(error)))
+        world.abort(words(error))
 
 
 def _say(world: World, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from enum import IntEnum
 
 
@@ -88,3 +89,24 @@ class ModelFailed(Exception):
 
     def __reduce__(self) -> tuple[type[ModelFailed], tuple[Status, str]]:
         return type(self), (self.kind, self.reason)
+
+
+KEPT = "What is finished is kept: start the same command again to continue."
+
+
+def words(error: BaseException) -> str:
+    """Return what the user is told of an error: a sentence where the cause is known, else the traceback.
+
+    >>> words(BadInput("a key is wrong", got=1))
+    'a key is wrong. Got 1.'
+    >>> words(OSError(28, "No space left on device", "run/x")).split(". ")[0]
+    'No space left on device (run/x)'
+    """
+    if isinstance(error, OutOfTime):
+        return f"{error} {KEPT}"
+    if isinstance(error, FatescalError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}. {KEPT}"
+    return "".join(traceback.format_exception(error))

@@ -227,25 +227,30 @@ class Store:
 
     def _write_parallel(self, stage: _Rows) -> None:
         part = self._part(stage.key)
-        with h5py.File(part, "w", **self.world.file_options()) as file:
-            stage.header(file)
-            for name, (shape, dtype) in stage.shapes.items():
-                creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-                space = h5py.h5s.create_simple((stage.n_rows, *shape))
-                kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-                h5py.h5d.create(file.id, name.encode(), kind, space, creation)
-                file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
-            _describe(file, stage.record)
-            for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
-                for name, array in row.items():
-                    file[name][i] = array
-                    file[f"checksums/{name}"][i] = stage.sums[name][i]
+        filled = self.world.all_or_abort(f"writing stage {stage.key}")
+        with h5py.File(part, "w", **self.world.file_options()) as file, filled:  # closing is collective too
+            self._fill(file, stage)
         self.world.meet()
         if self.world.is_root:
             _publish(part, self.path(stage.key))
         self.world.meet()
+
+    def _fill(self, file: h5py.File, stage: _Rows) -> None:
+        """Create everything on all ranks alike, then write the rows this rank owns."""
+        stage.header(file)
+        for name, (shape, dtype) in stage.shapes.items():
+            creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((stage.n_rows, *shape))
+            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+            h5py.h5d.create(file.id, name.encode(), kind, space, creation)
+            file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
+        _describe(file, stage.record)
+        for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
+            for name, array in row.items():
+                file[name][i] = array
+                file[f"checksums/{name}"][i] = stage.sums[name][i]
 
     def _write_gathered(self, stage: _Rows) -> None:
         gathered = self.world.gather(stage.rows)

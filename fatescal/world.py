@@ -8,9 +8,9 @@ members (other processes) need the cores; a plain blocking collective would spin
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +20,13 @@ from typing import Any, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from fatescal.errors import FatescalError, OutOfTime
+from fatescal.errors import KEPT, FatescalError, OutOfTime, words
+from fatescal.watchdog import LIMIT, Watchdog
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 POLL_SECONDS = (0.0005, 0.02)  # first and longest sleep of a waiting rank
+LAST_WORDS = 30.0  # s an error waits for the other ranks, who may be running members, before it ends the job
 
 
 @dataclass
@@ -38,8 +41,12 @@ class World:
 
     comm: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_WORLD)
     deadline: float | None = None
+    watchdog: Watchdog = field(init=False)
     _stop: bool = field(default=False, init=False)
     _serving: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.watchdog = Watchdog(self.rank, self._end)
 
     @property
     def rank(self) -> int:
@@ -60,6 +67,21 @@ class World:
     def listen(self) -> None:
         """Take SIGUSR1 as the word that wall time is nearly over."""
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
+
+    def watch(self, limit: float = LIMIT) -> None:
+        """Have dead ranks noticed from now on, and those that show no sign of life for `limit` seconds."""
+        if self.size == 1:
+            return
+        self.watchdog.limit = limit
+        door = self.comm.bcast(self.watchdog.open() if self.is_root else None)
+        failed = self.gather(None if self.is_root else self.watchdog.join(door))
+        for rank, error in enumerate(failed or []):
+            if error is not None:
+                log.warning("rank %d cannot be watched: no connection to %s: %s", rank, door.host, error)
+
+    def close(self) -> None:
+        """Say that this rank ends of its own will."""
+        self.watchdog.close()
 
     def stopping(self) -> bool:
         """Whether this rank must not start anything more."""
@@ -151,8 +173,15 @@ class World:
                     failure = error
                     counter.exhaust()
                     break
-            self.agree(failure)
+            with self._last_words(failure):
+                self.agree(failure)
         return mine
+
+    def _last_words(self, failure: BaseException | None) -> contextlib.AbstractContextManager[None]:
+        """Bound how long an error waits until all ranks share it; out of time, they end by themselves."""
+        if failure is None or isinstance(failure, OutOfTime):
+            return contextlib.nullcontext()
+        return self.watchdog.within(LAST_WORDS, f"fatescal: rank {self.rank}: {words(failure)}")
 
     def together(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Return [task(item) ...] on all ranks; all call it with the same arguments and share the work."""
@@ -161,23 +190,27 @@ class World:
         results = {index: value for part in parts for index, value in part.items()}
         return [results[index] for index in range(len(items))]
 
-    def abort(self, message: str, code: int = 1) -> None:
+    def abort(self, message: str) -> None:
         """End the whole job at once, saying why; for errors that leave ranks inside a collective."""
-        sys.stderr.write(message.rstrip() + "\n")
-        sys.stderr.flush()
+        self.watchdog.fail(f"fatescal: rank {self.rank}: {message}")
+
+    def _end(self, code: int = 1) -> None:
         if self.size > 1:
             self.comm.Abort(code)
         os._exit(code)
 
     @contextlib.contextmanager
     def all_or_abort(self, doing: str) -> Iterator[None]:
-        """Abort the job if the body raises: for bodies of collective calls nobody can leave alone."""
+        """Abort the job if the body raises or hangs: for bodies of collective calls nobody can leave alone."""
+        limit = self.watchdog.limit
+        stuck = f"fatescal: rank {self.rank}: {doing} is not done after {limit:g} s (--heartbeat). {KEPT}"
         try:
-            yield
+            with self.watchdog.within(limit, stuck):
+                yield
         except Exception as error:
             if self.size == 1:
                 raise
-            self.abort(f"fatescal: rank {self.rank} failed while {doing}: {error}")
+            self.abort(f"{doing} failed: {words(error)}")
 
     def file_options(self) -> dict[str, Any]:
         """Return the h5py options that open one file on all ranks."""

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"errors", "randoms"},
-    {"records", "units", "calendars"},
+    {"records", "units", "calendars", "watchdog"},
     {"linalg", "noise", "protocols", "settings", "tables"},
     {"parameters", "observations"},
     {"update", "emulate", "sample", "scores"},
