@@ -12,7 +12,7 @@ import pytest
 
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.gp import Process, processes, restricted_likelihood, trend
+from fatescal.emulate.gp import JOINT, PRODUCT, Form, Process, pair_distances, restricted_likelihood, trend
 from fatescal.emulate.misfit import MisfitEmulator, Transform
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.emulate.training import near_optimum, nearest_rows, twins
@@ -22,6 +22,7 @@ from fatescal.records import Array, Observations, TrainingSet
 from fatescal.update.residuals import misfit, whitened_residuals
 
 EMULATORS: list[OutputsEmulator | MisfitEmulator] = [OutputsEmulator(), MisfitEmulator()]
+FORMS = [Form(kernel, degree) for kernel in (JOINT, PRODUCT) for degree in (0, 1, 2)]
 CTSM = Path(os.environ.get("FATESCAL_DATA", "absent")) / "ctsm"
 
 
@@ -66,7 +67,7 @@ def fitted(emulator):
     return emulator.fit(np.random.default_rng(0), *smooth_problem())
 
 
-def small_process(degree: int, axes: Array | None = None, n_outputs: int = 2):
+def small_process(form: Form, axes: Array | None = None, n_outputs: int = 2):
     rng = np.random.default_rng(2)
     u = rng.standard_normal((40, 3))
     outputs = np.stack([np.sin(u[:, 0]) + u[:, 1] * u[:, 2], np.exp(0.3 * u[:, 1]) - u[:, 0]], axis=1)[
@@ -74,7 +75,7 @@ def small_process(degree: int, axes: Array | None = None, n_outputs: int = 2):
     ]
     hyperparameters = np.array([[1.3, 2.0, 0.9, 2.5, 1e-3], [3.0, 1.1, 2.2, 0.7, 1e-4]])[:n_outputs]
     axes = np.eye(3) if axes is None else axes
-    return Process.condition(hyperparameters, u, outputs, degree, axes), hyperparameters, u, outputs
+    return Process.condition(hyperparameters, u, outputs, form, axes), hyperparameters, u, outputs
 
 
 def rotation() -> Array:
@@ -140,78 +141,87 @@ def test_outputs_likelihood_is_the_expectation_over_the_emulator():
 # --- Gaussian processes
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2])
-def test_restricted_likelihood_is_that_of_contrasts_and_has_the_right_gradient(degree):
+def sklearn_matern(kernel: str, length: Array, x: Array, z: Array) -> Array:
+    from sklearn.gaussian_process.kernels import Matern
+
+    if kernel == JOINT:
+        return Matern(length, nu=2.5)(x, z)
+    return np.prod([Matern(le, nu=2.5)(x[:, [p]], z[:, [p]]) for p, le in enumerate(length)], axis=0)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_restricted_likelihood_is_that_of_contrasts_and_has_the_right_gradient(form):
     """Against its definition: the density of E'f, E an orthonormal basis with E'H = 0, variance profiled."""
     from scipy.linalg import null_space
     from scipy.optimize import approx_fprime
-    from sklearn.gaussian_process.kernels import Matern
 
-    _, _, u, outputs = small_process(degree)
-    basis, f = trend(u, degree), outputs[:, 0]
+    _, _, u, outputs = small_process(form)
+    basis, f = trend(u, form.degree), outputs[:, 0]
     contrasts = null_space(basis.T)
 
     def definition(x: Array) -> float:
-        a = Matern(np.exp(x[:3]), nu=2.5)(u) + np.exp(x[3]) * np.eye(len(u))
+        a = sklearn_matern(form.kernel, np.exp(x[:3]), u, u) + np.exp(x[3]) * np.eye(len(u))
         a, g = contrasts.T @ a @ contrasts, contrasts.T @ f
         return 0.5 * np.linalg.slogdet(a)[1] + 0.5 * len(g) * np.log(g @ np.linalg.solve(a, g) / len(g))
 
     x, z = np.log([1.0, 2.0, 0.7, 1e-3]), np.log([2.0, 1.5, 3.0, 1e-2])
-    value, gradient = restricted_likelihood(x, u, f, basis)
-    other, _ = restricted_likelihood(z, u, f, basis)
+    distances = pair_distances(u)
+    value, gradient = restricted_likelihood(x, distances, f, basis, form.kernel)
+    other, _ = restricted_likelihood(z, distances, f, basis, form.kernel)
     assert value - other == pytest.approx(definition(x) - definition(z), rel=1e-9)
-    numerical = approx_fprime(x, lambda p: restricted_likelihood(p, u, f, basis)[0], 1e-6)
+    numerical = approx_fprime(
+        x, lambda p: restricted_likelihood(p, distances, f, basis, form.kernel)[0], 1e-6
+    )
     np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2])
-def test_predictions_equal_those_of_scikit_learn(degree):
-    """sklearn knows no trend: its mean is of f - H b; its variance lacks that of the coefficients b."""
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_predictions_are_those_of_universal_kriging(form):
+    """Rasmussen & Williams eqs 2.41-2.42 by plain linear algebra, the kernel from scikit-learn."""
     axes = rotation()
-    process, hyperparameters, u, outputs = small_process(degree, axes)
+    process, hyperparameters, u, outputs = small_process(form, axes)
     new = np.random.default_rng(3).standard_normal((7, 3))
     mean, variance = process(new)
-    h, h_new = trend(u @ axes, degree), trend(new @ axes, degree)
+    x, x_new = u @ axes, new @ axes
+    h, h_new = trend(x, form.degree), trend(x_new, form.degree)
     for k, row in enumerate(hyperparameters):
-        kernel = ConstantKernel(row[3]) * Matern(row[:3], nu=2.5) + WhiteKernel(row[4])
-        covariance = kernel(u @ axes)
-        spread = np.linalg.inv(h.T @ np.linalg.solve(covariance, h))
-        b = spread @ h.T @ np.linalg.solve(covariance, outputs[:, k])
-        reference = GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(
-            u @ axes, outputs[:, k] - h @ b
-        )
-        expected, sd = reference.predict(new @ axes, return_std=True)
-        unknown = h_new - kernel(new @ axes, u @ axes) @ np.linalg.solve(covariance, h)
-        np.testing.assert_allclose(mean[:, k], expected + h_new @ b, rtol=1e-8)
+        inverse = np.linalg.inv(row[3] * sklearn_matern(form.kernel, row[:3], x, x) + row[4] * np.eye(len(x)))
+        cross = row[3] * sklearn_matern(form.kernel, row[:3], x_new, x)
+        spread = np.linalg.inv(h.T @ inverse @ h)
+        b = spread @ h.T @ inverse @ outputs[:, k]
         np.testing.assert_allclose(
-            variance[:, k], sd**2 + np.sum(unknown @ spread * unknown, axis=1), rtol=1e-8
+            mean[:, k], h_new @ b + cross @ inverse @ (outputs[:, k] - h @ b), rtol=1e-8
+        )
+        unknown = h_new - cross @ inverse @ h
+        of_process = row[3] + row[4] - np.einsum("mn,nk,mk->m", cross, inverse, cross)
+        np.testing.assert_allclose(
+            variance[:, k], of_process + np.sum(unknown @ spread * unknown, axis=1), rtol=1e-8
         )
 
 
-def test_covariance_has_the_predicted_variance_on_its_diagonal():
-    process, *_ = small_process(1, rotation())
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_covariance_has_the_predicted_variance_on_its_diagonal(form):
+    process, *_ = small_process(form, rotation())
     new = np.random.default_rng(3).standard_normal((7, 3))
     np.testing.assert_allclose(np.einsum("kmm->mk", process.covariance(new)), process(new)[1], rtol=1e-9)
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2])
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("group", [[5], [11, 3, 30]])
-def test_analytic_hold_out_equals_conditioning_without_the_rows(degree, group):
+def test_analytic_hold_out_equals_conditioning_without_the_rows(form, group):
     axes = rotation()
-    process, hyperparameters, u, outputs = small_process(degree, axes)
+    process, hyperparameters, u, outputs = small_process(form, axes)
     mean, variance = process.hold_out(outputs, [np.array(group)])
     rest = np.setdiff1d(np.arange(len(u)), group)
-    refit = Process.condition(hyperparameters, u[rest], outputs[rest], degree, axes)
+    refit = Process.condition(hyperparameters, u[rest], outputs[rest], form, axes)
     expected = refit(u[group[:1]])
     np.testing.assert_allclose(mean, expected[0], rtol=1e-8)
     np.testing.assert_allclose(variance, expected[1], rtol=1e-8)
 
 
-def test_one_run_is_predicted_alone_as_among_others():
-    process, *_ = small_process(1)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_one_run_is_predicted_alone_as_among_others(form):
+    process, *_ = small_process(form)
     new = np.random.default_rng(3).standard_normal((16, 3))
     for part, whole in zip(process(new[3:4]), process(new), strict=True):
         np.testing.assert_allclose(part, whole[3:4], rtol=1e-11)
@@ -350,9 +360,8 @@ def test_next_batch_lowers_the_uncertainty_more_than_random_draws(emulator):
         u = np.vstack([few.u, points])
         latent = np.vstack([surrogate.latent, emulator.predict(surrogate, points)[0]])
         memory = surrogate.memory
-        process = Process.condition(
-            surrogate.hyperparameters, u, latent, int(memory["degree"]), memory["axes"]
-        )
+        form = Form(surrogate.kernel, int(memory["degree"]))
+        process = Process.condition(surrogate.hyperparameters, u, latent, form, memory["axes"])
         return float(np.average(emulator.misfit(surrogate, obs, *process(draws))[1], weights=posterior))
 
     random = [sd_after(draws[rng.choice(300, 8, replace=False)]) for _ in range(10)]
@@ -391,8 +400,8 @@ def test_sinusoid_posterior_by_quadrature(emulator):
         assert np.sqrt(np.average((value - centre) ** 2, weights=weight)) == pytest.approx(sd, rel=0.1)
 
 
-def ctsm_ensemble(name: str, n_members: int) -> tuple[TrainingSet, Observations]:
-    """Daily GPP and ET of a real CLM-FATES ensemble; parameters standardised, member 0 the truth."""
+def ctsm_ensemble(name: str, n_members: int) -> tuple[Array, Array]:
+    """Parameters, standardised by the members, and GPP and ET of a year in sd of their noise: all rows."""
     path = CTSM / name
     if not path.exists():
         pytest.skip("FATESCAL_DATA has no CLM-FATES ensembles")
@@ -400,29 +409,42 @@ def ctsm_ensemble(name: str, n_members: int) -> tuple[TrainingSet, Observations]
 
     with xr.open_dataset(path) as data:
         theta = np.stack([data[v].values for v in data.data_vars if str(v).startswith("fates_leaf")], axis=1)
-        g = np.hstack([data["FATES_GPP"].values * 86400e3, data["QFLX_EVAP_TOT"].values * 86400.0])
-    theta, g = theta[:n_members], g[:n_members]
-    noise = np.repeat([0.471, 0.163], 365)  # g C m-2 d-1, mm d-1
-    y = g[0] + noise * np.random.default_rng(0).standard_normal(730)
-    u = (theta - theta.mean(axis=0)) / theta.std(axis=0)
-    return TrainingSet(u=u, predictions=g, source=np.zeros(len(u))), observations(y, noise)
+        flux = np.hstack([data["FATES_GPP"].values * 86400e3, data["QFLX_EVAP_TOT"].values * 86400.0])
+    members = theta[:n_members]
+    return (theta - members.mean(axis=0)) / members.std(axis=0), flux / np.repeat([0.471, 0.163], 365)
 
 
 @pytest.mark.parametrize(
     ("name", "n_members", "bound"),
     [
-        ("clm_fates_hyytiala_2005_ensemble.nc", 16, 0.23),
-        ("clm_fates_hyytiala_2005_six_parameters.nc", 28, 0.145),
+        ("clm_fates_hyytiala_2005_ensemble.nc", 16, 0.28),
+        ("clm_fates_hyytiala_2005_six_parameters.nc", 28, 0.165),
     ],
 )
-def test_real_clm_fates_ensemble_is_predicted_member_by_member(name, n_members, bound):
-    """Root mean square leave-one-out error of whitened daily fluxes (noise sd is 1)."""
-    training, obs = ctsm_ensemble(name, n_members)
+def test_real_clm_fates_runs_are_predicted_by_a_fit_to_the_others(name, n_members, bound):
+    """Root mean square error in sd of the noise; everything is fitted anew without the run."""
+    u, g = (rows[:n_members] for rows in ctsm_ensemble(name, n_members))
+    obs = observations(g.mean(axis=0), np.ones(730))
+    emulator, errors = OutputsEmulator(), []
+    for i in range(n_members):
+        rest = np.delete(np.arange(n_members), i)
+        surrogate = emulator.fit(
+            np.random.default_rng(0),
+            TrainingSet(u=u[rest], predictions=g[rest], source=np.zeros(len(rest))),
+            obs,
+        )
+        mean, _ = emulator.predict(surrogate, u[[i]])
+        errors.append(surrogate.mean + surrogate.basis @ mean[0] - g[i])
+    assert np.sqrt(np.mean(np.square(errors))) < bound
+
+
+def test_sixteen_real_clm_fates_runs_around_no_optimum_are_refused():
+    """Row 16 is the truth (Vcmax 45, slope 6); no other run is near it, and a posterior sampled all the same
+    missed it by 4 to 6 of its sd, whatever the kernel: only runs where the posterior is can mend that."""
+    u, g = ctsm_ensemble("clm_fates_hyytiala_2005_ensemble.nc", 16)
+    obs = observations(g[16] + np.random.default_rng(1).standard_normal(730), np.ones(730))
+    training = TrainingSet(u=u[:16], predictions=g[:16], source=np.zeros(16))
     emulator = OutputsEmulator()
-    surrogate = emulator.fit(np.random.default_rng(0), training, obs)
-    mean, _ = processes(surrogate).hold_out(surrogate.latent, [np.array([i]) for i in range(n_members)])
-    error = np.sqrt(np.sum((surrogate.latent - mean) ** 2) / training.predictions.size)
-    assert error < bound
-    refused = validate(emulator, surrogate, training, obs)
+    refused = validate(emulator, emulator.fit(np.random.default_rng(0), training, obs), training, obs)
     assert "runs near the optimum" in refused.verdict
     assert not refused.passed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fatescal import scores
+from fatescal.emulate.gp import JOINT
 from fatescal.parameters import LogitNormal, Normal, ParameterSpace, Prior, Uniform
 from fatescal.records import (
     ChainBlock,
@@ -137,7 +138,7 @@ def _model(obs: Observations, n_parameters: int):
 def _surrogate(rng: np.random.Generator, obs: Observations, n_parameters: int) -> Surrogate:
     n = int((obs.period == "calibration").sum())
     return Surrogate(
-        "outputs", "matern-5/2", np.zeros(n), np.zeros((n, 3)), np.ones((3, n_parameters + 2)),
+        "outputs", JOINT, np.zeros(n), np.zeros((n, 3)), np.ones((3, n_parameters + 2)),
         rng.standard_normal((100, n_parameters)), rng.standard_normal((100, 3)), np.array([0.99, 0.97, 0.95]),
     )  # fmt: skip
 

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fatescal.emulate.gp import calibrate, explained, fit_outputs, in_order, processes, trend_degree
+from fatescal.emulate.gp import (
+    JOINT,
+    Form,
+    calibrate,
+    explained,
+    fit_outputs,
+    in_order,
+    processes,
+    trend_degree,
+)
 from fatescal.emulate.training import NEAR, nearest_rows, principal_axes, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
@@ -67,20 +76,20 @@ class MisfitEmulator:
         groups = twins(u, near)
         transforms = [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, NEAR - phi.min())]
         outputs = np.stack([transform.forward(phi) for transform in transforms], axis=1)
-        degree, axes = trend_degree(*u.shape), principal_axes(u[near])[0]
-        fitted = fit_outputs(rng, u @ axes, outputs, degree, map)
-        fitted, held_out = calibrate(fitted, u, outputs, degree, axes, groups)
+        form, axes = Form(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
+        [fitted] = fit_outputs(rng, u @ axes, outputs, [form], map)
+        fitted, held_out = calibrate(fitted, u, outputs, form, axes, groups)
         errors = [
             np.mean((transform.inverse(f) - phi[near]) ** 2)
             for transform, f in zip(transforms, held_out.T, strict=True)
         ]
         best = [int(np.argmin(errors))]
         return Surrogate(
-            target="misfit", kernel="matern-5/2", mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)),
+            target="misfit", kernel=form.kernel, mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)),
             hyperparameters=fitted[best], u=u, latent=outputs[:, best],
             scores=explained(outputs[near][:, best], held_out[:, best]),
             memory={
-                "degree": np.array(degree), "axes": axes,
+                "degree": np.array(form.degree), "axes": axes,
                 "power": np.array(transforms[best[0]].power), "shift": np.array(transforms[best[0]].shift),
             },
         )  # fmt: skip

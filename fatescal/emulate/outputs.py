@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.gp import calibrate, explained, fit_outputs, in_order, processes, trend_degree
+from fatescal.emulate.gp import (
+    JOINT,
+    PRODUCT,
+    Form,
+    calibrate,
+    explained,
+    fit_outputs,
+    in_order,
+    left_out_error,
+    processes,
+    trend_degree,
+)
 from fatescal.emulate.training import nearest_rows, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
@@ -28,21 +39,25 @@ class OutputsEmulator:
     def fit(
         self, rng: np.random.Generator, training: TrainingSet, obs: Observations, map: Map = in_order
     ) -> Surrogate:
-        """Return the surrogate of the latent outputs; one task of `map` for each.
+        """Return the surrogate of the latent outputs; one task of `map` for each and each form.
 
-        All runs are used. Outputs stay bounded where the misfit grows without bound, so the far runs of the
-        prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps.
+        Kernel and trend (a constant, or the highest polynomial the runs allow) are those that predict left-out
+        runs best: the wrong ones do as much harm as the right ones good. All runs are used. Outputs stay
+        bounded where the misfit grows without bound, so the far runs of the prior ensemble do no harm here,
+        and they keep the tempered chains from wandering into gaps.
         """
         u = training.u
         near = nearest_rows(obs.misfit(training.predictions), u.shape[1])
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
-        degree, axes = trend_degree(*u.shape), np.eye(u.shape[1])
-        fitted = fit_outputs(rng, u, latent, degree, map)
-        hyperparameters, held_out = calibrate(fitted, u, latent, degree, axes, twins(u, near))
+        forms = [Form(k, d) for k in (JOINT, PRODUCT) for d in sorted({0, trend_degree(*u.shape)})]
+        fitted = fit_outputs(rng, u, latent, forms, map)
+        errors = [left_out_error(h, u, latent, form) for h, form in zip(fitted, forms, strict=True)]
+        best, axes = int(np.argmin(errors)), np.eye(u.shape[1])
+        hyperparameters, held_out = calibrate(fitted[best], u, latent, forms[best], axes, twins(u, near))
         return Surrogate(
-            target="outputs", kernel="matern-5/2", mean=mean, basis=basis, hyperparameters=hyperparameters,
+            target="outputs", kernel=forms[best].kernel, mean=mean, basis=basis, hyperparameters=hyperparameters,
             u=u, latent=latent, scores=explained(latent[near], held_out),
-            memory={"degree": np.array(degree), "axes": axes},
+            memory={"degree": np.array(forms[best].degree), "axes": axes},
         )  # fmt: skip
 
     def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:
