@@ -111,7 +111,7 @@ class Store:
 
     def _next(self) -> int:
         """Return the place of the next stage, for which there will be a folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # in a run's folder, which is never made anew after the start
         return max((self._order(key)[0] for key in self.keys()), default=-1) + 1
 
     def _order(self, key: str) -> tuple[int, str]:
@@ -129,8 +129,22 @@ class Store:
             raise self._damaged(key, str(error)) from None
 
     def _damaged(self, key: str, why: str) -> RunFailed:
+        """Return the error of a file whose content is lost; from the same inputs comes the same stage again."""
+        path = self.path(key)
+        if not path.exists():
+            return RunFailed(
+                f"stage file {path} has vanished. Try: put it back, or see why {self.folder.parent} loses files "
+                "(a scratch file system that is purged?) and start again: it is computed anew"
+            )
         return RunFailed(
-            f"stage file {self.path(key)} is damaged: {why}. Earlier stages are still good. "
+            f"stage file {path} is damaged: {why}. The other stages are still good, and so are finished members. "
+            f"Try: rm {path}, then start again: it is computed anew, with the same result"
+        )
+
+    def _outdated(self, key: str, why: str) -> RunFailed:
+        """Return the error of a sound file that does not belong here."""
+        return RunFailed(
+            f"stage file {self.path(key)} {why}. Earlier stages are still good. "
             f"Try: python -m fatescal reset {self.folder.parent} --from {key}, then start again"
         )
 
@@ -140,15 +154,16 @@ class Store:
         Raises
         ------
         RunFailed
-            If the file is damaged, of another schema, or computed from other inputs than are here now.
+            If the file is damaged or gone, of another schema, or computed from other inputs than are here now.
         """
         try:
             with h5py.File(self.path(key), "r") as file:
                 attributes = dict(file.attrs)
                 if attributes.get("schema") != SCHEMA or attributes.get("record") != record.__name__:
-                    raise self._damaged(
+                    raise self._outdated(
                         key,
-                        f"it holds {attributes.get('record')} of schema {attributes.get('schema')}, "
+                        f"holds {attributes.get('record')} of schema {attributes.get('schema')}, written by "
+                        f"fatescal {attributes.get('fatescal', 'of an unknown version')}; "
                         f"expected {record.__name__} of schema {SCHEMA}",
                     )
                 values, sums = _read(file, record)
@@ -161,7 +176,7 @@ class Store:
             raise self._damaged(key, f"checksum of {', '.join(wrong) or 'its attributes'} does not match")
         for source, digest in json.loads(attributes["inputs"]).items():
             if self.path(source).exists() and self.digest(source) != digest:
-                raise self._damaged(key, f"it was computed from another {source} than the one here now")
+                raise self._outdated(key, f"was computed from another {source} than the one here now")
         return value
 
     def _header(

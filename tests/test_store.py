@@ -1,5 +1,7 @@
 """Checkpoints: complete or absent, verified, the same whoever wrote them."""
 
+import shutil
+import subprocess
 from typing import Any
 
 import h5py
@@ -62,7 +64,7 @@ def test_a_flipped_bit_is_found_and_the_way_out_is_named(store, where):
     store.once("ensemble-00", KalmanState, example_state)
     with h5py.File(store.path("ensemble-00"), "r+") as file:
         file[where][1, 1] += 1e-12
-    with pytest.raises(RunFailed, match=r"damaged: checksum of .* --from ensemble-00"):
+    with pytest.raises(RunFailed, match=r"damaged: checksum of .* Try: rm .*ensemble-00.h5"):
         store.once("ensemble-00", KalmanState, never)
 
 
@@ -82,12 +84,59 @@ def test_a_truncated_file_is_refused(store):
         store.once("ensemble-00", KalmanState, never)
 
 
-def test_an_older_schema_is_refused(store):
+def test_without_a_damaged_file_its_stage_comes_back_and_later_ones_stay_good(store):
     store.once("ensemble-00", KalmanState, example_state)
+    store.once("ensemble-01", KalmanState, example_state, ["ensemble-00"])
+    path = store.path("ensemble-00")
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(RunFailed, match=f"rm {path}"):
+        store.keys()
+    path.unlink()
+    store.once("ensemble-00", KalmanState, example_state)
+    store.once("ensemble-01", KalmanState, never, ["ensemble-00"])
+
+
+def test_an_older_schema_is_refused_and_can_be_reset(store):
+    for key in ("observations", "ensemble-00"):
+        store.once(key, KalmanState, example_state)
     with h5py.File(store.path("ensemble-00"), "r+") as file:
         file.attrs["schema"] = 0
-    with pytest.raises(RunFailed, match="of schema 0, expected KalmanState of schema"):
+    with pytest.raises(
+        RunFailed, match=r"of schema 0, .*; expected KalmanState of schema .*--from ensemble-00"
+    ):
         store.once("ensemble-00", KalmanState, never)
+    discard(store.folder.parent, "ensemble-00", store.keys())
+    assert store.keys() == ["observations"]
+
+
+def test_a_run_whose_folder_vanishes_ends_and_is_not_begun_anew(store):
+    store.once("ensemble-00", KalmanState, example_state)
+    shutil.rmtree(store.folder)
+    with pytest.raises(RunFailed, match=r"ensemble-00.h5 has vanished\. Try: put it back"):
+        store.once("ensemble-01", KalmanState, example_state, ["ensemble-00"])
+    store.folder.parent.rmdir()
+    with pytest.raises(FileNotFoundError):
+        store.once("ensemble-01", KalmanState, example_state)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_stage_for_which_the_disk_is_too_small_does_not_appear(small_disk):
+    store = Store(small_disk / "stages", World())
+    store.once("ensemble-00", KalmanState, example_state)
+    with pytest.raises(OSError, match="No space left on device"):
+        store.once("ensemble-01", KalmanState, lambda: example_state(u=np.ones((1000, 200)), memory={}))
+    assert store.keys() == ["ensemble-00"]
 
 
 def test_a_stage_of_other_inputs_is_refused(store):
