@@ -17,12 +17,14 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test lint clean distclean
+.PHONY: help setup demo test faults soak lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
 	@echo "make demo       calibrate the embedded model against its own synthetic truth (RANKS=2)"
 	@echo "make test       the whole test suite, serial and parallel (ARGS=\"-m 'not mpi'\" for pytest)"
+	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
+	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
 
@@ -36,6 +38,12 @@ demo: $(READY)
 
 test: $(READY)
 	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest $(ARGS)
+
+faults: $(READY)
+	@. $(READY) && export MPIRUN && FATESCAL_FAULTS=docs/faults.md .venv/bin/python -m pytest tests/test_faults.py $(ARGS)
+
+soak: $(READY)
+	@. $(READY) && export MPIRUN && FATESCAL_SOAK=50 .venv/bin/python -m pytest tests/test_faults.py -s -k random_kills
 
 lint: $(READY)
 	.venv/bin/ruff check .

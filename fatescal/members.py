@@ -7,6 +7,7 @@ is renamed when complete. A finished member is not run again while its parameter
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ from fatescal.errors import ModelFailed, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import ForwardModel
 from fatescal.records import Array, Evaluation
-from fatescal.store import Store
+from fatescal.store import Store, require_space
 from fatescal.world import World
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Members:
                 self.model.run(parameters, part)
                 predictions = self._read(part)
             except ModelFailed as failure:
+                _require_disk(failure, part)
                 status, reason = failure.kind, failure.reason
                 log.warning(
                     "%s/%s, attempt %d: %s: %s",
@@ -168,6 +170,14 @@ class Members:
                 f"{stage}: no member survived ({causes}). The first reason: "
                 f"{json.loads((self.folder / stage / '0001' / MARKER).read_text())['reason']}"
             )
+
+
+def _require_disk(failure: ModelFailed, folder: Path) -> None:
+    """Raise OSError where a full disk (or quota) made the model fail: no fault of the member, nor of its parameters."""
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(number) in failure.reason:
+            raise OSError(number, os.strerror(number), str(folder)) from failure
+    require_space(folder)
 
 
 def once(

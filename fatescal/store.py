@@ -8,6 +8,7 @@ stage names the digests of the stages it was computed from.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -32,6 +33,7 @@ from fatescal.world import World
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
+NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
 R = TypeVar("R", bound=Record)
 Rows = Callable[[int], Mapping[str, Array]]
@@ -91,8 +93,9 @@ class Store:
             rows = self.world.share(row, n_rows)
             digests = self.world.on_root(lambda: {k: self.digest(k) for k in inputs})
             order = self.world.on_root(self._next)
-            with self.world.all_or_abort(f"writing stage {key}"):
+            with self.world.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
                 self._write_rows(key, record, n_rows, rows, digests, order)
+            del rows  # root is about to read them all
         failure, value = None, None
         if self.world.is_root:
             try:
@@ -242,9 +245,10 @@ class Store:
 
     def _write_parallel(self, stage: _Rows) -> None:
         part = self._part(stage.key)
-        filled = self.world.all_or_abort(f"writing stage {stage.key}")
-        with h5py.File(part, "w", **self.world.file_options()) as file, filled:  # closing is collective too
+        file = h5py.File(part, "w", **self.world.file_options())
+        with self.world.all_or_abort(f"writing stage {stage.key}"), _space_blamed(self.folder):
             self._fill(file, stage)
+        file.close()  # collective too: a rank that has failed must have ended the job before
         self.world.meet()
         if self.world.is_root:
             _publish(part, self.path(stage.key))
@@ -286,7 +290,8 @@ class Store:
 
     @contextmanager
     def _published(self, key: str) -> Iterator[Path]:
-        yield self._part(key)
+        with _space_blamed(self.folder):
+            yield self._part(key)
         _publish(self._part(key), self.path(key))
 
 
@@ -351,6 +356,23 @@ def _acquire(file: IO[str], run: Path, patience: float) -> None:
                     "Try: wait for it, cancel it, or give this run another run.directory"
                 ) from None
         time.sleep(0.2)
+
+
+def require_space(folder: Path) -> None:
+    """Raise ENOSPC where the file system is full: who met it (a model, MPI's part of HDF5) need not say so."""
+    if shutil.disk_usage(folder).free < NEARLY_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+@contextmanager
+def _space_blamed(folder: Path) -> Iterator[None]:
+    """Give a failure to write its reason, which HDF5 hides in its words, and MPI-IO does not hand on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.ENOSPC):
+            require_space(folder)
+        raise
 
 
 def _publish(part: Path, path: Path) -> None:

@@ -99,11 +99,15 @@ class World:
 
     def allgather(self, value: T) -> list[T]:
         """Return every rank's `value`, by rank, on all ranks."""
+        if self.size == 1:
+            return [value]  # MPI would copy it twice
         self.meet()
         return self.comm.allgather(value)
 
     def gather(self, value: T) -> list[T] | None:
         """Return every rank's `value`, by rank, on root; None elsewhere."""
+        if self.size == 1:
+            return [value]
         self.meet()
         return self.comm.gather(value)
 
@@ -231,7 +235,11 @@ class World:
             message = self._tell(("", None, None))
             if message[0] != "map":
                 return self._take(message)
-            self._run_map(message[1], message[2])
+            try:
+                self._run_map(message[1], message[2])
+            except Exception as error:  # root has it too, and tells all ranks what comes of it
+                if not getattr(error, "agreed", False):
+                    raise
 
     def _run_map(self, task: Callable[[Any], T], items: list[Any]) -> list[dict[int, T]] | None:
         return self.gather(self.share(lambda index: task(items[index]), len(items)))

@@ -136,6 +136,33 @@ def test_waiting_ranks_leave_the_cores_alone(mpirun):
     assert max(seconds) < 1.0  # of three seconds; a blocking collective would use all of them
 
 
+@pytest.mark.parametrize("n_items", [2, 9])
+def test_an_error_in_a_mapped_task_comes_to_all_ranks_by_way_of_root(mpirun, n_items):
+    done = mpirun(
+        3,
+        SHARED
+        + """
+    def divide(i):
+        return 1 / (i - 1)
+
+    def caught():
+        try:
+            world.map(divide, range(N))
+        except ZeroDivisionError:
+            return world.map(abs, [-1, -2, -3, -4])  # root decides; the others still serve
+
+    say("caught", world.on_root(caught))
+    try:
+        world.on_root(lambda: world.map(divide, range(N)))
+    except ZeroDivisionError:
+        say("raised on", world.rank)
+    """.replace("N)", f"{n_items})"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("caught [1, 2, 3, 4]") == 3
+    assert sorted(re.findall(r"raised on (\d)", done.stdout)) == ["0", "1", "2"]
+
+
 def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
     done = mpirun(
         2,

@@ -1,0 +1,95 @@
+"""fatescal that pauses at one place: `python pausing.py FOLDER PLACE RANK [arguments of fatescal]`.
+
+The rank writes its process number to FOLDER/paused and goes on when that file is gone. What happens meanwhile comes
+from the outside: signals, a full disk, another clock. PLACE is a stage (about to be computed; of an ensemble: some
+members are finished, one has run and is about to be read), `STAGE written` (its file is open, nothing in it yet),
+`report` or `report written` (some of its files are there).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fatescal.run
+from fatescal import products
+from fatescal.__main__ import main
+from fatescal.members import Members
+from fatescal.records import Scorecard
+from fatescal.store import Store
+from fatescal.workflow import Run, calibrate
+from fatescal.world import World
+
+FINISHED = 2  # members, of any rank, before this one pauses in the midst of its first
+
+
+def pause(folder: Path) -> None:
+    """Write down who waits, and wait; once."""
+    mark = folder / "paused"
+    if not (folder / "pausing").exists():
+        return
+    (folder / "pausing").unlink()
+    part = mark.with_suffix(".part")
+    part.write_text(str(os.getpid()))
+    part.rename(mark)
+    while mark.exists():
+        time.sleep(0.02)
+
+
+def before(owner: Any, name: str, act: Callable[..., None]) -> None:
+    """Have `act`, given the same arguments, called before a method."""
+    original = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        act(*arguments)
+        return original(*arguments, **named)
+
+    setattr(owner, name, wrapped)
+
+
+def arrange(folder: Path, place: str, is_root: bool) -> None:
+    """Make this rank pause at `place`."""
+    stage, _, written = place.partition(" ")
+
+    def in_stage(store: Store, key: str, *_: object) -> None:
+        if key == stage:
+            pause(folder)
+
+    def in_member(_: Members, member: Path) -> None:
+        if member.parent.name == stage:
+            while sum(other.name.isdigit() for other in member.parent.iterdir()) < FINISHED:
+                time.sleep(0.02)
+            pause(folder)
+
+    def in_file(_: Store, file: Any, *__: object) -> None:
+        if Path(file.filename).name.startswith(f"{stage}.h5"):
+            pause(folder)
+
+    def afterwards(run: Run) -> Scorecard:
+        card = calibrate(run)
+        pause(folder)
+        return card
+
+    if stage == "report" and is_root:
+        before(products, "_write_chains" if written else "collect", lambda *_: pause(folder))
+    elif stage == "report":
+        fatescal.run.calibrate = afterwards
+    elif written:
+        before(Store, "_header", in_file)
+    elif stage.startswith("evaluation"):
+        before(Members, "_read", in_member)
+    else:
+        before(Store, "once", in_stage)
+        before(Store, "once_rows", in_stage)
+
+
+if __name__ == "__main__":
+    world = World()
+    where, at, rank = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    if world.rank == rank:
+        arrange(where, at, world.is_root)
+    sys.exit(main(sys.argv[4:]))
