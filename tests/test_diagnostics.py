@@ -133,6 +133,14 @@ def test_importance_of_an_exact_emulator():
     assert_allclose(found.weights, 1 / 64)
 
 
+def test_weights_that_hardly_differ_are_trusted_whatever_the_shape_of_their_tail():
+    heavy = 1e-3 * np.random.default_rng(0).standard_cauchy(63)
+    assert importance(1e3 * heavy, np.zeros(63)).k > 0.7
+    found = importance(heavy, np.zeros(63))
+    assert found.trusted
+    assert "confirms the emulated posterior: importance weights within a factor 1.6" in found.words
+
+
 def test_importance_of_few_members_claims_nothing():
     found = importance(np.arange(10.0), -np.arange(10.0))
     assert not found.trusted

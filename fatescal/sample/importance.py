@@ -9,6 +9,7 @@ import numpy as np
 from fatescal.records import Array
 from fatescal.sample.diagnostics import arviz
 
+ALIKE = 0.5  # of log weights: nobody minds a posterior density that is wrong by less
 LEAST_MEMBERS = 25  # of which the largest fifth, 5 weights, are the fewest a Pareto tail is fitted to
 
 
@@ -16,8 +17,8 @@ LEAST_MEMBERS = 25  # of which the largest fifth, 5 weights, are the fewest a Pa
 class Importance:
     """Pareto-smoothed importance weights from the emulated to the true posterior.
 
-    `k` is the tail index of the raw weights, NaN with fewer than 25 members; what is averaged with
-    these weights cannot be trusted above `k_limit`.
+    `k` is the tail index of the raw weights, NaN with fewer than 25 members, -inf where they are all alike;
+    what is averaged with these weights cannot be trusted above `k_limit`.
     """
 
     weights: Array  # (J,), sum 1
@@ -37,10 +38,10 @@ class Importance:
     @property
     def words(self) -> str:
         """The finding as a sentence for the report."""
-        finding = (
-            f"PSIS k-hat {self.k:.2f} (limit {self.k_limit:.2f}), "
-            f"effective size {self.effective_size:.0f} of {len(self.weights)}"
-        )
+        weights = f"PSIS k-hat {self.k:.2f} (limit {self.k_limit:.2f})"
+        if np.isneginf(self.k):
+            weights = f"importance weights within a factor {np.exp(ALIKE):.1f}"
+        finding = f"{weights}, effective size {self.effective_size:.0f} of {len(self.weights)}"
         if np.isnan(self.k):
             return (
                 f"{len(self.weights)} members are too few to judge, at least {LEAST_MEMBERS} can: {finding}"
@@ -77,8 +78,8 @@ def importance(misfit: Array, emulated_log_likelihood: Array) -> Importance:
     smoothed, k = arviz().psislw(log_weights)
     if n_members < LEAST_MEMBERS:
         k = np.nan
-    elif np.ptp(log_weights) < 1e-9:
-        k = -np.inf  # weights all equal have no tail, for which ArviZ says inf as it does for too few
+    elif np.ptp(log_weights) < ALIKE:
+        k = -np.inf  # k-hat knows no scale: it calls a tail heavy even if all weights agree to three digits
     return Importance(
         weights=np.exp(smoothed) / np.exp(smoothed).sum(),
         k=float(k),
