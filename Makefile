@@ -17,7 +17,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test faults soak lint clean distclean
+.PHONY: help setup demo test test-slurm faults soak lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test       the whole test suite, serial and parallel (ARGS=\"-m 'not mpi'\" for pytest)"
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
+	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
 
@@ -44,6 +45,10 @@ faults: $(READY)
 
 soak: $(READY)
 	@. $(READY) && export MPIRUN && FATESCAL_SOAK=50 .venv/bin/python -m pytest tests/test_faults.py -s -k random_kills
+
+test-slurm: $(READY)
+	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
+	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/test_slurm.py $(ARGS)
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -47,7 +47,7 @@ def _check(args: argparse.Namespace, world: World) -> int:
 def _status(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.status(args.run, world)
+    return run.status(args.run, world, args.fold)
 
 
 def _report(args: argparse.Namespace, world: World) -> int:
@@ -135,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("check", "find out all that can be known before spending a core-hour", _check)
     sub.add_argument("config", **config)
     sub.add_argument("--fold", **fold)
-    verb("status", "what of a run is finished", _status).add_argument("run", **folder)
+    sub = verb("status", "what of a run is finished", _status)
+    sub.add_argument("run", **config | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
+    sub.add_argument("--fold", **fold)
     verb("report", "write the report of a run again", _report).add_argument("run", **folder)
     sub = verb("priors", "print the priors of a config", _priors)
     sub.add_argument("config", **config)

@@ -100,8 +100,9 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
     print(f"model runs    about {runs}, at most {waves} one after another")
 
 
-def status(directory: Path, world: World) -> int:
-    """Print what of a run is finished: stages with their digests, members under way, the scorecard."""
+def status(where: Path, world: World, fold: Fold = None) -> int:
+    """Print what of a run, named by its folder or its config, is finished: stages, members under way, scorecard."""
+    directory = _chosen(where, fold).run.directory if where.is_file() else where
     store = _opened(directory, world)
     finished = store.keys()
     for key in finished:

@@ -43,6 +43,7 @@ class World:
     deadline: float | None = None
     watchdog: Watchdog = field(init=False)
     _stop: bool = field(default=False, init=False)
+    _one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
     _serving: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -251,6 +252,9 @@ class _Counter:
     The rest comes from a counter in root's memory, read and raised by one-sided Fetch_and_op (0.1 to
     5 ms). Rejected: mpi4py.futures, whose rank 0 only manages, so 128 members on 128 ranks would need two
     waves. With no more items than ranks no message is sent at all.
+
+    Open MPI 4 has no one-sided communication over plain TCP (two nodes without InfiniBand) for a program with
+    threads. There all items are dealt out by rank: slower where members differ, but never stuck.
     """
 
     def __init__(self, world: World, n_items: int) -> None:
@@ -260,14 +264,26 @@ class _Counter:
     def __enter__(self) -> _Counter:
         if self.n_items > self.world.size > 1:
             self.world.meet()
-            n_bytes = 8 if self.world.is_root else 0
-            self.window = MPI.Win.Allocate(n_bytes, 8, comm=self.world.comm)
-            if self.world.is_root:
+            self.window = self._allocate()
+            if self.window is not None and self.world.is_root:
                 self.window.Lock(0)
                 np.frombuffer(self.window.tomemory(), np.int64)[0] = self.world.size  # type: ignore[call-overload]
                 self.window.Unlock(0)
             self.world.meet()
         return self
+
+    def _allocate(self) -> MPI.Win | None:
+        if not self.world._one_sided:
+            return None
+        try:
+            return MPI.Win.Allocate(8 if self.world.is_root else 0, 8, comm=self.world.comm)
+        except MPI.Exception as error:  # on all ranks alike
+            self.world._one_sided = False
+            if self.world.is_root:
+                log.warning(
+                    "this MPI has no one-sided communication (%s): members are dealt out by rank", error
+                )
+            return None
 
     def __exit__(self, *_: object) -> None:
         if self.window is not None:
@@ -278,7 +294,8 @@ class _Counter:
         index = self.world.rank
         while index < self.n_items:
             yield index
-            index = index + 1 if self.world.size == 1 else self._raise_by(1)
+            dealt = self.world.size == 1 or not self.world._one_sided
+            index = index + self.world.size if dealt else self._raise_by(1)
 
     def _raise_by(self, step: int) -> int:
         if self.window is None:
