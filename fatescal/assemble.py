@@ -74,6 +74,7 @@ def problem(chosen: Settings, world: World) -> Problem:
         table=parts.table,
         truth=parts.truth,
         n_members=chosen.calibrate.members,
+        design=chosen.calibrate.design,
         scheme=parts.scheme,
         emulator=emulator(chosen.emulate),
         rounds=chosen.emulate.rounds,

@@ -26,6 +26,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "observations": ("truth", "observations"),
     "calibrate": ("update",),
     "calibrate.members": ("ensemble",),
+    "calibrate.design": ("ensemble",),
     "emulate": ("surrogate",),
     "emulate.rounds": ("posterior", "scorecard"),
     "emulate.force": ("posterior", "scorecard"),

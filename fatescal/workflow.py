@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from fatescal import evidence, scores
+from fatescal.designs import first_ensemble
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
 from fatescal.errors import NotValidated, RunFailed
@@ -67,6 +68,7 @@ class Problem:
     table: str  # how the file of `observed` was read
     truth: Array | None
     n_members: int
+    design: str | None
     scheme: UpdateScheme
     emulator: Emulator
     rounds: int
@@ -164,10 +166,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
 
     def prior() -> KalmanState:
         size = len(problem.space.names)
-        members = range(1, problem.n_members)
-        return problem.scheme.start(
-            np.array([stream(problem.seed, "prior", j).standard_normal(size) for j in members])
-        )
+        return problem.scheme.start(first_ensemble(problem.design, problem.seed, problem.n_members - 1, size))
 
     state = store.once("ensemble-00", KalmanState, prior)
     for iteration in itertools.count():

@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "randoms"},
     {"records", "units", "calendars", "watchdog"},
     {"linalg", "noise", "protocols", "settings", "tables"},
-    {"parameters", "observations"},
+    {"parameters", "observations", "designs"},
     {"update", "emulate", "sample", "scores"},
     {"evidence", "world", "align", "forward"},
     {"store", "frozen"},

@@ -14,6 +14,7 @@ class Calibrate(Section):
 
     scheme: Literal["ienks", "es-mda"] = "ienks"
     members: Annotated[int, Field(ge=4)]
+    design: Literal["lhs", "sobol"] | None = None  # of the first ensemble; None: independent draws
     iterations: Count | list[Positive] | Literal["adaptive"] = 4
     form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
     min_survivors: Annotated[float, Field(ge=0, le=1)] = 0.5
