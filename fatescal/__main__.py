@@ -32,22 +32,30 @@ DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
 def _run(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    deadline = time.monotonic() + args.time_limit if args.time_limit else None
-    world.deadline = deadline
+    limits = [limit for limit in (args.time_limit, world.on_root(_wall_time)) if limit is not None]
+    world.deadline = time.monotonic() + min(limits) if limits else None
     world.listen()
-    return run.run(args.config, world, args.fold)
+    return run.run(args.config, world, args.fold, args.machine)
+
+
+def _wall_time() -> float | None:
+    """Return the seconds after which a Slurm job should stop: ten minutes, or a tenth, before its end; on root."""
+    begin, end = (os.environ.get(f"SLURM_JOB_{word}_TIME", "") for word in ("START", "END"))
+    if not (begin.isdecimal() and end.isdecimal()):
+        return None  # no Slurm, or one before 22.05
+    return int(end) - min(600.0, 0.1 * (int(end) - int(begin))) - time.time()
 
 
 def _check(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.check(args.config, world, args.fold)
+    return run.check(args.config, world, args.fold, args.machine)
 
 
 def _status(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.status(args.run, world, args.fold)
+    return run.status(args.run, world, args.fold, args.machine)
 
 
 def _report(args: argparse.Namespace, world: World) -> int:
@@ -118,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "metavar": "I/K",
         "help": "of K blocks of calibration years hold out the I-th",
     }
+    machine: dict[str, Any] = {"metavar": "FILE", "help": "machine file, or its name in machines/"}
     config: dict[str, Any] = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
     folder: dict[str, Any] = {"type": Path, "metavar": "RUN", "help": "run directory"}
     sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
@@ -126,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time"
     )
     sub.add_argument("--fold", **fold)
+    sub.add_argument("--machine", **machine)
     sub.add_argument(
         "--heartbeat",
         type=_duration,
@@ -135,9 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("check", "find out all that can be known before spending a core-hour", _check)
     sub.add_argument("config", **config)
     sub.add_argument("--fold", **fold)
+    sub.add_argument("--machine", **machine)
     sub = verb("status", "what of a run is finished", _status)
     sub.add_argument("run", **config | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
     sub.add_argument("--fold", **fold)
+    sub.add_argument("--machine", **machine)
     verb("report", "write the report of a run again", _report).add_argument("run", **folder)
     sub = verb("priors", "print the priors of a config", _priors)
     sub.add_argument("config", **config)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
+from fatescal.forward.process import HIDDEN_PREFIXES
 from fatescal.members import Members, previous
 from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.observations import Quality, Summary, Variable
@@ -64,6 +67,7 @@ def problem(chosen: Settings, world: World) -> Problem:
             align=partial(align, grid=parts.grid, names=models, calendar=forward.calendar),
             n_predictions=len(parts.grid),
             folder=members_folder(chosen),
+            retries=chosen.machine.retries,
         ),
         grid=parts.grid,
         errors={
@@ -169,10 +173,9 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
                 chosen.folder,
                 parameters_file=options.parameters_file,
                 output=options.output,
-                timeout=options.timeout,
                 calendar=options.calendar,
                 variables=variables,
-                stop=stop,
+                **_launching(chosen, options.timeout, stop),
             )
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if options.kind not in found:
@@ -206,10 +209,23 @@ def _clm_fates(
         spun_up=preparation.folder(members_folder(chosen)) / preparation.SPIN_UP,
         previous=previous,
         parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
-        timeout=options.timeout,
         keep=options.keep,
-        stop=stop,
+        **_launching(chosen, options.timeout, stop),
     )
+
+
+def _launching(chosen: Settings, timeout: str | float | None, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Return how the processes of members are launched on this machine; the model's own time-out goes before."""
+    machine = chosen.machine
+    if machine.launcher and shutil.which(machine.launcher[0]) is None:
+        raise BadInput(
+            f"the machine file's launcher {machine.launcher[0]} is not found",
+            expected="a program on the PATH",
+            hint="load the module that brings it, or launch members directly: launcher: []",
+        )
+    hidden = HIDDEN_PREFIXES if machine.hide is None else machine.hide
+    limit = machine.timeout if timeout is None else timeout
+    return {"timeout": limit, "hide": hidden, "launcher": machine.launcher, "stop": stop}
 
 
 def observe(
@@ -313,6 +329,11 @@ def planned_evaluations(chosen: Settings) -> int:
     if isinstance(iterations, list):
         return len(iterations) + 1
     return iterations + 1 if isinstance(iterations, int) else 8  # adaptive: a usual number
+
+
+def planned_runs(chosen: Settings) -> int:
+    """Return how many members will run, as far as the config tells."""
+    return planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
 
 
 def planned_waves(chosen: Settings, n_ranks: int) -> int:

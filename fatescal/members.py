@@ -16,15 +16,15 @@ import re
 import shutil
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fatescal.errors import ModelFailed, RunFailed, Status
+from fatescal import failures
+from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import ForwardModel
 from fatescal.records import Array, Evaluation
@@ -36,6 +36,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MARKER = "member.json"
+# Another attempt may cure these; after a time-out it would cost the limit once more.
+CURABLE = (Status.MODEL_ERROR, Status.TRUNCATED)
+
+
+@dataclass
+class Pace:
+    """How long members take, as far as this rank knows, and the time it has `left`.
+
+    Parameters
+    ----------
+    left : callable
+        -> seconds until the job must end.
+    seconds : list of float
+        Durations of members that ran.
+    """
+
+    left: Callable[[], float]
+    seconds: list[float] = field(default_factory=list)
+
+    def require_time(self) -> None:
+        """Raise `OutOfTime` where nine of ten members would not finish any more.
+
+        >>> Pace(lambda: 50.0, [10.0, 20.0]).require_time()
+        """
+        if not self.seconds:
+            return
+        usual, left = float(np.quantile(self.seconds, 0.9)), self.left()
+        if usual > left:
+            raise OutOfTime(
+                f"a member takes {usual:.0f} s, {max(left, 0.0):.0f} s are left: none was started."
+            )
 
 
 @dataclass(frozen=True)
@@ -51,7 +82,7 @@ class Members:
     folder : Path
         `RUN/members`.
     retries : int
-        How often a failed member is tried again.
+        How often a member is tried again that failed of what another attempt may cure.
     """
 
     model: ForwardModel
@@ -76,8 +107,10 @@ class Members:
         theta = self.space.theta(batch)
         fresh = not world.on_root(store.path(stage).exists)
 
+        pace = Pace(world.left, world.on_root(lambda: durations(self.folder)))
+
         def row(j: int) -> Mapping[str, Array]:
-            return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j])}
+            return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j], pace)}
 
         result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
         seconds = time.monotonic() - begin
@@ -85,8 +118,14 @@ class Members:
             world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
         return result
 
-    def member(self, stage: str, j: int, theta: Array) -> dict[str, Array]:
-        """Return predictions (D), status and seconds of one member, run now unless it is finished."""
+    def member(self, stage: str, j: int, theta: Array, pace: Pace) -> dict[str, Array]:
+        """Return predictions (D), status and seconds of one member, run now unless it is finished.
+
+        Raises
+        ------
+        OutOfTime
+            When it could not finish in the time that is left.
+        """
         folder = self.folder / stage / f"{j:04d}"
         parameters = self.space.named(theta)
         mark = _fingerprint(parameters, self.model.description)
@@ -98,7 +137,11 @@ class Members:
                 return self._row(Status.OK, done["seconds"], self._read(folder))
             except ModelFailed as failure:
                 log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
-        return self._run(folder, parameters, mark)
+        pace.require_time()
+        result = self._run(folder, parameters, mark)
+        if result["status"] == Status.OK:
+            pace.seconds.append(float(result["seconds"]))
+        return result
 
     def _run(self, folder: Path, parameters: Mapping[str, float], mark: str) -> dict[str, Array]:
         self._clear(folder)
@@ -124,7 +167,7 @@ class Members:
             seconds = time.monotonic() - begin
             content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
             _write_durably(part / MARKER, json.dumps({**content, "parameters": parameters}, indent=1))
-            again = status != Status.OK and attempt < self.retries
+            again = status in CURABLE and attempt < self.retries
             os.rename(part, folder.with_name(f"{folder.name}.failed-{attempt + 1}") if again else folder)
             if not again:
                 break
@@ -151,8 +194,7 @@ class Members:
                 shutil.rmtree(old)
 
     def _tell(self, stage: str, result: Evaluation, n_ranks: int, seconds: float) -> None:
-        failed = Counter(Status(s).words for s in result.status if s)
-        causes = ", ".join(f"{n} {words}" for words, n in failed.items())
+        causes = failures.causes(result)
         log.info(
             "%s: %d of %d members ran (%s), median %.2f s, %.1f s on %d ranks",
             stage,
@@ -163,6 +205,8 @@ class Members:
             seconds,
             n_ranks,
         )
+        for line in failures.where(result.theta, result.ok, self.space.names):
+            log.warning("%s: members fail where %s", stage, line)
         if not result.ok[0]:
             log.warning("%s: the default run itself failed: see %s", stage, self.folder / stage / "0000")
         if not result.ok[1:].any():
@@ -207,6 +251,12 @@ def once(
     content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
     _write_durably(part / MARKER, json.dumps({**content, "parameters": dict(parameters)}, indent=1))
     os.rename(part, folder)
+
+
+def durations(folder: Path) -> list[float]:
+    """Return how long the successful members below `RUN/members` took [s]."""
+    markers = (_marker(path.parent) for path in sorted(folder.glob(f"*/[0-9]*/{MARKER}")))
+    return [m["seconds"] for m in markers if m is not None and m["status"] == Status.OK]
 
 
 def previous(folder: Path) -> Path | None:

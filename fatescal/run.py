@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import platform
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fatescal import __version__, assemble, preparation, products, scores, settings
-from fatescal.errors import BadInput, FatescalError, NotValidated, Status
+from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, Status
 from fatescal.frozen import freeze, thaw
+from fatescal.members import durations
 from fatescal.records import Scorecard
 from fatescal.store import PARALLEL, Store, discard, locked
 from fatescal.workflow import Problem, Run, calibrate
@@ -29,9 +31,9 @@ log = logging.getLogger(__name__)
 Fold = tuple[int, int] | None
 
 
-def run(config: Path, world: World, fold: Fold = None) -> int:
+def run(config: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
     """Carry the run of a config, or one fold of it, to its end, from wherever it stands; return the exit code."""
-    chosen = world.on_root(lambda: _chosen(config, fold))
+    chosen = world.on_root(lambda: _chosen(config, fold, machine))
     problem = assemble.problem(chosen, world)
     directory = chosen.run.directory.absolute()
     store = Store(directory / "stages", world, provenance={"fatescal": __version__})
@@ -45,6 +47,11 @@ def run(config: Path, world: World, fold: Fold = None) -> int:
             calibrate(Run(problem, world, store))
         except NotValidated as error:
             not_validated = error
+        except OutOfTime:
+            log.warning(
+                "%s", world.on_root(lambda: _left_to_do(chosen, world.size, time.monotonic() - begin))
+            )
+            raise
         world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
         if not_validated is not None:
             raise not_validated
@@ -64,14 +71,31 @@ def _finish(
     print(f"report: {page}")
 
 
-def _chosen(config: Path, fold: Fold) -> settings.Settings:
+def _left_to_do(chosen: settings.Settings, n_ranks: int, seconds: float) -> str:
+    """Return what the rest of a run, stopped after `seconds` of this job, will cost."""
+    runs = assemble.planned_runs(chosen)
+    took = durations(assemble.members_folder(chosen))
+    if not took:
+        return f"no member of about {runs} has finished: what the rest will cost is not known"
+    rest = max(runs - len(took), 0)
+    usual = sum(took) / len(took)
+    jobs = math.ceil(math.ceil(rest / n_ranks) * usual / seconds)
+    return (
+        f"left to do: about {rest} of {runs} model runs of {usual:.3g} s, {rest * usual / 3600:.3g} core-hours, "
+        f"{jobs} more {'job' if jobs == 1 else 'jobs'} as long as this one"
+    )
+
+
+def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Settings:
     chosen = settings.load(config)
+    if machine is not None:
+        chosen = chosen.on(settings.load_machine(machine))
     return chosen if fold is None else chosen.folded(*fold)
 
 
-def check(config: Path, world: World, fold: Fold = None) -> int:
+def check(config: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
     """Find out, and print, all that can be known before a core-hour is spent."""
-    chosen = world.on_root(lambda: _chosen(config, fold))
+    chosen = world.on_root(lambda: _chosen(config, fold, machine))
     problem = assemble.problem(chosen, world)
     world.on_root(lambda: _tell_checked(config, chosen, problem, world))
     return 0
@@ -80,7 +104,7 @@ def check(config: Path, world: World, fold: Fold = None) -> int:
 def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, world: World) -> None:
     directory = chosen.run.directory.absolute()
     _require_writable(directory)
-    runs = assemble.planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
+    runs = assemble.planned_runs(chosen)
     print(f"config        {config}: ok")
     print(f"model         {chosen.model.kind}: ok, {problem.members.model.calendar} calendar")
     waves = assemble.planned_waves(chosen, world.size)
@@ -100,9 +124,9 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
     print(f"model runs    about {runs}, at most {waves} one after another")
 
 
-def status(where: Path, world: World, fold: Fold = None) -> int:
+def status(where: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
     """Print what of a run, named by its folder or its config, is finished: stages, members under way, scorecard."""
-    directory = _chosen(where, fold).run.directory if where.is_file() else where
+    directory = _chosen(where, fold, machine).run.directory if where.is_file() else where
     store = _opened(directory, world)
     finished = store.keys()
     for key in finished:

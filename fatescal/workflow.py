@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fatescal import evidence, scores
+from fatescal import evidence, failures, scores
 from fatescal.designs import first_ensemble
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
@@ -245,7 +245,13 @@ class _Step:
         columns = self.observations.period == "calibration"
         predictions = self.run.evaluated(self.stage).predictions[1:, columns]
         rng = stream(self.run.problem.seed, "update", self.before.iteration)
-        return self.run.problem.scheme.step(rng, self.before, predictions, self.calibration)
+        try:
+            return self.run.problem.scheme.step(rng, self.before, predictions, self.calibration)
+        except RunFailed as failure:
+            result = self.run.evaluated(self.stage)
+            lines = failures.where(result.theta, result.ok, self.run.problem.space.names)
+            causes = f"{self.stage}: {failures.causes(result) or 'no member failed'}"
+            raise RunFailed("\n  ".join([f"{failure}", causes, *lines])) from None
 
     def state(self) -> KalmanState:
         return self._result[0]

@@ -86,7 +86,11 @@ class World:
 
     def stopping(self) -> bool:
         """Whether this rank must not start anything more."""
-        return self._stop or (self.deadline is not None and time.monotonic() > self.deadline)
+        return self._stop or self.left() < 0
+
+    def left(self) -> float:
+        """Return the seconds until the deadline, infinity without one."""
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
 
     def meet(self) -> None:
         """Wait, asleep, until all ranks have come here."""

@@ -12,6 +12,6 @@
 set -u
 cd "${SLURM_SUBMIT_DIR:?start me with sbatch}" || exit 2 # $0 is the spool's copy
 . jobscripts/common.sh
-FATESCAL_MODULES=${FATESCAL_MODULES:-Python/3.11.5-GCCcore-13.2.0 OpenMPI/4.1.6-GCC-13.2.0}
+machine=${FATESCAL_MACHINE:-machines/betzy.yaml}
 again=(jobscripts/ces_betzy.sh "$@")
 run_in_jobs "$@"

@@ -12,7 +12,7 @@
 set -u
 cd "${SLURM_SUBMIT_DIR:?start me with sbatch}" || exit 2 # $0 is the spool's copy
 . jobscripts/common.sh
-FATESCAL_MODULES=${FATESCAL_MODULES:-Python/3.11.5-GCCcore-13.2.0 OpenMPI/4.1.6-GCC-13.2.0}
+machine=${FATESCAL_MACHINE:-machines/fram.yaml}
 export FATESCAL_FOLDS=${FATESCAL_FOLDS:-$SLURM_ARRAY_TASK_COUNT} # a task that goes on alone is still one of so many
 again=(jobscripts/ces_folds.sh "$@")
 run_in_jobs "$@" --fold "$SLURM_ARRAY_TASK_ID/$FATESCAL_FOLDS"

@@ -11,5 +11,6 @@
 set -u
 cd "${SLURM_SUBMIT_DIR:?start me with sbatch}" || exit 2 # $0 is the spool's copy
 . jobscripts/common.sh
+machine=${FATESCAL_MACHINE:-machines/local.yaml}
 again=(jobscripts/ces_local.sh "$@")
 run_in_jobs "$@"

@@ -1,11 +1,12 @@
 # shellcheck shell=bash disable=SC2154
 # Shared by the job scripts, which source it: not for submission.
 
-# run_in_jobs ARGUMENTS...: `fatescal run ARGUMENTS` on all tasks of this job. When the wall time ends first, the script and
+# run_in_jobs ARGUMENTS...: `fatescal run ARGUMENTS` on all tasks of this job, on the machine `machine`. When the wall time ends first, the script and
 # arguments of the array `again` are submitted in turn, unless this job brought the run no further.
 run_in_jobs() {
     local before program code
     environment
+    set -- "$@" --machine "$machine"
     before=$(python -m fatescal status "$@" 2>&1)
     "${MPIRUN:-mpirun}" -n "${SLURM_NTASKS:?}" python -m fatescal run "$@" &
     program=$!
@@ -32,10 +33,12 @@ submit_again() {
 
 # Modules, where there are any, and the virtual environment that `make setup` made.
 environment() {
-    if command -v module >/dev/null && [ -n "${FATESCAL_MODULES:-}" ]; then
+    local modules
+    modules=$(sed -n 's/^modules: *"\{0,1\}\([^"#]*\).*/\1/p' "$machine") || { echo "no $machine in $PWD: submit from the checkout" >&2; exit 2; }
+    if command -v module >/dev/null && [ -n "$modules" ]; then
         module --quiet purge
         # shellcheck disable=SC2086  # several modules, several words
-        module load $FATESCAL_MODULES || exit 2
+        module load $modules || exit 2
     fi
     . .venv/bin/activate || { echo "no .venv in $PWD: run make setup first, and submit from there" >&2; exit 2; }
     # shellcheck disable=SC1091

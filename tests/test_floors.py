@@ -15,7 +15,7 @@ FLOORS = [
     {"linalg", "noise", "protocols", "settings", "tables"},
     {"parameters", "observations", "designs"},
     {"update", "emulate", "sample", "scores"},
-    {"evidence", "world", "align", "forward"},
+    {"evidence", "failures", "world", "align", "forward"},
     {"store", "frozen"},
     {"members", "report"},
     {"preparation"},

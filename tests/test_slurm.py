@@ -72,7 +72,7 @@ class Cluster:
 def slurm(tmp_path_factory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("slurm")
     folder.chmod(0o755)
-    for name in ("jobscripts", ".venv"):
+    for name in ("jobscripts", "machines", ".venv"):
         (folder / name).symlink_to(ROOT / name)
     cluster = ROOT / "tests" / "slurm_cluster.sh"
     started = subprocess.run([cluster, "start", folder], capture_output=True, text=True, timeout=60)

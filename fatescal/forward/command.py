@@ -42,6 +42,8 @@ class Command:
         What `read` returns of the output; all of it when empty.
     hide : sequence of str
         Prefixes of the environment variables the command must not see.
+    launcher : sequence of str
+        Words put before the command, as in `process.launch`.
     stop : callable
         Asked while the command runs; when it says True the run is given up with `OutOfTime`.
 
@@ -65,6 +67,7 @@ class Command:
         calendar: str = "standard",
         variables: Sequence[str] = (),
         hide: Sequence[str] = HIDDEN_PREFIXES,
+        launcher: Sequence[str] = (),
         stop: Callable[[], bool] = never,
     ) -> None:
         folder = folder.resolve()
@@ -73,7 +76,8 @@ class Command:
         self._beside = folder
         self._parameters_file, self._output = parameters_file, output
         self._timeout = None if timeout is None else seconds(timeout)
-        self._variables, self._hide, self._stop = tuple(variables), tuple(hide), stop
+        self._variables, self._stop = tuple(variables), stop
+        self._hide, self._launcher = tuple(hide), tuple(launcher)
 
     @cached_property
     def description(self) -> Mapping[str, object]:
@@ -129,7 +133,14 @@ class Command:
         parameters = folder / self._parameters_file
         parameters.parent.mkdir(parents=True, exist_ok=True)
         parameters.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-        launch(self.command, folder, timeout=self._timeout, hide=self._hide, stop=self._stop)
+        launch(
+            self.command,
+            folder,
+            timeout=self._timeout,
+            hide=self._hide,
+            launcher=self._launcher,
+            stop=self._stop,
+        )
         if not (folder / self._output).is_file():
             raise ModelFailed(Status.TRUNCATED, f"the command ended with 0 but left no {self._output}")
 

@@ -67,6 +67,7 @@ def launch(
     *,
     timeout: float | None,
     hide: Sequence[str] = HIDDEN_PREFIXES,
+    launcher: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
     log: str = "member.log",
     stop: Callable[[], bool] = never,
@@ -87,6 +88,8 @@ def launch(
         Time limit [s].
     hide : sequence of str
         Environment variables that begin so are not passed on.
+    launcher : sequence of str
+        Words put before the command, as ``srun --overlap``; ``{node}`` in them becomes the name of this node.
     extra : mapping of str to str, optional
         Environment variables to add.
     stop : callable
@@ -103,6 +106,8 @@ def launch(
         When `stop` said True.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(tuple(hide))} | dict(extra or {})
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    command = [*(word.replace("{node}", node) for word in launcher), *command]
     begin = time.monotonic()
     with _session(command, folder, environment, log) as leader:
         while leader.poll() is None:

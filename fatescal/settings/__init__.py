@@ -5,7 +5,8 @@ working directory. Sections reject unknown keys and name the nearest known one.
 """
 
 from fatescal.settings.config import Run, Settings
-from fatescal.settings.loading import load, schema
+from fatescal.settings.loading import load, load_machine, schema
+from fatescal.settings.machine import Machine
 from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model, Site
 from fatescal.settings.observations import (
     Error,
@@ -29,6 +30,7 @@ __all__ = [
     "ExternalModel",
     "LogNormal",
     "LogitNormal",
+    "Machine",
     "Model",
     "Normal",
     "Observations",
@@ -46,5 +48,6 @@ __all__ = [
     "Uniform",
     "Variable",
     "load",
+    "load_machine",
     "schema",
 ]

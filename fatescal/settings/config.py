@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fatescal.settings.base import Section
+from fatescal.settings.machine import Machine
 from fatescal.settings.model import Model
 from fatescal.settings.observations import Observations
 from fatescal.settings.parameters import Parameter
@@ -35,10 +36,17 @@ class Settings(Section):
     posterior: Posterior
 
     folder: Path = Field(default=Path(), exclude=True)  # of the config file
+    machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
 
     def path(self, text: str) -> Path:
         """Return a path of the config, relative ones from the config's folder."""
         return (self.folder / text).resolve()
+
+    def on(self, machine: Machine) -> Settings:
+        """Return the settings on a machine: a relative `run.directory` is below its scratch folder, if it has one."""
+        directory = (machine.scratch or Path()) / self.run.directory
+        run = self.run.model_copy(update={"directory": directory})
+        return self.model_copy(update={"machine": machine, "run": run})
 
     def folded(self, number: int, n_folds: int) -> Settings:
         """Return the settings of one fold of a cross-validation, a run of its own below the run's directory."""

@@ -6,13 +6,20 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fatescal.errors import BadInput
 from fatescal.settings.config import Settings
+from fatescal.settings.machine import Machine
+
+MACHINES = Path(__file__).parents[2] / "machines"  # of a checkout
+INTERNAL = {"folder", "machine"}  # fields of Settings that are no keys of a config
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,16 +77,16 @@ def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
             elif node.get("properties", {}).get("kind", {}).get("const") == part:
                 below.append(node)  # pydantic names the chosen alternative of a tagged union
         nodes = below or nodes
-    return sorted({k for n in nodes for k in n.get("properties", {}) if k != "folder"})
+    return sorted({k for n in nodes for k in n.get("properties", {}) if k not in INTERNAL})
 
 
-def _explain(error: ValidationError) -> str:
-    """Return the first mistakes of a config in words, one line each."""
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first mistakes of a file that should be a `model` in words, one line each."""
     lines = []
     for mistake in error.errors()[:5]:
         where = ".".join(str(part) for part in mistake["loc"])
         if mistake["type"] == "extra_forbidden":
-            known = _known_keys(Settings, mistake["loc"][:-1])
+            known = _known_keys(model, mistake["loc"][:-1])
             near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
             lines.append(f"{where}: unknown key; {hint}")
@@ -98,11 +105,39 @@ def load(path: Path) -> Settings:
     BadInput
         If the file cannot be read, is not YAML, or contradicts the schema.
     """
+    raw = _raw(path, "config", "sections run, model, parameters ...")
+    for key in INTERNAL & raw.keys():
+        hint = "--machine on the command line" if key == "machine" else ""
+        raise BadInput(f"{path}: {key}: unknown key", hint=hint)
+    return _valid(Settings, path, raw, folder=path.resolve().parent)
+
+
+def load_machine(name: str) -> Machine:
+    """Return the machine of a file, given by its path or by its name in `machines/` (`fram`, `fram.yaml`).
+
+    Raises
+    ------
+    BadInput
+        If there is no such file, or as `load`.
+    """
+    places = [Path(), Path("machines"), MACHINES]
+    candidates = [folder / f"{name}{suffix}" for suffix in ("", ".yaml") for folder in places]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        known = sorted({file.stem for folder in places[1:] for file in folder.glob("*.yaml")})
+        raise BadInput(
+            f"--machine: there is no file {name}", expected=f"a path, or one of {', '.join(known)}"
+        )
+    return _valid(Machine, path, _raw(path, "machine file", "keys as in machines/template.yaml"))
+
+
+def _raw(path: Path, what: str, expected: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}",
+            f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}",
             hint="give the path of a YAML file",
         ) from None
     try:
@@ -112,13 +147,16 @@ def load(path: Path) -> Settings:
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(raw, dict):
-        raise BadInput(f"{path} is not a config", expected="sections run, model, parameters ...", got=raw)
-    if "folder" in raw:
-        raise BadInput(f"{path}: folder: unknown key")
+        raise BadInput(f"{path} is not a {what}", expected=expected, got=raw)
+    return raw
+
+
+def _valid(model: type[Checked], path: Path, raw: dict[str, Any], **more: Any) -> Checked:
+    """Return the `model` that a file holds, its `$VARIABLES` expanded."""
     try:
-        return Settings.model_validate({**_expand(raw), "folder": path.resolve().parent})
+        return model.model_validate({**_expand(raw), **more})
     except ValidationError as error:
-        raise BadInput(f"{path} has mistakes:\n  {_explain(error)}") from None
+        raise BadInput(f"{path} has mistakes:\n  {_explain(error, model)}") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
@@ -126,5 +164,6 @@ def load(path: Path) -> Settings:
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a config, for editors."""
     described = Settings.model_json_schema()
-    described["properties"].pop("folder")
+    for key in INTERNAL:
+        described["properties"].pop(key)
     return described

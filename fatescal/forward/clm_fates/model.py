@@ -66,6 +66,8 @@ class ClmFates:
         Time limit of one run, ``"12 h"`` or seconds.
     keep : str
         ``all``, or ``history``: restart files go as soon as nothing can need them.
+    hide, launcher, stop
+        As in `process.launch`.
     """
 
     calendar = "noleap"
@@ -86,6 +88,7 @@ class ClmFates:
         timeout: str | float | None = None,
         keep: str = "history",
         hide: Sequence[str] = HIDDEN_PREFIXES,
+        launcher: Sequence[str] = (),
         stop: Callable[[], bool] = never,
     ) -> None:
         self.template, self.start, self.end = template, start, end
@@ -93,7 +96,7 @@ class ClmFates:
         self.spinup_years, self.reuse, self._spun_up, self._previous = spinup_years, reuse, spun_up, previous
         self._parameter_file = parameter_file
         self._timeout = None if timeout is None else seconds(timeout)
-        self._keep, self._hide, self._stop = keep, hide, stop
+        self._keep, self._hide, self._launcher, self._stop = keep, hide, launcher, stop
 
     @cached_property
     def targets(self) -> Targets:
@@ -241,6 +244,7 @@ class ClmFates:
                 folder,
                 timeout=self._timeout,
                 hide=self._hide,
+                launcher=self._launcher,
                 stop=self._stop,
                 log="launch.log",
             )
