@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from time import perf_counter
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -30,6 +31,10 @@ def copies(source: Path, folder: Path) -> list[Path]:
     for i in range(N_FILES):
         found.append(folder / f"hyy.clm2.h1a.{2004 + i // 12}-{1 + i % 12:02d}-01-00000.nc")
         shutil.copy(year[i % len(year)], found[-1])
+        found[-1].chmod(0o644)
+        with netCDF4.Dataset(found[-1], "a") as data:
+            data["time"][:] += 365 * (i // len(year))
+            data["time_bounds"][:] += 365 * (i // len(year))
     return found
 
 

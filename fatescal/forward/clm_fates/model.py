@@ -257,7 +257,17 @@ class ClmFates:
         if not code.isdigit():
             words = "no exit code was written: killed from outside, or the disk is full"
             raise ModelFailed(Status.MODEL_ERROR, outcome.told(folder, words))
-        outcome.judge(folder, int(code), lambda: self.read(folder).sizes["time"], days(first, last))
+        outcome.judge(folder, int(code), lambda: self._records(folder, first), days(first, last))
+
+    def _records(self, folder: Path, first: date) -> int:
+        """Return the number of days in the output of a run that began on `first`; of none other."""
+        found = self.read(folder)
+        begin = found["time"].attrs["units"].split()[2]
+        if begin != str(first) or found["time_bounds"][0, 0] != 0:
+            raise ModelFailed(
+                Status.TRUNCATED, f"{folder}: the history begins on {begin}, of another run? Expected {first}"
+            )
+        return found.sizes["time"]
 
     def _restart(self, folder: Path, day: date) -> Path:
         """Return the state that a run left for the beginning of `day`."""
