@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import netCDF4
 import numpy as np
@@ -13,7 +14,8 @@ from ctsm_case import SAMPLES
 from fatescal.errors import ModelFailed, Status
 from fatescal.forward.clm_fates import classic, history
 
-FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA")
+Format = Literal["NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"]
+FORMATS: tuple[Format, ...] = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA")
 
 
 def require_same(path: Path, reader: classic.Reader) -> int:
@@ -41,7 +43,9 @@ def test_real_history_reads_as_netcdf4_reads_it(version, n_first, data):
     ]  # constants in the first alone
 
 
-def write(path: Path, form: str, kinds: dict[str, str], n: int, width: int = 3, begin: float = 0.0) -> Path:
+def write(
+    path: Path, form: Format, kinds: dict[str, str], n: int, width: int = 3, begin: float = 0.0
+) -> Path:
     """Write record variables of some types, and a fixed one, with numbers that differ everywhere."""
     rng = np.random.default_rng(len(kinds) + n)
     with netCDF4.Dataset(path, "w", format=form) as data:
@@ -80,7 +84,7 @@ def test_torn_files_are_refused_wherever_they_end(form, tmp_path):
     torn = tmp_path / "torn.nc"
     for end in [*range(0, 200, 7), len(content) // 2, len(content) - 1]:
         torn.write_bytes(content[:end])
-        with pytest.raises(ValueError, match="it ends|header|classic|empty file"):
+        with pytest.raises(ValueError, match=r"it ends|header|classic|empty file"):
             classic.Reader()(torn, ["a", "b"])
     width = 8 if form == FORMATS[2] else 4
     torn.write_bytes(content[:4] + b"\xff" * width + content[4 + width :])  # written as a stream
@@ -89,7 +93,7 @@ def test_torn_files_are_refused_wherever_they_end(form, tmp_path):
     )
 
 
-def write_tape(path: Path, form: str, days: range, origin: str = "2004-01-01", **packed: float) -> Path:
+def write_tape(path: Path, form: Format, days: range, origin: str = "2004-01-01", **packed: float) -> Path:
     with netCDF4.Dataset(path, "w", format=form) as data:
         for name, size in (("time", None), ("nbnd", 2), ("lndgrid", 1)):
             data.createDimension(name, size)

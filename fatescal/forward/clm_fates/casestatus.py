@@ -1,0 +1,79 @@
+"""`CaseStatus`, the diary of a CIME case, which alone tells whether a run succeeded: `case.submit` returns 0 after a crash too."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+FILE = "CaseStatus"
+RUN, MODEL, SUBMIT = "case.run", "model execution", "case.submit"
+_ENTRY = re.compile(
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d): +(.+?) +(starting|success|error)\b(.*)$", re.MULTILINE
+)
+_RULE = re.compile(r"^ ?-{10,}\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What began or ended, when, and what follows: a job's number, or an error of several lines."""
+
+    when: datetime
+    phase: str
+    word: str
+    rest: str
+
+
+def length(case: Path) -> int:
+    """Return the size of the diary [bytes]: what comes behind will be of a later run."""
+    path = case / FILE
+    return path.stat().st_size if path.is_file() else 0
+
+
+def since(case: Path, place: int) -> list[Entry]:
+    """Return the entries behind `place`; all of them where the diary has become shorter, so is another."""
+    path = case / FILE
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    return entries(content[place if place <= len(content) else 0 :].decode(errors="replace"))
+
+
+def entries(text: str) -> list[Entry]:
+    """Return the entries of a diary, or of a part of one.
+
+    >>> [(e.phase, e.word, e.rest) for e in entries("2026-11-22 09:08:39: case.run success 12 \\n -----------\\n")]
+    [('case.run', 'success', '12')]
+    """
+    found = (_ENTRY.search(block) for block in _RULE.split(text))
+    blocks = ((m, m[4] + m.string[m.end() :]) for m in found if m is not None)
+    return [Entry(datetime.fromisoformat(m[1]), m[2], m[3], rest.strip()) for m, rest in blocks]
+
+
+def succeeded(run: list[Entry]) -> bool | None:
+    """Tell whether the last run succeeded; None while it has not ended, or has ended without a word."""
+    last = {entry.phase: entry.word for entry in run}
+    words = last.get(MODEL), last.get(RUN)
+    if "error" in words:
+        return False
+    return True if words == ("success", "success") else None
+
+
+def error(run: list[Entry]) -> str:
+    """Return the last error's words; nothing where there is none."""
+    said = [entry.rest for entry in run if entry.word == "error" and entry.rest]
+    return said[-1] if said else ""
+
+
+def submitted(run: list[Entry]) -> str | None:
+    """Return the number of the job that was last submitted, or that says it runs; None where none is told."""
+    numbers = [e.rest for e in run if e.phase in (SUBMIT, RUN) and e.word != "error" and e.rest.isdigit()]
+    return numbers[-1] if numbers else None
+
+
+def seconds(run: list[Entry]) -> float:
+    """Return how long the model last ran [s]; 0 where that is not told."""
+    times = {entry.word: entry.when for entry in run if entry.phase == MODEL}
+    ended = times.get("success") or times.get("error")
+    return (ended - times["starting"]).total_seconds() if ended and "starting" in times else 0.0
