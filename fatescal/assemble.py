@@ -104,6 +104,10 @@ def located(chosen: Settings) -> Settings:
 
         run_directory, executable = of_case(chosen.path(options.case))
         found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+    elif options.run_directory is None:
+        raise BadInput(
+            "model.build: the case has not been built", hint="give `case`, the path of one that is"
+        )
     if options.site is not None and options.site.url is not None:
         from fatescal.forward.clm_fates.site import fetched
 

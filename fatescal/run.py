@@ -124,6 +124,35 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
     print(f"model runs    about {runs}, at most {waves} one after another")
 
 
+def install(config: Path, machine: str | None = None) -> int:
+    """Install the model's source that a config names: clone, externals, parameter file; goes on where it stopped."""
+    from fatescal.forward.clm_fates import install
+
+    chosen = _chosen(config, None, machine)
+    source = _clm_fates(chosen).source
+    if source is None or source.url is None or source.tag is None:
+        raise BadInput(
+            f"{config} does not say what to install",
+            expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
+        )
+    root = chosen.path(source.path)
+    with locked(root.parent):
+        install.install(source.url, source.tag, root, _say)
+    return 0
+
+
+def _clm_fates(chosen: settings.Settings) -> settings.ClmFates:
+    if not isinstance(chosen.model, settings.ClmFates):
+        raise BadInput(
+            f"model.kind is {chosen.model.kind}", expected="clm_fates: only its source is installed and built"
+        )
+    return chosen.model
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def status(where: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
     """Print what of a run, named by its folder or its config, is finished: stages, members under way, scorecard."""
     directory = _chosen(where, fold, machine).run.directory if where.is_file() else where

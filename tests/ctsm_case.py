@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import netCDF4
-import numpy as np
 import standin_cesm
+
+from fatescal.forward.clm_fates import cdl
 
 SAMPLES = {"A": "ctsm5.4_run", "B": "ctsm5.1_run"}
 FATES = {
@@ -44,7 +44,7 @@ def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = 
     if version == "A":
         shutil.copy(fates, parameters)
     else:
-        netcdf_from_cdl(fates, parameters)
+        cdl.convert(fates, parameters)
     lnd_in = re.sub(r"fates_paramfile = '.*'", f"fates_paramfile = '{parameters}'", lnd_in)
     (run / "lnd_in").write_text(lnd_in)
     (run / "datm.streams.xml").write_text(_streams((sample / "datm.streams.xml").read_text(), data, years))
@@ -63,28 +63,3 @@ def _streams(text: str, data: Path, years: tuple[int, int]) -> str:
         text = re.sub(f"<file>[^<]*/{re.escape(old)}</file>", f"<file>{new}</file>", text)
     text = text.replace("<year_last>2005</year_last>", f"<year_last>{years[1]}</year_last>")
     return text.replace("<year_first>2004</year_first>", f"<year_first>{years[0]}</year_first>")
-
-
-def netcdf_from_cdl(source: Path, target: Path) -> None:
-    """Write the classic netCDF file that a FATES CDL describes, as `ncgen -o` would."""
-    text = re.sub(r"//.*", "", source.read_text())
-    head, _, data = text.partition("\ndata:")
-    dimensions = {n: int(size) for n, size in re.findall(r"^\s*(\w+) = (\d+) ;", head, re.MULTILINE)}
-    with netCDF4.Dataset(target, "w", format="NETCDF3_CLASSIC") as file:
-        for name, size in dimensions.items():
-            file.createDimension(name, size)
-        kinds = {"double": "f8", "char": "S1", "int": "i4", "float": "f4"}
-        declared = re.findall(r"^\s*(double|char|int|float) (\w+)(?:\(([^)]*)\))? ;", head, re.MULTILINE)
-        for kind, name, dims in declared:
-            file.createVariable(name, kinds[kind], tuple(re.findall(r"\w+", dims)))
-        for name, key, value in re.findall(r'^\s*(\w+):(\w+) = "(.*)" ;', head, re.MULTILINE):
-            file[name].setncattr(key, value)
-        for name, values in re.findall(r"^\s*(\w+) =\s*(.*?);\s*$", data, re.MULTILINE | re.DOTALL):
-            variable = file[name]
-            if variable.dtype.kind == "S":
-                width = variable.shape[-1]
-                words = [w.ljust(width) for w in re.findall(r'"([^"]*)"', values)]
-                variable[:] = np.array([list(w) for w in words], "S1").reshape(variable.shape)
-            else:
-                numbers = [float(v.replace("_", "nan")) for v in re.split(r"[,\s]+", values.strip())]
-                variable[:] = np.array(numbers).reshape(variable.shape)

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 import yaml
 from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
-from ctsm_case import FATES, SAMPLES, Case, netcdf_from_cdl, write_case
+from ctsm_case import FATES, SAMPLES, Case, write_case
 from linear import fatescal, run_program
 
 from fatescal import assemble, settings
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import history, outcome, parameter_file
+from fatescal.forward.clm_fates import cdl, history, outcome, parameter_file
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import FILES, Template
 from fatescal.preparation import idle as idle_ones
@@ -184,7 +184,7 @@ def test_parameter_files_keep_every_other_byte_and_name_what_is_in_them(source, 
     path = data / "fates" / source
     if path.suffix == ".cdl":
         path = tmp_path / "fates.nc"
-        netcdf_from_cdl(data / "fates" / source, path)
+        cdl.convert(data / "fates" / source, path)
     file = parameter_file.read(path)
     assert (file.pfts[1], len(file.pfts)) == (NEEDLELEAF, n_pfts)
     assert file.defaults[f"{VCMAX}_broadleaf_hydrodecid_tropical_tree"] == 58.0  # the study's table says 41
@@ -312,7 +312,7 @@ def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a
     assert "the model has no history field QFLX_EVAP_TOT" in problem()
     (case_a.run_directory / "lnd.log").unlink()
     other = tmp_path / "fates.nc"
-    netcdf_from_cdl(data / "fates" / FATES["B"], other)
+    cdl.convert(data / "fates" / FATES["B"], other)
     assert "is of another version of FATES" in problem(model={"parameter_file": str(other)})
     assert "no 29 February" in problem(model={"start": "2004-02-29"})
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import netCDF4
 import pytest
 import standin_cime
-from ctsm_case import FATES, SURFDATA, netcdf_from_cdl
+from ctsm_case import FATES, SURFDATA
 
-from fatescal.forward.clm_fates import namelist, runconfig
+from fatescal.forward.clm_fates import cdl, namelist, runconfig
 from fatescal.forward.clm_fates.template import FILES
 
 COMPSETS = {
@@ -87,7 +87,7 @@ class Cime:
         if self.version == "A":
             target.write_bytes(source.read_bytes())
         else:
-            netcdf_from_cdl(source, target)
+            cdl.convert(source, target)
         return target
 
     def run_file(self, name: str) -> Path:

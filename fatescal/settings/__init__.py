@@ -6,8 +6,8 @@ working directory. Sections reject unknown keys and name the nearest known one.
 
 from fatescal.settings.config import Run, Settings
 from fatescal.settings.loading import load, load_machine, schema
-from fatescal.settings.machine import Machine
-from fatescal.settings.model import Canopy, ClmFates, Command, ExternalModel, Model, Site
+from fatescal.settings.machine import Cime, Machine
+from fatescal.settings.model import Build, Canopy, ClmFates, Command, ExternalModel, Model, Site, Source
 from fatescal.settings.observations import (
     Error,
     Observations,
@@ -21,8 +21,10 @@ from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Paramet
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
 
 __all__ = [
+    "Build",
     "Calibrate",
     "Canopy",
+    "Cime",
     "ClmFates",
     "Command",
     "Emulate",
@@ -44,6 +46,7 @@ __all__ = [
     "Scale",
     "Settings",
     "Site",
+    "Source",
     "Synthetic",
     "Uniform",
     "Variable",

@@ -46,7 +46,8 @@ def _expand(value: Any, where: str = "") -> Any:
         return [_expand(v, where) for v in value]
     if not isinstance(value, str):
         return value
-    expanded = os.path.expandvars(os.path.expanduser(value) if value.startswith("~") else value)
+    given = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: os.environ.get(m[1]) or m[2], value)  # with a default
+    expanded = os.path.expandvars(os.path.expanduser(given) if given.startswith("~") else given)
     missing = re.search(r"\$\{?([A-Za-z_]\w*)", expanded)
     if missing:
         raise BadInput(

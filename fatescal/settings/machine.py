@@ -10,6 +10,16 @@ from pydantic import Field, model_validator
 from fatescal.settings.base import Positive, Section
 
 
+class Cime(Section):
+    """What CIME is told when a case is made (`fatescal build`)."""
+
+    machine: str
+    compiler: str | None = None
+    project: str | None = None
+    output_root: str | None = None
+    inputdata: str | None = None
+
+
 class Machine(Section):
     """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
 
@@ -19,6 +29,7 @@ class Machine(Section):
     hide: tuple[str, ...] | None = None
     timeout: str | Positive | None = None
     retries: Annotated[int, Field(ge=0)] = 1
+    cime: Cime | None = None
 
     @model_validator(mode="after")
     def _launcher_sees_its_variables(self) -> Machine:

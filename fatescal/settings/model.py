@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fatescal.settings.base import Finite, Positive, Section
 
@@ -65,10 +65,62 @@ class Site(Section):
         return self
 
 
+class Source(Section):
+    """Where the model's source is: a checkout at `path`, cloned from `url` at `tag` by `fatescal install`."""
+
+    path: str
+    url: str | None = None
+    tag: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Source:
+        if (self.url is None) != (self.tag is None):
+            raise ValueError(
+                "model.source: give both `url` and `tag`, or `path` alone for a checkout that is there"
+            )
+        return self
+
+
+Written = bool | int | Finite | str
+ON_OFF = ("CLM_FORCE_COLDSTART", "CLM_ACCELERATED_SPINUP")  # YAML reads on and off as true and false
+
+
+def _xml_words(value: Any) -> Any:
+    """Return XML values as CIME writes them; YAML takes ``on``, dates and ``12:00:00`` for something else."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _xml_word(str(name), given) for name, given in value.items()}
+
+
+def _xml_word(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        words = ("off", "on") if name in ON_OFF else ("FALSE", "TRUE")
+        return words[value]
+    if name == "JOB_WALLCLOCK_TIME" and isinstance(value, int):
+        return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+    return str(value)
+
+
+class Build(Section):
+    """The case that `fatescal build` makes: the words of create_newcase, xmlchange and the user_nl files."""
+
+    case: str
+    compset: str
+    res: str = "CLM_USRDAT"
+    mpilib: str = "mpi-serial"
+    user_mods: tuple[str, ...] = ()
+    xml: Annotated[dict[str, str], BeforeValidator(_xml_words)] = Field(default_factory=dict)
+    user_nl_clm: dict[str, Written | list[Written]] = Field(default_factory=dict)
+    user_nl_datm: dict[str, Written | list[Written]] = Field(default_factory=dict)
+    user_nl_datm_streams: dict[str, Written | list[Written]] = Field(default_factory=dict)
+
+
 class ClmFates(Section):
-    """CLM-FATES at one point: a CIME case, or a run directory with its executable."""
+    """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable."""
 
     kind: Literal["clm_fates"]
+    source: Source | None = None
+    build: Build | None = None
     case: str | None = None
     run_directory: str | None = None
     executable: str | None = None
@@ -81,14 +133,23 @@ class ClmFates(Section):
     timeout: str | Positive | None = None
     keep: Literal["history", "all"] = "history"
 
+    @field_validator("case", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # case: ${FATESCAL_CTSM_CASE:-}
+
     @model_validator(mode="after")
     def _whole(self) -> ClmFates:
         if self.end <= self.start:
             raise ValueError(f"model.end {self.end} is not after model.start {self.start}")
         if (2, 29) in {(day.month, day.day) for day in (self.start, self.end)}:
             raise ValueError("model.start and model.end: the model's calendar has no 29 February")
-        if (self.case is None) == (self.run_directory is None):
-            raise ValueError("give exactly one of `case` and `run_directory`")
+        if self.case is not None and self.run_directory is not None:
+            raise ValueError("give one of `case` and `run_directory`")
+        if self.case is None and self.run_directory is None and self.build is None:
+            raise ValueError("give one of `build`, `case` and `run_directory`")
+        if self.build is not None and self.source is None:
+            raise ValueError("`build` needs `source`: where the model's checkout is")
         if self.run_directory is not None and self.executable is None:
             raise ValueError("`run_directory` needs `executable`, the path of cesm.exe")
         return self

@@ -1,0 +1,169 @@
+"""Stand-ins for CTSM's repositories and for the tools that check out their externals; they hold no model.
+
+`write_repositories` writes bare repositories of a model (``A``: ctsm5.4, with ``bin/git-fleximod`` and
+``.gitmodules``; ``B``: ctsm5.1, with ``manage_externals/checkout_externals`` and ``Externals.cfg``), of FATES with its real parameter
+file, and of the stand-in CIME (`standin_cime`). The tools are this file, started as ``standin_checkout.py
+git-fleximod|checkout_externals ROOT``: they clone what is not there, check out the tag, leave changed externals
+alone. ``STANDIN_EXTERNALS_DIE`` names an external in whose clone the tool is killed, with a torn clone left.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TAGS = {"A": "ctsm5.4.053", "B": "ctsm5.1.dev151-noresm_v1"}
+ME = ["-c", "user.name=me", "-c", "user.email=me@here", "-c", "commit.gpgsign=false"]
+
+
+@dataclass(frozen=True)
+class External:
+    """One entry of the tools' files."""
+
+    path: str
+    url: str
+    version: str
+    required: bool
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *ME, "-C", str(folder), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+def write_repositories(folder: Path, version: str, data: Path, machines: dict) -> tuple[str, str]:
+    """Write the bare repositories below `folder`; return url and tag of the model's."""
+    from ctsm_case import FATES
+    from standin_cime import install
+
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        install(made / "cime_in", version, data, machines)
+        cime = _bare(made / "cime_in" / "cime", folder / "cime.git", "cime6.1.59")
+        fates = made / "fates"
+        (fates / "parameter_files").mkdir(parents=True)
+        suffix = ".json" if version == "A" else ".cdl"
+        shutil.copy(
+            data / "fates" / FATES[version], fates / "parameter_files" / f"fates_params_default{suffix}"
+        )
+        other = _bare(fates, folder / "fates.git", "sci.1.0_api.0")
+        model = made / "model"
+        write = _write_fleximod if version == "A" else _write_manage_externals
+        write(model, cime, other)
+        return _bare(model, folder / "CTSM.git", TAGS[version]), TAGS[version]
+
+
+def _bare(content: Path, target: Path, tag: str) -> str:
+    """Commit a folder, tag it, and leave it as a bare repository; a later commit keeps the tag off the branch's head."""
+    git(content.parent, "init", "-q", "-b", "master", str(content))
+    git(content, "add", "-A")
+    git(content, "commit", "-qm", "as it was released")
+    git(content, "tag", tag)
+    (content / "later").write_text("work after the release\n")
+    git(content, "add", "-A")
+    git(content, "commit", "-qm", "later")
+    git(content.parent, "clone", "-q", "--bare", str(content), str(target))
+    return target.as_uri()
+
+
+def _tool(path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True)
+    program = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))}"
+    path.write_text(f'#!/bin/sh\nexec {program} {name} "$(cd "$(dirname "$0")/.." && pwd)" "$@"\n')
+    path.chmod(0o755)
+
+
+def _write_fleximod(model: Path, cime: str, fates: str) -> None:
+    _tool(model / "bin" / "git-fleximod", "git-fleximod")
+    (model / ".gitmodules").write_text(
+        f'[submodule "fates"]\npath = src/fates\nurl = {fates}\nfxtag = sci.1.0_api.0\nfxrequired = AlwaysRequired\n'
+        '# Standard Fork to compare to with "git fleximod test"\n'
+        f"fxDONOTUSEurl = {fates}\n\n"
+        f'[submodule "cime"]\n        path = cime\n        url = {cime}\n        fxtag = cime6.1.59\n'
+        "        fxrequired = ToplevelRequired\n\n"
+        '[submodule "doc-builder"]\npath = doc/doc-builder\nurl = file:///nowhere\nfxtag = v1\nfxrequired = ToplevelOptional\n'
+    )
+
+
+def _write_manage_externals(model: Path, cime: str, fates: str) -> None:
+    _tool(model / "manage_externals" / "checkout_externals", "checkout_externals")
+    (model / "Externals.cfg").write_text(
+        "[clm]\nlocal_path = .\nprotocol = externals_only\nexternals = Externals_CLM.cfg\nrequired = True\n\n"
+        f"[cime]\nlocal_path = cime\nprotocol = git\nrepo_url = {cime}\ntag = cime6.1.59\nrequired = True\n\n"
+        "[doc-builder]\nlocal_path = doc/doc-builder\nprotocol = git\nrepo_url = file:///nowhere\ntag = v1\n"
+        "required = False\n\n[externals_description]\nschema_version = 1.0.0\n"
+    )
+    (model / "Externals_CLM.cfg").write_text(
+        f"[fates]\nlocal_path = src/fates\nprotocol = git\nrepo_url = {fates}\ntag = sci.1.0_api.0\nrequired = True\n\n"
+        "[externals_description]\nschema_version = 1.0.0\n"
+    )
+
+
+# ---- the tools
+
+
+def _sections(path: Path) -> list[configparser.SectionProxy]:
+    parser = configparser.ConfigParser()
+    parser.read_string("\n".join(line.strip() for line in path.read_text().splitlines()))
+    return [parser[name] for name in parser.sections() if name != "externals_description"]
+
+
+def listed(root: Path, tool: str) -> list[External]:
+    """Return the externals that a tool's files list."""
+    if tool == "git-fleximod":
+        return [
+            External(s["path"], s["url"], s["fxtag"], "Required" in s["fxrequired"])
+            for s in _sections(root / ".gitmodules")
+        ]
+    sections = [s for name in ("Externals.cfg", "Externals_CLM.cfg") for s in _sections(root / name)]
+    return [
+        External(s["local_path"], s["repo_url"], s["tag"], s["required"] == "True")
+        for s in sections
+        if s["protocol"] == "git"
+    ]
+
+
+def check_out(root: Path, external: External) -> None:
+    folder = root / external.path
+    if (folder / ".git").exists():
+        if git(folder, "status", "--porcelain"):
+            print(f"    {external.path} has modified files")
+            return
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("STANDIN_EXTERNALS_DIE") == external.path:
+            git(root, "clone", "-q", "--no-checkout", external.url, str(folder))
+            (folder / ".git" / "index.lock").touch()
+            os._exit(137)
+        done = subprocess.run(
+            ["git", "clone", "-q", external.url, str(folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            sys.exit(f"ERROR: Failed to clone {external.url}\n{done.stderr}")
+    git(folder, "fetch", "-q", "--tags", "origin")
+    git(folder, "checkout", "-q", "--detach", external.version)
+    print(f"Successfully checked out {external.path:>20} at {external.version}")
+
+
+def main(tool: str, root: Path, arguments: list[str]) -> None:
+    if arguments != (["update"] if tool == "git-fleximod" else []):
+        sys.exit(f"{tool}: the stand-in knows no {arguments}")
+    if "STANDIN_EXTERNALS_LOG" in os.environ:
+        with open(os.environ["STANDIN_EXTERNALS_LOG"], "a") as log:
+            log.write(f"{tool}\n")
+    for external in listed(root, tool):
+        if external.required:
+            check_out(root, external)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
