@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -14,20 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.canopy import parameters, weather
+from fatescal.forward import daily
+from fatescal.forward.canopy import parameters
 from fatescal.forward.canopy.drivers import Drivers, drive
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.synthetic import synthetic
-from fatescal.forward.canopy.tower import read_smear
+from fatescal.forward.canopy.tower import read_forcing
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 from fatescal.records import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
-log = logging.getLogger(__name__)
-
-OUTPUT = "output.nc"
 VARIABLES = {  # name in the file: column of the daily output, unit, long name
     "FATES_GPP": ("gpp", "kg m-2 s-1", "gross primary production, carbon"),
     "QFLX_EVAP_TOT": ("evaporation", "kg m-2 s-1", "evapotranspiration, water"),
@@ -101,11 +98,7 @@ class Canopy:
         """The forcing of `start` .. `end`."""
         if self.forcing == "synthetic":
             return synthetic(self.seed, self.start, self.end, self.site)
-        path = Path(self.forcing).expanduser()
-        found = read_smear(path, self.site) if path.suffix == ".csv" else weather.read(path)
-        for note in found.notes:
-            log.info("forcing %s: %s", self.forcing, note)
-        return found.period(self.start, self.end)
+        return read_forcing(Path(self.forcing).expanduser(), self.site).period(self.start, self.end)
 
     @cached_property
     def description(self) -> Mapping[str, object]:
@@ -192,36 +185,13 @@ class Canopy:
         """
         self.check_names(theta)
         row = np.array([float(theta.get(name, default)) for name, default in self.defaults.items()])
-        daily = self.simulate(row)
-        part = folder / f"{OUTPUT}.part"
-        self._write(part, {name: daily[column][0] for name, (column, _, _) in VARIABLES.items()})
-        part.replace(folder / OUTPUT)
-
-    def _write(self, path: Path, series: Mapping[str, Array]) -> None:
-        import netCDF4
-
-        with netCDF4.Dataset(path, "w") as data:
-            data.Conventions = "CF-1.8"
-            data.source = f"fatescal embedded land model, version {self.version}"
-            data.createDimension("time", self.n_days)
-            data.createDimension("nv", 2)
-            time = data.createVariable("time", "f8", ("time",))
-            time.units = f"days since {self.start.isoformat()} 00:00:00"
-            time.calendar, time.bounds, time.standard_name = "noleap", "time_bounds", "time"
-            time[:] = np.arange(self.n_days) + 0.5
-            bounds = data.createVariable("time_bounds", "f8", ("time", "nv"))
-            bounds[:] = np.arange(self.n_days)[:, None] + np.array([0.0, 1.0])
-            for name, (_, unit, long_name) in VARIABLES.items():
-                variable = data.createVariable(name, "f8", ("time",))
-                variable.units, variable.long_name = unit, long_name
-                variable.cell_methods = "time: mean"
-                variable[:] = series[name]
+        fluxes = self.simulate(row)
+        series = {
+            name: daily.Series(fluxes[column][0], unit, long_name)
+            for name, (column, unit, long_name) in VARIABLES.items()
+        }
+        daily.write(folder, self.start, series, f"fatescal embedded land model, version {self.version}")
 
     def read(self, folder: Path) -> xr.Dataset:
         """Return the daily output of a finished run; times are noleap mid-days, with ``time_bounds``."""
-        import xarray as xr
-
-        with xr.open_dataset(
-            folder / OUTPUT, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)
-        ) as data:
-            return data.load()
+        return daily.read(folder)

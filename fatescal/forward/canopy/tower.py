@@ -8,6 +8,7 @@ the daily sum of precipitation are kept.
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,27 @@ import numpy as np
 from fatescal import tables
 from fatescal.calendars import exists
 from fatescal.errors import BadInput
+from fatescal.forward.canopy import weather
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.thermo import STEFAN_BOLTZMANN, ZERO
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, mend, noleap_day
 from fatescal.records import Array
 
+log = logging.getLogger(__name__)
+
 COLUMNS = ("PAR", "Tair", "VPD", "Precip_FMI", "U", "P", "Rnet")
 PHOTONS = 2.06  # umol of PAR per J of global radiation (Ross & Sulev 2000: 0.45 x 4.57)
 CLEAR = 0.75  # transmissivity of a cloudless day
 ABSORBED = 0.90  # share of short-wave radiation a boreal forest absorbs
+
+
+def read_forcing(path: Path, site: Site) -> Weather:
+    """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is logged."""
+    found = read_smear(path, site) if path.suffix == ".csv" else weather.read(path)
+    for note in found.notes:
+        log.info("forcing %s: %s", path, note)
+    return found
 
 
 def read_smear(path: Path, site: Site) -> Weather:
