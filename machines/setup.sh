@@ -189,7 +189,7 @@ main() {
     step "pip" "${pip[@]}" install --upgrade pip
     install_mpi4py
     install_h5py
-    step "fatescal and what it needs" "${pip[@]}" install "${constraints[@]}" -e '.[test]'
+    step "fatescal and what it needs" "${pip[@]}" install "${constraints[@]}" -e '.[pyrealm,test]'
     find_mpirun
     if h5py_is_parallel; then
         say "h5py has MPI: all ranks write the checkpoints."

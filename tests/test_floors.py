@@ -35,6 +35,7 @@ DOORS = {
     "arviz": {"sample"},
     "numba": {"forward"},
     "netCDF4": {"forward"},
+    "pyrealm": {"forward"},
 }
 LIGHT = {"numpy", "yaml", "pydantic", "mpi4py", "h5py"}  # what a rank may import at its start
 
