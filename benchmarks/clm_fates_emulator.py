@@ -18,7 +18,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from fatescal.emulate.outputs import OutputsEmulator
-from fatescal.parameters import LogitNormal, Normal, Prior
+from fatescal.priors import LogitNormal, Normal, Prior
 from fatescal.records import Array, Observations, TrainingSet
 
 NOISE = {"FATES_GPP": (86400e3, 0.471), "QFLX_EVAP_TOT": (86400.0, 0.163)}  # to g C, mm d-1; sd

@@ -139,9 +139,9 @@ def checked(chosen: Settings) -> Parts:
 
 def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
     """Let the model see its default and both ends of the priors, at three standard deviations."""
-    n = len(space.names)
-    for u in (space.u_default, np.full(n, -3.0), np.full(n, 3.0)):
-        forward.check_values(space.named(space.theta(u)[0]))
+    ends = space.margins(np.array([[-3.0], [3.0]]).repeat(len(space.names), axis=1))
+    for theta in (space.theta_default, *ends):
+        forward.check_values(space.named(theta))
 
 
 def space(chosen: Settings) -> parameters.ParameterSpace:
@@ -151,7 +151,7 @@ def space(chosen: Settings) -> parameters.ParameterSpace:
 
 def _space(chosen: Settings, forward: ForwardModel) -> parameters.ParameterSpace:
     numbered = getattr(forward, "numbers_pfts", False)
-    return parameters.space(chosen.parameters, forward.defaults, forward.pfts, numbered)
+    return parameters.space(chosen.parameters, forward.defaults, forward.pfts, numbered, chosen.correlations)
 
 
 def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:

@@ -26,8 +26,10 @@ class Evidence:
     outliers : int
         Windows with |d - gbar| > 3 (s_g + sigma): data and prior predictions are disjoint at three sigma.
     informed : (P,)
-        Share of each parameter's prior variance that the data remove, to first order. Their sum is the effective
-        degrees of freedom, trace[F (I + F)^-1] with F the Fisher information in u.
+        Share of each parameter's prior variance that the data remove, to first order.
+    degrees_of_freedom : float
+        How many directions of the parameters the data inform: trace[F (I + F)^-1] with F the Fisher information
+        in u; the sum of the shares where no parameters are correlated a priori.
     """
 
     variable: str
@@ -35,11 +37,7 @@ class Evidence:
     coverage: float
     outliers: int
     informed: Array
-
-    @property
-    def degrees_of_freedom(self) -> float:
-        """How many directions of the parameters the data inform."""
-        return float(self.informed.sum())
+    degrees_of_freedom: float
 
     @property
     def conflict(self) -> bool:
@@ -47,7 +45,9 @@ class Evidence:
         return self.outliers > CONFLICT * self.windows
 
 
-def weigh(observations: Observations, u: Array, predictions: Array) -> list[Evidence]:
+def weigh(
+    observations: Observations, u: Array, predictions: Array, factor: Array | None = None
+) -> list[Evidence]:
     """Return the evidence of each variable, then of all, in the calibration period.
 
     Parameters
@@ -56,6 +56,8 @@ def weigh(observations: Observations, u: Array, predictions: Array) -> list[Evid
         The calibration period.
     u, predictions : (J, P), (J, D) arrays
         The successful members of the prior ensemble.
+    factor : (P, P) array
+        `ParameterSpace.factor` of correlated priors.
 
     Notes
     -----
@@ -70,22 +72,24 @@ def weigh(observations: Observations, u: Array, predictions: Array) -> list[Evid
     [0.5]
     """
     slopes = np.linalg.pinv(centred(u)[1])
+    factor = np.eye(u.shape[1]) if factor is None else factor
     masks = {v: observations.variable == v for v in dict.fromkeys(observations.variable.tolist())}
     masks = masks | {"all": np.ones(len(observations), dtype=bool)}
-    return [_of(name, observations.select(m), slopes, predictions[:, m]) for name, m in masks.items()]
+    return [_of(name, observations.select(m), slopes, predictions[:, m], factor) for name, m in masks.items()]
 
 
-def _of(name: str, part: Observations, slopes: Array, predictions: Array) -> Evidence:
+def _of(name: str, part: Observations, slopes: Array, predictions: Array, factor: Array) -> Evidence:
     sensitivities = slopes @ centred(part.whiten(predictions))[1]  # (P, D)
     fisher = sensitivities @ sensitivities.T
-    remaining = np.diagonal(np.linalg.inv(np.eye(len(fisher)) + fisher))
+    remaining = np.linalg.inv(np.eye(len(fisher)) + fisher)
     mean, spread = predictions.mean(axis=0), predictions.std(axis=0, ddof=1)
     return Evidence(
         variable=name,
         windows=len(part),
         coverage=coverage(part.y, predictions, part.sd),
         outliers=int(np.sum(np.abs(part.y - mean) > 3.0 * (spread + part.sd))),
-        informed=1.0 - remaining,
+        informed=1.0 - np.diagonal(factor @ remaining @ factor.T),
+        degrees_of_freedom=float(np.sum(1.0 - np.diagonal(remaining))),
     )
 
 

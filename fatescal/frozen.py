@@ -23,6 +23,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "model.timeout": (),
     "model.keep": (),
     "parameters": ("truth", "ensemble"),
+    "correlations": ("truth", "ensemble"),
     "observations": ("truth", "observations"),
     "calibrate": ("update",),
     "calibrate.members": ("ensemble",),

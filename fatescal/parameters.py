@@ -1,131 +1,134 @@
 """Parameters and their priors: theta in physical units, u standard normal under the prior.
 
-Every prior is a monotone map of a standard normal coordinate, theta = T(u), u ~ N(0, 1). Update,
-emulator and sampler then share one scale, whatever the parameter's unit.
+u ~ N(0, I) becomes z = L u, correlated standard normals (a Gaussian copula; L is the identity where no correlations
+are given), and each z_p its parameter by a monotone map, theta_p = T_p(z_p). Update, emulator and sampler then share
+one scale, whatever the parameters' units, and none of them knows of correlations.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from fatescal import settings
 from fatescal.errors import BadInput
+from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.records import Array
-
-
-class Prior(Protocol):
-    """One parameter's prior."""
-
-    def theta(self, u: npt.ArrayLike) -> Array:
-        """Return the parameter at standard normal coordinates `u`, elementwise."""
-
-    def u(self, theta: npt.ArrayLike) -> Array:
-        """Return the coordinates of `theta`, the inverse of `theta`."""
-
-
-@dataclass(frozen=True)
-class LogitNormal:
-    """theta = a + (b - a) expit(logit((median - a)/(b - a)) + scale u).
-
-    >>> prior = LogitNormal(62.0, 0.3, 15.5, 108.5)
-    >>> float(prior.theta(0.0)), round(float(prior.u(prior.theta(1.5))), 12)
-    (62.0, 1.5)
-    """
-
-    median: float
-    scale: float
-    lower: float
-    upper: float
-
-    def _logit(self, theta: npt.ArrayLike) -> Array:
-        return np.log((np.asarray(theta) - self.lower) / (self.upper - np.asarray(theta)))
-
-    def theta(self, u: npt.ArrayLike) -> Array:
-        x = self._logit(self.median) + self.scale * np.asarray(u)
-        return self.lower + (self.upper - self.lower) * 0.5 * (1.0 + np.tanh(0.5 * x))
-
-    def u(self, theta: npt.ArrayLike) -> Array:
-        return (self._logit(theta) - self._logit(self.median)) / self.scale
-
-
-@dataclass(frozen=True)
-class Normal:
-    """theta = mean + sd u."""
-
-    mean: float
-    sd: float
-
-    def theta(self, u: npt.ArrayLike) -> Array:
-        return self.mean + self.sd * np.asarray(u)
-
-    def u(self, theta: npt.ArrayLike) -> Array:
-        return (np.asarray(theta) - self.mean) / self.sd
-
-
-@dataclass(frozen=True)
-class LogNormal:
-    """theta = median exp(scale u)."""
-
-    median: float
-    scale: float
-
-    def theta(self, u: npt.ArrayLike) -> Array:
-        return self.median * np.exp(self.scale * np.asarray(u))
-
-    def u(self, theta: npt.ArrayLike) -> Array:
-        return np.log(np.asarray(theta) / self.median) / self.scale
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """theta = a + (b - a) Phi(u), Phi the standard normal distribution function."""
-
-    lower: float
-    upper: float
-
-    def theta(self, u: npt.ArrayLike) -> Array:
-        from scipy.special import ndtr
-
-        return self.lower + (self.upper - self.lower) * ndtr(u)
-
-    def u(self, theta: npt.ArrayLike) -> Array:
-        from scipy.special import ndtri
-
-        return ndtri((np.asarray(theta) - self.lower) / (self.upper - self.lower))
 
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults."""
+    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults.
+
+    `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the correlations of z.
+
+    >>> space = ParameterSpace(("a", "b"), (Normal(1.0, 2.0),) * 2, {}, np.array([[1.0, 0.0], [0.6, 0.8]]))
+    >>> space.theta(np.array([1.0, 0.5])), space.u(space.theta(np.array([1.0, 0.5])))
+    (array([[3., 3.]]), array([[1. , 0.5]]))
+    """
 
     names: tuple[str, ...]
     priors: tuple[Prior, ...]
     default: Mapping[str, float]
+    factor: Array | None = None
 
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
-        u = np.atleast_2d(u)
-        return np.column_stack([prior.theta(u[:, p]) for p, prior in enumerate(self.priors)])
+        return self.margins(self.z(u))
 
     def u(self, theta: Array) -> Array:
         """Return coordinates (J, P) of physical parameters (J, P)."""
         theta = np.atleast_2d(theta)
-        return np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
+        z = np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
+        if self.factor is None:
+            return z
+        u = np.empty_like(z)
+        for p, row in enumerate(self.factor):
+            before = sum((row[q] * u[:, q] for q in np.flatnonzero(row[:p])), np.zeros(len(u)))
+            u[:, p] = (z[:, p] - before) / row[p]
+        return u
+
+    def z(self, u: Array) -> Array:
+        """Return L u (J, P), the standard normal coordinate of each parameter by itself.
+
+        Term by term: rows of a matrix product differ in the last bits between batch sizes.
+        """
+        u = np.atleast_2d(u)
+        if self.factor is None:
+            return u
+        terms = ([row[q] * u[:, q] for q in np.flatnonzero(row)] for row in self.factor)
+        return np.column_stack([sum(column, np.zeros(len(u))) for column in terms])
+
+    def margins(self, z: Array) -> Array:
+        """Return physical parameters (J, P), each of its own coordinate `z` (J, P)."""
+        z = np.atleast_2d(z)
+        return np.column_stack([prior.theta(z[:, p]) for p, prior in enumerate(self.priors)])
+
+    @property
+    def theta_default(self) -> Array:
+        """Parameters (P) of the default run."""
+        return self.theta(self.u_default)[0]
 
     @property
     def u_default(self) -> Array:
         """Coordinates (P) of the default run, member 0 of every evaluation."""
         return self.u(np.array([[self.default[name] for name in self.names]]))[0]
 
+    def moved(self, p: int, by: float = 1.0) -> Array:
+        """Return the default run's parameters (P), the p-th moved by so many prior standard deviations."""
+        theta, z = self.theta_default, self.z(self.u_default)[0]
+        theta[p] = self.priors[p].theta(z[p] + by)
+        return theta
+
     def named(self, theta: Array) -> dict[str, float]:
         """Return one member's parameters (P) by name, as `parameters.json` has them."""
         return dict(zip(self.names, map(float, theta), strict=True))
+
+
+def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Array:
+    """Return the lower triangular L (P, P) with L L' the correlations of the parameters called `names`.
+
+    Raises
+    ------
+    BadInput
+        For a name that is not calibrated, a pair given twice, or correlations that cannot all hold at once.
+    """
+    matrix = np.eye(len(names))
+    given = set()
+    for first, others in correlations.items():
+        for second, rho in others.items():
+            where = f"correlations.{first}.{second}"
+            for name in (first, second):
+                if name not in names:
+                    raise BadInput(
+                        f"{where}: {name} is not a calibrated parameter",
+                        expected=f"among {', '.join(names)}",
+                        hint=_nearest(name, names),
+                    )
+            if first == second:
+                raise BadInput(f"{where}: a parameter correlates with itself by 1")
+            if frozenset((first, second)) in given:
+                raise BadInput(f"{where} is given twice", hint="keep one of them")
+            given.add(frozenset((first, second)))
+            p, q = names.index(first), names.index(second)
+            matrix[p, q] = matrix[q, p] = rho
+    least, vectors = np.linalg.eigh(matrix)
+    if least[0] < 1e-8:
+        blamed = [name for name, share in zip(names, np.abs(vectors[:, 0]), strict=True) if share > 0.1]
+        raise BadInput(
+            f"correlations: those of {', '.join(blamed)} cannot hold together (the matrix is not positive definite, "
+            f"its least eigenvalue is {least[0]:.3g}): what correlates strongly with one thing correlates with all it correlates with",
+            hint="correlations nearer to 0, or same_as for parameters that always agree",
+        )
+    return np.linalg.cholesky(matrix)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}" if near else ""
 
 
 def flat_names(name: str, pfts: Sequence[str] | None) -> list[str]:
@@ -190,15 +193,20 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
                 raise BadInput(f"parameters.{flat}: relative bounds around a default of 0 are empty")
             return need_default() - reach, need_default() + reach
         assert isinstance(given, tuple)
-        return given
+        lower, upper = given
+        return -np.inf if lower is None else lower, np.inf if upper is None else upper
+
+    def value(of: object) -> float:
+        return need_default() if of == "default" else float(of)  # type: ignore[arg-type]
 
     match chosen:
         case settings.LogitNormal():
             lower, upper = bounds(chosen.bounds)
-            median = {"default": default, "centre": (lower + upper) / 2}.get(
-                str(chosen.median), chosen.median
-            )
-            median = need_default() if median is None else float(median)
+            if chosen.mean is not None:
+                assert chosen.sd is not None
+                return _named(flat, LogitNormal.of_moments, value(chosen.mean), chosen.sd, lower, upper)
+            assert chosen.scale is not None
+            median = (lower + upper) / 2 if chosen.median == "centre" else value(chosen.median)
             if not lower < median < upper:
                 raise BadInput(
                     f"parameters.{flat}: the prior's median is outside its bounds",
@@ -207,15 +215,29 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
                 )
             return LogitNormal(median, chosen.scale, lower, upper)
         case settings.Normal():
-            return Normal(need_default() if chosen.mean == "default" else float(chosen.mean), chosen.sd)
+            return Normal(value(chosen.mean), chosen.sd)
+        case settings.TruncatedNormal():
+            return _named(flat, TruncatedNormal, value(chosen.location), chosen.scale, *bounds(chosen.bounds))
         case settings.LogNormal():
-            median = need_default() if chosen.median == "default" else float(chosen.median)
-            if median <= 0:
-                raise BadInput(f"parameters.{flat}: a log-normal's median is positive", got=median)
-            return LogNormal(median, chosen.scale)
+            what = "median" if chosen.mean is None else "mean"
+            centre = value(getattr(chosen, what))
+            if centre <= 0:
+                raise BadInput(f"parameters.{flat}: a log-normal's {what} is positive", got=centre)
+            if chosen.scale is not None:
+                return LogNormal(centre, chosen.scale)
+            assert chosen.sd is not None
+            return LogNormal.of_moments(centre, chosen.sd)
         case settings.Uniform():
             return Uniform(*bounds(chosen.bounds))
     raise TypeError(chosen)
+
+
+def _named(flat: str, make: Callable[..., Prior], *numbers: float) -> Prior:
+    """Return a prior; what it refuses is told with the parameter's name."""
+    try:
+        return make(*numbers)
+    except BadInput as error:
+        raise BadInput(f"parameters.{flat}: {error}") from None
 
 
 def _given_default(
@@ -248,6 +270,7 @@ def space(
     defaults: Mapping[str, float],
     pfts: Sequence[str],
     numbered: bool = False,
+    correlations: Mapping[str, Mapping[str, float]] | None = None,
 ) -> ParameterSpace:
     """Return the parameter space of a config, given the model's own `defaults` and `pfts`.
 
@@ -278,7 +301,8 @@ def space(
             names.append(flat)
             priors.append(_prior(flat, parameter.prior, known))
             default[flat] = _default(flat, priors[-1], known)
-    return ParameterSpace(tuple(names), tuple(priors), default)
+    together = factor(correlations, names) if correlations else None
+    return ParameterSpace(tuple(names), tuple(priors), default, together)
 
 
 def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:

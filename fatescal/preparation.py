@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fatescal.errors import ModelFailed, RunFailed
 from fatescal.members import Members, once
 from fatescal.protocols import Prepared
@@ -78,14 +76,11 @@ def remark(name: str) -> str:
 def tasks_of(members: Members, model: Prepared) -> list[Task]:
     """Return the runs to make: the longest first, so that the others fit beside it."""
     space = members.space
-    default = space.named(space.theta(space.u_default)[0])
+    default = space.named(space.theta_default)
     tasks = [Task(SPIN_UP, default, model.spin_up)] if model.shares_spin_up else []
     tasks.append(Task(DEFAULT, default, model.try_out))
     for p, name in enumerate(space.names):
-        u = space.u_default + np.eye(len(space.names))[p]
-        tasks.append(
-            Task(f"canary-{name}", default | {name: space.named(space.theta(u)[0])[name]}, model.try_out)
-        )
+        tasks.append(Task(f"canary-{name}", space.named(space.moved(p)), model.try_out))
     return tasks
 
 

@@ -52,11 +52,11 @@ def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[
     observations = store.load(last("observations"), Observations)
     round_ = last("surrogate-")[-2:]
     validation = f"validation-{round_}"
-    results = {
+    results: dict[str, Any] = {
         "name": chosen.run.name,
         "settings": chosen.plain(),
         "parameter": problem.space.names,
-        "default": problem.space.theta(problem.space.u_default)[0],
+        "default": problem.space.theta_default,
         "prior": problem.space,
         "observations": observations,
         "history": every("evaluation-", Evaluation),

@@ -199,8 +199,9 @@ def weighed(run: Run, observations: Observations, calibration: Observations) -> 
     if len(rows) < 3:
         return "evidence: too few members ran to tell"
     predictions = prior.predictions[rows][:, observations.period == "calibration"]
-    names = run.problem.space.names
-    return evidence.render(evidence.weigh(calibration, prior.u[rows], predictions), names)
+    space = run.problem.space
+    found = evidence.weigh(calibration, prior.u[rows], predictions, space.factor)
+    return evidence.render(found, space.names)
 
 
 def widen(run: Run, measured: Observations) -> Observations:

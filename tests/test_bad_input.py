@@ -48,6 +48,32 @@ MISTAKES = {
     "default unknown": (
         "parameters.mean.prior", {"kind": "logit-normal", "scale": 1, "bounds": [1, 9]}, "give `default:`",
     ),
+    "moments impossible": (
+        "parameters.mean.prior", {"kind": "logit-normal", "mean": 5, "sd": 4.5, "bounds": [1, 9]}, "less than 4",
+    ),
+    "moments all at the bounds": (
+        "parameters.mean.prior", {"kind": "logit-normal", "mean": 5, "sd": 3.99, "bounds": [1, 9]}, "almost all at its bounds",
+    ),
+    "mean outside bounds": (
+        "parameters.mean.prior", {"kind": "logit-normal", "mean": 50, "sd": 1, "bounds": [1, 9]}, "between 1 and 9",
+    ),
+    "scale and sd": (
+        "parameters.mean.prior", {"kind": "log-normal", "median": 5, "scale": 1, "sd": 1}, "either `scale`",
+    ),
+    "median and sd": ("parameters.mean.prior", {"kind": "log-normal", "median": 5, "sd": 1}, "belong together"),
+    "mean of a log-normal negative": (
+        "parameters.mean", {"default": -2, "prior": {"kind": "log-normal", "mean": "default", "sd": 1}}, "mean is positive",
+    ),
+    "cut far out in a tail": (
+        "parameters.mean.prior", {"kind": "truncated-normal", "location": 0, "scale": 1, "bounds": [9, None]}, "next to nothing",
+    ),
+    "correlation of nothing": ("correlations", {"mean": {"wav": 0.5}}, "did you mean wave"),
+    "correlation with itself": ("correlations", {"mean": {"mean": 0.5}}, "with itself"),
+    "correlation of one": ("correlations", {"mean": {"wave": 1.0}}, "less than 1"),
+    "correlation given twice": ("correlations", {"mean": {"wave": 0.5}, "wave": {"mean": 0.5}}, "given twice"),
+    "correlations that contradict": (
+        "correlations", {"mean": {"wave": 0.9, "trend": 0.9}, "wave": {"trend": -0.9}}, "cannot hold together",
+    ),
     "zero sd": ("observations.variables.GPP.error.sd", 0, "greater than 0"),
     "negative sd": ("observations.variables.GPP.error.sd", -1, "greater than 0"),
     "not a number": ("parameters.mean.prior.sd", float("nan"), "finite"),

@@ -12,7 +12,8 @@ import pytest
 
 from fatescal import scores
 from fatescal.emulate.gp import JOINT
-from fatescal.parameters import LogitNormal, Normal, ParameterSpace, Prior, Uniform
+from fatescal.parameters import ParameterSpace
+from fatescal.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.records import (
     ChainBlock,
     Evaluation,

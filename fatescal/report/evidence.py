@@ -15,7 +15,7 @@ def evidence(results: Results) -> Markup | None:
         return None
     columns = results.rows("calibration")
     calibration = results.observations.select(columns)
-    found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns])
+    found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
     verdict = word(found, results.parameter)
     return section(
         "evidence",
@@ -24,8 +24,8 @@ def evidence(results: Results) -> Markup | None:
         paragraph(
             f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
             "predictions plus the error in use at last; an outlier differs from the prior mean by more than three times spread plus error. "
-            "Below, the share of each parameter's prior variance that the data remove, to first order; the shares add up "
-            "to the effective degrees of freedom."
+            "Below, the share of each parameter's prior variance that the data remove, to first order; of parameters "
+            "without prior correlations the shares add up to the effective degrees of freedom."
         ),
         table(
             ["variable", "windows", "coverage", "outliers", "degrees of freedom"],

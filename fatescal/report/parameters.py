@@ -44,7 +44,7 @@ def parameters(results: Results) -> Markup:
 
 def density(results: Results) -> tuple[Array, Array]:
     """Return theta (M, P) at coordinates U and the prior's density there (M, P)."""
-    theta = results.prior.theta(np.repeat(U[:, None], len(results.parameter), axis=1))
+    theta = results.prior.margins(np.repeat(U[:, None], len(results.parameter), axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):  # where theta saturates at a bound
         values = np.exp(-0.5 * U[:, None] ** 2) / np.sqrt(2 * np.pi) / np.gradient(theta, U, axis=0)
     return theta, np.where(np.isfinite(values), values, 0.0)

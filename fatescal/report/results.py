@@ -28,8 +28,15 @@ RERUN = "evaluation-posterior"
 class PriorMap(Protocol):
     """The map from standard normal coordinates to parameters (`parameters.ParameterSpace`)."""
 
+    @property
+    def factor(self) -> Array | None:
+        """Lower triangular (P, P), where parameters are correlated a priori."""
+
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
+
+    def margins(self, z: Array) -> Array:
+        """Return physical parameters (J, P), each of its own standard normal coordinate."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from fatescal.settings.observations import (
     Synthetic,
     Variable,
 )
-from fatescal.settings.parameters import LogitNormal, LogNormal, Normal, Parameter, Relative, Uniform
+from fatescal.settings.parameters import (
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Parameter,
+    Relative,
+    TruncatedNormal,
+    Uniform,
+)
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
 
 __all__ = [
@@ -48,6 +56,7 @@ __all__ = [
     "Site",
     "Source",
     "Synthetic",
+    "TruncatedNormal",
     "Uniform",
     "Variable",
     "load",

@@ -11,7 +11,7 @@ from fatescal.settings.base import Section
 from fatescal.settings.machine import Machine
 from fatescal.settings.model import Model
 from fatescal.settings.observations import Observations
-from fatescal.settings.parameters import Parameter
+from fatescal.settings.parameters import Correlations, Parameter
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
 
 
@@ -29,6 +29,7 @@ class Settings(Section):
     run: Run
     model: Model
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    correlations: Correlations | None = None
     observations: Observations
     calibrate: Calibrate
     emulate: Emulate = Emulate()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fatescal.settings.base import Finite, Positive, Section
 
@@ -18,12 +18,31 @@ class Relative(Section):
 Bounds = Annotated[tuple[Finite, Finite], Field(description="lower and upper")] | Relative
 
 
-class LogitNormal(Section):
+class _ByMoments(Section):
+    """A prior given by `median` and `scale`, or by its physical `mean` and `sd`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        by = {name: getattr(self, name) for name in ("median", "scale", "mean", "sd")}
+        if (by["scale"] is None) == (by["sd"] is None):
+            raise ValueError(
+                "give either `scale` (with `median`), or `mean` and `sd` in the parameter's unit"
+            )
+        if (by["mean"] is None) != (by["sd"] is None) or (
+            by["mean"] is not None and by["median"] != "default"
+        ):
+            raise ValueError("`mean` and `sd` belong together, `median` and `scale` likewise")
+        return self
+
+
+class LogitNormal(_ByMoments):
     """Bounded; the logit of the scaled parameter is normal with sd `scale`."""
 
     kind: Literal["logit-normal"]
     median: Literal["default", "centre"] | Finite = "default"
-    scale: Positive
+    scale: Positive | None = None
+    mean: Literal["default"] | Finite | None = None
+    sd: Positive | None = None
     bounds: Bounds
 
 
@@ -33,12 +52,23 @@ class Normal(Section):
     sd: Positive
 
 
-class LogNormal(Section):
+class TruncatedNormal(Section):
+    """A normal with mean `location` and sd `scale`, cut at bounds; one of them may be null."""
+
+    kind: Literal["truncated-normal"]
+    location: Literal["default"] | Finite = "default"
+    scale: Positive
+    bounds: Annotated[tuple[Finite | None, Finite | None], Field(description="lower and upper")] | Relative
+
+
+class LogNormal(_ByMoments):
     """Positive; the logarithm is normal with sd `scale`."""
 
     kind: Literal["log-normal"]
     median: Literal["default"] | Positive = "default"
-    scale: Positive
+    scale: Positive | None = None
+    mean: Literal["default"] | Positive | None = None
+    sd: Positive | None = None
 
 
 class Uniform(Section):
@@ -46,7 +76,7 @@ class Uniform(Section):
     bounds: Bounds
 
 
-Prior = Annotated[LogitNormal | Normal | LogNormal | Uniform, Field(discriminator="kind")]
+Prior = Annotated[LogitNormal | Normal | TruncatedNormal | LogNormal | Uniform, Field(discriminator="kind")]
 
 
 class Parameter(Section):
@@ -60,6 +90,10 @@ class Parameter(Section):
     @classmethod
     def _bounds_in_order(cls, prior: Prior) -> Prior:
         bounds = getattr(prior, "bounds", None)
-        if isinstance(bounds, tuple) and not bounds[0] < bounds[1]:
+        if isinstance(bounds, tuple) and None not in bounds and not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are reversed or empty: lower {bounds[0]:g}, upper {bounds[1]:g}")
         return prior
+
+
+Correlation = Annotated[float, Field(gt=-1, lt=1)]
+Correlations = dict[str, dict[str, Correlation]]  # of two calibrated parameters, by their flat names

@@ -1,0 +1,185 @@
+"""Parameters and priors: u is standard normal under every prior, and u and theta say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from fatescal.errors import BadInput
+from fatescal.evidence import weigh
+from fatescal.parameters import ParameterSpace, factor, space
+from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
+from fatescal.records import Observations
+from fatescal.settings import Parameter
+
+number = st.floats(-100, 100).map(lambda x: round(x, 3))
+positive = st.floats(0.01, 50).map(lambda x: round(x, 3))
+
+
+@st.composite
+def bounds(draw: st.DrawFn) -> tuple[float, float]:
+    lower = draw(number)
+    return lower, lower + draw(positive)
+
+
+@st.composite
+def prior(draw: st.DrawFn) -> Prior:
+    """Any prior of any kind that may be asked for."""
+    lower, upper = draw(bounds())
+    middle = lower + draw(st.floats(0.1, 0.9)) * (upper - lower)
+    match draw(st.integers(0, 6)):
+        case 0:
+            return LogitNormal(middle, draw(st.floats(0.05, 2.0)), lower, upper)
+        case 1:
+            return Normal(draw(number), draw(positive))
+        case 2:
+            return LogNormal(draw(positive), draw(st.floats(0.01, 2.0)))
+        case 3:
+            return Uniform(lower, upper)
+        case 4:
+            return LogNormal.of_moments(draw(positive), draw(positive))
+        case 5:
+            share = draw(st.floats(0.02, 0.95))
+            most = np.sqrt((middle - lower) * (upper - middle))
+            try:
+                return LogitNormal.of_moments(middle, share * most, lower, upper)
+            except BadInput:
+                assume(False)
+    ends = (draw(st.sampled_from([lower, -np.inf])), draw(st.sampled_from([upper, np.inf])))
+    return TruncatedNormal(middle + draw(st.floats(-2.0, 2.0)), draw(positive), *ends)
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> ParameterSpace:
+    """One to four parameters, correlated or not."""
+    priors = tuple(draw(st.lists(prior(), min_size=1, max_size=4)))
+    names = tuple(f"p{i}" for i in range(len(priors)))
+    together = None
+    if draw(st.booleans()):
+        directions = np.random.default_rng(draw(st.integers(0, 99))).standard_normal((len(names), 6))
+        directions /= np.linalg.norm(directions, axis=1)[:, None]
+        together = np.linalg.cholesky(directions @ directions.T)
+    return ParameterSpace(names, priors, {}, together)
+
+
+@settings(max_examples=100, deadline=None)
+@given(spaces(), st.lists(st.floats(-2.0, 2.0), min_size=4, max_size=4))
+def test_u_is_the_inverse_of_theta(given_space: ParameterSpace, u: list[float]) -> None:
+    points = np.array([u[: len(given_space.names)], np.zeros(len(given_space.names))])
+    theta = given_space.theta(points)
+    z = given_space.z(points)
+    if np.abs(z).max() < 3.0:
+        # a parameter far from 0 has its own rounding: what one bit of it is in z
+        widths = [p.theta(1e-6) - p.theta(-1e-6) for p in given_space.priors]
+        assume(min(np.abs(widths) / (1e-12 + np.abs(theta[1]))) > 1e-10)
+        np.testing.assert_allclose(given_space.z(given_space.u(theta)), z, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(prior(), st.floats(-3, 3), st.floats(-3, 3))
+def test_a_prior_rises_and_keeps_to_its_bounds(chosen: Prior, a: float, b: float) -> None:
+    low, high = chosen.theta(min(a, b)), chosen.theta(max(a, b))
+    assert low <= high
+    assert chosen.bounds[0] <= low
+    assert high <= chosen.bounds[1]
+
+
+Z = np.random.default_rng(5).standard_normal(50_000)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "distribution"),
+    [
+        (TruncatedNormal(1.0, 2.0, 0.0, np.inf), stats.truncnorm(-0.5, np.inf, 1.0, 2.0)),
+        (TruncatedNormal(0.0, 1.0, 5.0, 6.0), stats.truncnorm(5.0, 6.0)),
+        (TruncatedNormal(0.0, 1.0, -6.0, -5.0), stats.truncnorm(-6.0, -5.0)),
+        (LogNormal.of_moments(4.0, 2.0), stats.lognorm(np.sqrt(np.log(1.25)), scale=4 / np.sqrt(1.25))),
+        (Uniform(1.0, 4.0), stats.uniform(1.0, 3.0)),
+    ],
+)
+def test_draws_have_the_distribution(chosen: Prior, distribution: stats.rv_continuous) -> None:
+    assert stats.kstest(chosen.theta(Z), distribution.cdf).pvalue > 1e-3
+    for q in (1e-6, 0.3, 1 - 1e-6):
+        assert chosen.theta(stats.norm.ppf(q)) == pytest.approx(distribution.ppf(q), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "lower", "upper"),
+    [(62.0, 6.8, 15.5, 108.5), (8.0, 1.5, 1.0, 20.0), (0.02, 0.01, 0.0, 1.0), (0.5, 0.4, 0.0, 1.0)],
+)
+def test_a_logit_normal_of_mean_and_sd_has_them(mean: float, sd: float, lower: float, upper: float) -> None:
+    chosen = LogitNormal.of_moments(mean, sd, lower, upper)
+    density = stats.norm().expect  # adaptive quadrature, another way than the equal steps of the solver
+    assert density(chosen.theta, epsabs=1e-12) == pytest.approx(mean, rel=1e-7)
+    variance = density(lambda u: (chosen.theta(u) - mean) ** 2, epsabs=1e-12)
+    assert np.sqrt(variance) == pytest.approx(sd, rel=1e-6)
+
+
+def test_the_study_s_prior_comes_back_from_its_moments() -> None:
+    chosen = LogitNormal.of_moments(62.0, 6.8258, 15.5, 108.5)
+    assert chosen.scale == pytest.approx(0.3, abs=1e-4)
+    assert chosen.median == pytest.approx(62.0)
+
+
+def test_correlated_priors_correlate_and_keep_their_margins() -> None:
+    given_names = ("a", "b", "c")
+    priors: tuple[Prior, ...] = (LogNormal(2.0, 0.4), Uniform(0.0, 1.0), Normal(0.0, 3.0))
+    given_space = ParameterSpace(
+        given_names, priors, {}, factor({"a": {"b": 0.7}, "c": {"a": -0.4}}, given_names)
+    )
+    u = np.random.default_rng(1).standard_normal((50_000, 3))
+    theta = given_space.theta(u)
+    normal = np.corrcoef(given_space.z(u).T)
+    np.testing.assert_allclose(normal[[0, 0, 1], [1, 2, 2]], [0.7, -0.4, 0.0], atol=0.02)
+    ranks = stats.spearmanr(theta).statistic
+    np.testing.assert_allclose(ranks[0, 1:], 6 / np.pi * np.arcsin(np.array([0.7, -0.4]) / 2), atol=0.02)
+    for p, chosen in enumerate(priors):
+        assert stats.kstest(chosen.u(theta[:, p]), "norm").pvalue > 1e-3
+    np.testing.assert_allclose(given_space.u(theta), u, atol=1e-8)
+
+
+def test_a_member_s_parameters_do_not_depend_on_its_batch() -> None:
+    given_names = tuple("abcdefgh")
+    tied = factor({"a": dict.fromkeys(given_names[1:], 0.3)}, given_names)
+    given_space = ParameterSpace(given_names, (Normal(1.0, 3.0),) * 8, {}, tied)
+    u = np.random.default_rng(1).standard_normal((37, 8))
+    alone = np.concatenate([given_space.theta(row) for row in u])
+    np.testing.assert_array_equal(given_space.theta(u), alone)
+
+
+def test_the_evidence_of_correlated_parameters_is_of_the_parameters() -> None:
+    """Two parameters correlated by 0.8; the data measure the first alone, and so tell of the second too."""
+    given_names = ("a", "b")
+    lower = factor({"a": {"b": 0.8}}, given_names)
+    u = np.random.default_rng(0).standard_normal((50, 2))
+    time = np.arange(1).astype("datetime64[s]")
+    words: dict[str, Any] = {"variable": ["x"], "unit": ["1"], "period": ["calibration"]}
+    obs = Observations(y=np.zeros(1), noise=np.array([0.5]), start=time, end=time + 1, **words)
+    found = weigh(obs, u, (u @ lower.T)[:, :1], lower)[0]
+    np.testing.assert_allclose(found.informed, [0.8, 0.64 * 0.8], atol=1e-12)
+    assert found.degrees_of_freedom == pytest.approx(0.8)
+
+
+def test_correlated_parameters_move_alone_in_a_canary() -> None:
+    given_names = ("a", "b")
+    default = {"a": 1.0, "b": 2.0}
+    tied = factor({"a": {"b": 0.8}}, given_names)
+    made = ParameterSpace(given_names, (Normal(0.0, 3.0), Normal(0.0, 2.0)), default, tied)
+    np.testing.assert_allclose(made.moved(0), [4.0, 2.0])
+    np.testing.assert_allclose(made.moved(1), [1.0, 4.0])
+
+
+def built(**parameters: dict) -> ParameterSpace:
+    """Return the space of a model without parameters of its own."""
+    return space({name: Parameter.model_validate(given) for name, given in parameters.items()}, {}, ())
+
+
+def test_moments_may_refer_to_the_default() -> None:
+    made = built(a={"default": 4.0, "prior": {"kind": "log-normal", "mean": "default", "sd": 2.0}})
+    assert made.priors == (LogNormal.of_moments(4.0, 2.0),)
+    assert made.default == {"a": 4.0}
