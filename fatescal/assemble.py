@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fatescal import observations, parameters, preparation, settings, tables
+from fatescal import observations, parameters, preparation, settings, tables, units
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
@@ -185,7 +185,7 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
     if options.kind not in found:
         raise BadInput(
             f"model.kind {options.kind} is unknown",
-            expected=f"one of {', '.join(['canopy', 'command', *found])}",
+            expected=f"one of {', '.join(['canopy', 'command', 'clm_fates', *found])}",
             hint="install the package that brings it",
         )
     return found[options.kind].load()(options.model_dump(exclude={"kind"}), chosen.folder)
@@ -254,8 +254,25 @@ def observe(
     zone = (
         f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
     )
-    units = ", ".join(f"{v.column} in {v.measured_in or v.unit}" for v in variables)
-    return observed, observed, tuple(summary), f"{path.name}: {layout.words}; {zone}; {units}"
+    told = ", ".join(_unit_told(variable, layout.units) for variable in variables)
+    step = observations.step_of(table)
+    every = f"a row each {step / 3600:g} h" if step % 86400 else f"a row each {step // 86400} d"
+    return observed, observed, tuple(summary), f"{path.name}: {layout.words}, {every}; {zone}; {told}"
+
+
+def _unit_told(variable: Variable, told: Mapping[str, str]) -> str:
+    """Return in words what a column is taken for, with whatever may be a mistake."""
+    unit, said = variable.measured_in or variable.unit, told.get(variable.column)
+    words = f"{variable.column} in {unit}"
+    if said is not None and not units.same(said, unit):
+        words += f" (THE FILE SAYS {said})"
+    if variable.per_record:
+        words += f" a row, summed over windows, compared in {variable.unit}"
+    elif units.is_amount(variable.unit):
+        words += " (taken as a state, its mean compared; sums over each row need `compare_in`, a rate)"
+    elif variable.measured_in:
+        words += f" compared in {variable.unit}"
+    return words
 
 
 def observed_variable(name: str, chosen: settings.Variable, told: Mapping[str, str]) -> Variable:

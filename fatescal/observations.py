@@ -41,6 +41,16 @@ class Variable:
     quality: Quality | None = None
     min_valid: float | None = None  # where it isn't that of all variables
 
+    @property
+    def per_record(self) -> bool:
+        """Whether the column holds amounts, each over its record, of what is compared as a rate."""
+        return bool(self.measured_in) and units.per_record(self.measured_in, self.unit)
+
+    @property
+    def rate(self) -> str:
+        """The unit of the column, of its amounts per second of their record."""
+        return f"{self.measured_in} s-1" if self.per_record else self.measured_in
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -87,7 +97,7 @@ def grid_of(
     for variable in variables:
         units.check(variable.unit)
         if variable.measured_in:
-            units.convert(0.0, variable.measured_in, variable.unit)
+            units.convert(0.0, variable.rate, variable.unit)
     parts = [
         (name, *calendars.windows(*period, window, calendar))
         for name, period in _periods(calibration, None if fold else validation)
@@ -124,8 +134,9 @@ def build(
 ) -> tuple[Observations, list[Summary]]:
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
-    A window's value is the mean of the valid measurements whose middle it holds. A window in which less than
-    `min_valid` of the measurements that fit are valid is dropped, for that variable alone.
+    A window's value is the mean of the valid measurements whose middle it holds; of amounts per record, compared as a
+    rate, that is their sum over the time they fill. A window in which less than `min_valid` of the measurements that
+    fit are valid is dropped, for that variable alone.
 
     Parameters
     ----------
@@ -241,7 +252,9 @@ def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]
                 f"{variable.temperature}, the temperature of {variable.name}'s latent heat", expected="degC",
                 got=f"a median of {np.nanmedian(temperature):g}",
             )  # fmt: skip
-        values = units.convert(values, variable.measured_in, variable.unit, temperature)
+        if variable.per_record:
+            values = values / step_of(table)
+        values = units.convert(values, variable.rate, variable.unit, temperature)
     return values, refused
 
 
@@ -368,14 +381,25 @@ def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
     return replace(variable, error=replace(variable.error, random=sd))
 
 
-def _middles(table: pd.DataFrame) -> tuple[Array, int]:
-    """Middles (N) of the measurements and their step [s], the most common distance of two."""
+def step_of(table: pd.DataFrame) -> int:
+    """Return the time [s] that a measurement stands for: the most common distance of two.
+
+    Raises
+    ------
+    BadInput
+        For a table of a single row.
+    """
     times = table.index.to_numpy().astype("datetime64[s]")
     if len(times) < 2:
         raise BadInput("the table has a single row", expected="at least two, to know what one stands for")
     steps, counts = np.unique(np.diff(times).astype(np.int64), return_counts=True)
-    step = int(steps[counts.argmax()])
-    return times + step // 2, step
+    return int(steps[counts.argmax()])
+
+
+def _middles(table: pd.DataFrame) -> tuple[Array, int]:
+    """Middles (N) of the measurements and their step [s]."""
+    step = step_of(table)
+    return table.index.to_numpy().astype("datetime64[s]") + step // 2, step
 
 
 def _summary(full: Observations, fates: Array, variable: Variable, period: str, n_absent: int) -> Summary:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = -9999.0  # what flux networks write for a missing value
-FORMATS = ("csv", "fluxnet", "reddyproc")
+FORMATS = ("csv", "fluxnet", "reddyproc", "smear")
 
 # Names of FLUXNET2015, ONEFlux and ICOS products, by their beginning, with the unit of half-hourly or hourly and of
 # daily files (Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3, and the data product's list of variables)
@@ -61,8 +61,8 @@ def detect(path: Path, format: str | None = None) -> Layout:
     """Return the layout of a file, which is taken to be of `format` where that is given.
 
     A FLUXNET file has a column TIMESTAMP or TIMESTAMP_START, a REddyProc file Year, DoY and Hour and a row of units
-    below its names; whatever else has names of columns is csv. Units of a csv are those of a header line
-    ``# units: GPP,NEE g C m-2 d-1; ET mm d-1``.
+    below its names, a SMEAR daily file a column date and header lines that name SMEAR; whatever else has names of columns
+    is csv. Units of the last two are those of a header line ``# units: GPP,NEE g C m-2 d-1; ET mm d-1``.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def detect(path: Path, format: str | None = None) -> Layout:
         below = next((other for other in file if other.strip()), "")
     separator, names = _split(line)
     first = _cells(below, separator)
-    found = _format(names, first)
+    found = _format(names, first, header)
     chosen = format or found
     if format not in (None, found) and format != "csv":
         raise BadInput(f"{path} is no {format} file", expected=_demanded(format), got=", ".join(names[:8]))
@@ -154,15 +154,18 @@ def _cells(line: str, separator: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line.rstrip("\n")], delimiter=separator))]
 
 
-def _format(names: list[str], first: list[str]) -> str:
+def _format(names: list[str], first: list[str], header: list[str]) -> str:
     if {"TIMESTAMP", "TIMESTAMP_START"} & set(names):
         return "fluxnet"
-    return "reddyproc" if {"Year", "DoY", "Hour"} <= set(names) and first[:1] == ["--"] else "csv"
+    if {"Year", "DoY", "Hour"} <= set(names) and first[:1] == ["--"]:
+        return "reddyproc"
+    return "smear" if "date" in names and any("SMEAR" in line for line in header) else "csv"
 
 
 def _demanded(format: str) -> str:
     return {
         "fluxnet": "a column TIMESTAMP or TIMESTAMP_START",
+        "smear": "a column date, and header lines with # that name SMEAR",
         "reddyproc": "columns Year, DoY, Hour and a row of units below the names that begins with --",
     }[format]
 
@@ -180,7 +183,7 @@ def _units(format: str, names: list[str], first: list[str], header: list[str]) -
     told = "".join(line for line in header if re.match(r"#\s*units?\s*:", line, re.IGNORECASE))
     units = {}
     for part in told.partition(":")[2].split(";"):
-        listed, _, unit = part.strip().partition(" ")
+        listed, _, unit = re.sub(r"\(.*?\)", "", part).strip().partition(" ")  # remarks aside
         units |= {name: unit for name in listed.split(",") if name in names}
     return units
 
@@ -202,6 +205,8 @@ def _time_columns(layout: Layout, given: str | None, path: str) -> list[str]:
         return ["Year", "DoY", "Hour"]
     if layout.format == "fluxnet":
         return ["TIMESTAMP_START" if "TIMESTAMP_START" in layout.names else "TIMESTAMP"]
+    if layout.format == "smear":
+        return ["date"]
     raise BadInput(
         f"{path}: observations need `time_column`, the name of the column with the time",
         expected=f"one of {', '.join(layout.names)}",

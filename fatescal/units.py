@@ -111,6 +111,36 @@ def convert(
     return values * slope + offset
 
 
+def per_record(source: str, target: str) -> bool:
+    """Return whether values in `source` are amounts where `target` is a rate: sums over their records, to be divided by time.
+
+    >>> per_record("mm", "mm d-1"), per_record("g C m-2", "umol CO2 m-2 s-1"), per_record("mm d-1", "mm d-1")
+    (True, True, False)
+    """
+    return not _fits(source, target) and _fits(f"{source} s-1", target)
+
+
+def is_amount(unit: str) -> bool:
+    """Return whether `unit` is an amount of carbon or water, a stock or a sum over time.
+
+    >>> is_amount("g C m-2"), is_amount("mm"), is_amount("mm d-1"), is_amount("K")
+    (True, True, False, False)
+    """
+    return any(per_record(unit, rate) for rate in ("g C m-2 d-1", "mm d-1"))
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two spellings are of one unit; of a text that is none, whether they are equal.
+
+    >>> same("gC/m2/day", "g C m-2 d-1"), same("kg C m-2 d-1", "g C m-2 d-1"), same("-", "fraction")
+    (True, False, False)
+    """
+    try:
+        return one == other or bool(np.isclose(factor(one, other), 1.0, rtol=1e-9))
+    except BadInput:
+        return False
+
+
 def fitting(unit: str) -> list[str]:
     """Return the common units that `unit` can be converted to."""
     return [common for common in COMMON if common != unit and _fits(common, unit)]
@@ -124,11 +154,12 @@ def _line(source: str, target: str, temperature: npt.ArrayLike) -> tuple[Any, fl
     """Slope and offset of the conversion."""
     found = _scales(_parse(source), _parse(target))
     if found is None:
-        fits = ", ".join(repr(unit) for unit in fitting(target))
-        raise BadInput(
-            f"unit {source!r} can't be converted to {target!r}",
-            hint=f"a unit that fits: {fits}" if fits else "",
-        )
+        hints = [f"a unit that fits: {', '.join(map(repr, fits))}"] if (fits := fitting(target)) else []
+        if per_record(target, source):
+            hints.append(
+                f"if {target!r} is the sum over a row's time: `compare_in` with a rate, as '{target} d-1'"
+            )
+        raise BadInput(f"unit {source!r} can't be converted to {target!r}", hint="; or ".join(hints))
     slope, offset, heat = found
     return slope * latent_heat(temperature) ** heat if heat else slope, offset
 
@@ -167,7 +198,7 @@ def _as_mass(unit: _Unit, medium: str) -> tuple[pint.Quantity, int]:
 _FACTOR = re.compile(r"(/?)\s*([^\s/]+)")
 _OF_SUBSTANCE = re.compile(r"([kmunpMGTP]?(?:g|mol))(CO2|C|H2O)")  # 'gC', 'umolCO2'; not 'degC'
 _POWER = re.compile(r"([A-Za-z]+)(?:\^|\*\*)?([+-]?\d+)?")  # 'm-2', 'm2', 'm^2', 'm**2'
-_SPELLINGS = str.maketrans({"µ": "u", "μ": "u", "²": "2", "³": "3", "·": " ", "%": "percent"})
+_SPELLINGS = str.maketrans("µμ⁻−¹²³·", "uu--123 ") | {ord("%"): "percent"}
 
 
 @lru_cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from linear import SD, fatescal, write_problem
@@ -53,6 +55,21 @@ def test_data_that_the_prior_cannot_produce_are_a_conflict():
     assert [e.conflict for e in found] == [True, True, True]
     assert found[0].coverage < 0.1
     assert word(found, NAMES).startswith("no-go: a, b lies outside")
+
+
+def test_an_outlier_is_three_sigma_from_the_prior_predictions_and_one_in_twenty_is_a_conflict():
+    """|d - gbar| > 3 (s_g + sigma), the spread and the error added, not squared."""
+    observed, u, predictions, _ = linear_case()
+    mean, spread = predictions.mean(axis=0), predictions.std(axis=0, ddof=1)
+    y = mean.copy()
+    edge = 3 * (spread + observed.sd)
+    y[:5] += 1.001 * edge[:5]  # of a hundred: not above the twentieth part
+    y[5:20] -= 0.999 * edge[5:20]
+    a = weigh(replace(observed, y=y), u, predictions)[0]
+    assert (a.outliers, a.conflict) == (5, False)
+    y[5] = mean[5] - 1.001 * edge[5]
+    a = weigh(replace(observed, y=y), u, predictions)[0]
+    assert (a.outliers, a.conflict) == (6, True)
 
 
 def test_data_without_a_word_on_the_parameters_are_no_go():

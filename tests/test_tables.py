@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from linear import fatescal, write_problem
 
-from fatescal import tables, units
+from fatescal import assemble, settings, tables, units
 from fatescal.errors import BadInput
 from fatescal.noise import ErrorModel
 from fatescal.observations import Quality, Variable, build
@@ -61,6 +61,28 @@ def test_fluxnet_files_know_their_units_by_step(tmp_path, text, unit):
 def test_units_of_a_header_line(tmp_path):
     path = write(tmp_path, "# units: GPP,NEE g C m-2 d-1; ET mm d-1\ndate,GPP,ET,NEE\n2004-01-01,1,2,3\n")
     assert tables.detect(path).units == {"GPP": "g C m-2 d-1", "NEE": "g C m-2 d-1", "ET": "mm d-1"}
+
+
+SMEAR = """# FI-Hyy (Hyytiala SMEAR II) daily fluxes (local winter time, UTC+2)
+# units: GPP,NEE g C m-2 d-1; ET mm d-1; P hPa (the source says kPa)
+date,GPP,ET,NEE,P
+2000-01-01,0,-0.056,0.792,999.39
+"""
+
+
+def test_a_smear_file_is_known_by_its_header(tmp_path):
+    path = write(tmp_path, SMEAR)
+    table, layout = tables.read(path, ["GPP", "ET"])
+    assert layout.words == "smear, comma-separated, 5 columns"
+    assert layout.units == {
+        "GPP": "g C m-2 d-1",
+        "NEE": "g C m-2 d-1",
+        "ET": "mm d-1",
+        "P": "hPa",
+    }
+    assert str(table.index[0]) == "2000-01-01 00:00:00"
+    with pytest.raises(BadInput, match="header lines with # that name SMEAR"):
+        tables.detect(write(tmp_path, "date,GPP\n2004-01-01,1\n"), "smear")
 
 
 def test_a_guess_can_be_overridden_and_a_wrong_word_is_refused(tmp_path):
@@ -207,6 +229,28 @@ def test_check_states_format_zone_and_units(tmp_path):
     said = fatescal(0, "check", config)
     assert said.returncode == 0, said.stderr
     assert (
-        "fluxes.csv: csv, comma-separated, 3 columns; times of UTC+2 turned to UTC; GPP in g C m-2 d-1"
+        "fluxes.csv: csv, comma-separated, 3 columns, a row each 1 d; times of UTC+2 turned to UTC; GPP in g C m-2 d-1"
         in said.stdout
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ({"unit": "kg C m-2 d-1"}, "GPP in kg C m-2 d-1 (THE FILE SAYS g C m-2 d-1)"),
+        ({"unit": "gC/m2/d"}, "GPP in gC/m2/d, ET"),
+        (
+            {"unit": "g C m-2", "compare_in": "g C m-2 d-1"},
+            "a row, summed over windows, compared in g C m-2 d-1",
+        ),
+        ({"unit": "g C m-2"}, "GPP in g C m-2 (THE FILE SAYS g C m-2 d-1) (taken as a state"),
+    ],
+)
+def test_check_states_what_a_unit_is_taken_for(tmp_path, variable, words):
+    given = {"GPP": {"model": "GPP", "error": {"sd": 1.5}, **variable}}
+    given["ET"] = {"model": "ET", "error": {"sd": 0.8}}
+    config = write_problem(tmp_path, observations={"variables": given})
+    fluxes = tmp_path / "fluxes.csv"
+    fluxes.write_text("# units: GPP g C m-2 d-1; ET mm d-1\n" + fluxes.read_text())
+    chosen = settings.load(config)
+    assert words in assemble.observe(chosen, "noleap")[3]

@@ -57,7 +57,9 @@ class Variable(Section):
     unit: str | None = None  # of the column; may be left out where the format or the file's header tells
     error: Error
     column: str | None = None
-    compare_in: str | None = None  # unit of the comparison and of the error, if it isn't the column's
+    compare_in: str | None = (
+        None  # unit of the comparison and of the error, if it isn't the column's; a rate sums amounts
+    )
     temperature: str | None = None  # column of the latent heat's temperature [degC]
     qc: Quality | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -86,7 +88,7 @@ class Observations(Section):
     variables: Annotated[dict[str, Variable], Field(min_length=1)]
     synthetic: Synthetic | None = None
     file: str | None = None
-    format: Literal["csv", "fluxnet", "reddyproc"] | None = None
+    format: Literal["csv", "fluxnet", "reddyproc", "smear"] | None = None
     time_column: str | None = None
     time_zone: str | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
