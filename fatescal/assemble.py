@@ -18,13 +18,14 @@ from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
-from fatescal.forward.process import HIDDEN_PREFIXES
+from fatescal.forward.process import HIDDEN_PREFIXES, seconds
 from fatescal.members import Members, previous
 from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.observations import Quality, Summary, Variable
 from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
+from fatescal.stragglers import Rule, Stragglers
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
 from fatescal.workflow import Problem
@@ -54,9 +55,11 @@ def problem(chosen: Settings, world: World) -> Problem:
     BadInput
         For whatever would make the calibration fail, before any model run.
     """
+    other = world.on_root(lambda: _fallback(chosen))
     chosen = world.on_root(lambda: located(chosen))
-    parts = world.on_root(lambda: checked(chosen))
-    forward = model(chosen, world.stopping)
+    parts = world.on_root(lambda: checked(chosen, other))
+    stop = stragglers(chosen.machine, world)
+    forward = model(chosen, stop)
     models = {name: variable.model for name, variable in chosen.observations.variables.items()}
     return Problem(
         seed=chosen.run.seed,
@@ -68,6 +71,10 @@ def problem(chosen: Settings, world: World) -> Problem:
             n_predictions=len(parts.grid),
             folder=members_folder(chosen),
             retries=chosen.machine.retries,
+            fallback=None if other is None else model(other, stop),
+            windows=parts.grid.windows(models, forward.calendar),
+            keep=chosen.machine.keep,
+            stragglers=stop,
         ),
         grid=parts.grid,
         errors={
@@ -91,6 +98,19 @@ def problem(chosen: Settings, world: World) -> Problem:
 def members_folder(chosen: Settings) -> Path:
     """Return `RUN/members`."""
     return chosen.run.directory.absolute() / "members"
+
+
+def stragglers(machine: settings.Machine, world: World) -> Stragglers:
+    """Return what stops a member: the end of the job, and the machine file's rule for stragglers."""
+    given = machine.straggler
+    rule = None if given is None else Rule(given.factor, given.share, seconds(given.least))
+    return Stragglers(world.stopping, rule)
+
+
+def _fallback(chosen: Settings) -> Settings | None:
+    """Return the config with the model's fallback as its model, located."""
+    other = chosen.model.alternative
+    return None if other is None else located(chosen.model_copy(update={"model": other}))
 
 
 def located(chosen: Settings) -> Settings:
@@ -117,13 +137,15 @@ def located(chosen: Settings) -> Settings:
     return chosen.model_copy(update={"model": options.model_copy(update=found)})
 
 
-def checked(chosen: Settings) -> Parts:
-    """Read and check the files and names of a config."""
+def checked(chosen: Settings, other: Settings | None = None) -> Parts:
+    """Read and check the files and names of a config, and of the `other` with its fallback."""
     forward = model(chosen, lambda: False)
     chosen_space = _space(chosen, forward)
     forward.check()
     if isinstance(forward, Prepared):
         check_values(forward, chosen_space)
+    if other is not None:
+        _check_fallback(model(other, lambda: False), forward, chosen_space)
     synthetic = chosen.observations.synthetic
     grid, observed, summary, table = observe(chosen, forward.calendar)
     return Parts(
@@ -135,6 +157,23 @@ def checked(chosen: Settings) -> Parts:
         table=table,
         scheme=scheme(chosen.calibrate, len(chosen_space.names)),
     )
+
+
+def _check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters.ParameterSpace) -> None:
+    """Raise `BadInput` for a fallback that cannot run, or is another model than the one it stands in for."""
+    for key in ("calendar", "pfts"):
+        if getattr(other, key) != getattr(forward, key):
+            raise BadInput(
+                f"model.fallback: its {key} differ from those of the model",
+                expected=getattr(forward, key),
+                got=getattr(other, key),
+            )
+    try:
+        other.check()
+        if isinstance(other, Prepared):
+            check_values(other, space)
+    except BadInput as error:
+        raise BadInput(f"model.fallback: {error}") from None
 
 
 def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
@@ -188,7 +227,7 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
             expected=f"one of {', '.join(['canopy', 'command', 'clm_fates', *found])}",
             hint="install the package that brings it",
         )
-    return found[options.kind].load()(options.model_dump(exclude={"kind"}), chosen.folder)
+    return found[options.kind].load()(options.model_dump(exclude={"kind", "fallback"}), chosen.folder)
 
 
 def _clm_fates(

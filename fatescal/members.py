@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fatescal import failures
+from fatescal import failures, kept
 from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import ForwardModel
 from fatescal.records import Array, Evaluation
 from fatescal.store import Store, require_space
+from fatescal.stragglers import Straggled, Stragglers
 from fatescal.world import World
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 MARKER = "member.json"
 # Another attempt may cure these; after a time-out it would cost the limit once more.
 CURABLE = (Status.MODEL_ERROR, Status.TRUNCATED)
+# Other settings may cure what comes of the parameters; not what is wrong with every member.
+BY_FALLBACK = (*CURABLE, Status.TIME_OUT, Status.NON_FINITE)
 
 
 @dataclass
@@ -83,6 +86,14 @@ class Members:
         `RUN/members`.
     retries : int
         How often a member is tried again that failed of what another attempt may cure.
+    fallback : ForwardModel, optional
+        The model with other settings, tried once when nothing else has helped.
+    windows : str
+        Digest of what `align` returns predictions of.
+    keep : str
+        ``all`` the model left, or of members that ran nothing but their ``predictions``.
+    stragglers : Stragglers
+        The `stop` of both models' launches.
     """
 
     model: ForwardModel
@@ -91,6 +102,10 @@ class Members:
     n_predictions: int
     folder: Path
     retries: int = 1
+    fallback: ForwardModel | None = None
+    windows: str = ""
+    keep: str = "all"
+    stragglers: Stragglers = field(default_factory=lambda: Stragglers(lambda: False))
 
     def evaluate(
         self, stage: str, u: Array, world: World, store: Store, inputs: Sequence[str] = ()
@@ -112,7 +127,8 @@ class Members:
         def row(j: int) -> Mapping[str, Array]:
             return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j], pace)}
 
-        result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
+        with self.stragglers.among(len(batch), Batch(self.folder / stage)):
+            result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
         seconds = time.monotonic() - begin
         if fresh:
             world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
@@ -128,53 +144,100 @@ class Members:
         """
         folder = self.folder / stage / f"{j:04d}"
         parameters = self.space.named(theta)
-        mark = _fingerprint(parameters, self.model.description)
         done = _marker(folder)
-        if done is not None and done["fingerprint"] == mark:
+        if done is not None and done["fingerprint"] in self._valid(parameters, Status(done["status"])):
             if done["status"] != Status.OK:
                 return self._row(Status(done["status"]), done["seconds"])
             try:
-                return self._row(Status.OK, done["seconds"], self._read(folder))
+                predictions = self._predictions(folder, self._model(done.get("by", "model")))
+                return self._row(Status.OK, done["seconds"], predictions)
             except ModelFailed as failure:
                 log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
         pace.require_time()
-        result = self._run(folder, parameters, mark)
+        result = self._run(folder, parameters)
         if result["status"] == Status.OK:
             pace.seconds.append(float(result["seconds"]))
         return result
 
-    def _run(self, folder: Path, parameters: Mapping[str, float], mark: str) -> dict[str, Array]:
-        self._clear(folder)
-        for attempt in range(self.retries + 1):
-            part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
-            part.mkdir(parents=True)
-            begin = time.monotonic()
-            status, reason, predictions = Status.OK, "", None
-            try:
-                self.model.run(parameters, part)
-                predictions = self._read(part)
-            except ModelFailed as failure:
-                _require_disk(failure, part)
-                status, reason = failure.kind, failure.reason
-                log.warning(
-                    "%s/%s, attempt %d: %s: %s",
-                    folder.parent.name,
-                    folder.name,
-                    attempt + 1,
-                    status.words,
-                    reason,
-                )
-            seconds = time.monotonic() - begin
-            content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
-            _write_durably(part / MARKER, json.dumps({**content, "parameters": parameters}, indent=1))
-            again = status in CURABLE and attempt < self.retries
-            os.rename(part, folder.with_name(f"{folder.name}.failed-{attempt + 1}") if again else folder)
-            if not again:
-                break
-        return self._row(status, seconds, predictions)
+    def _model(self, by: str) -> ForwardModel:
+        """Return the model, or the `fallback`, by the word in a marker."""
+        return self.model if by == "model" or self.fallback is None else self.fallback
 
-    def _read(self, folder: Path) -> Array:
-        predictions = self.align(self.model.read(folder))
+    def _mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
+        """Return the fingerprint of a member: of parameters and model, and where it decides, of the fallback too."""
+        other = {"fallback": self.fallback.description} if with_fallback and self.fallback is not None else {}
+        return _fingerprint(parameters, {**self.model.description, **other})
+
+    def _valid(self, parameters: Mapping[str, float], status: Status) -> set[str]:
+        """Return the fingerprints with which a finished member counts: one that failed without the fallback does not."""
+        return {self._mark(parameters, True)} | (
+            {self._mark(parameters, False)} if status == Status.OK else set()
+        )
+
+    def _run(self, folder: Path, parameters: Mapping[str, float]) -> dict[str, Array]:
+        self._clear(folder)
+        attempt: int | None = 1
+        while attempt is not None:
+            row, attempt = self._attempt(folder, parameters, attempt)
+        return row
+
+    def _attempt(
+        self, folder: Path, parameters: Mapping[str, float], attempt: int
+    ) -> tuple[dict[str, Array], int | None]:
+        """Run a member; return its row, and the number of the attempt that is to follow, if any."""
+        by = "model" if attempt <= 1 + self.retries else "fallback"
+        model = self._model(by)
+        name = f"{folder.parent.name}/{folder.name}, attempt {attempt}{' (fallback)' if by == 'fallback' else ''}"
+        part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
+        part.mkdir(parents=True)
+        begin = time.monotonic()
+        status, reason, predictions, following = Status.OK, "", None, None
+        try:
+            self.stragglers.begin()
+            model.run(parameters, part)
+            predictions = self._read(part, model)
+        except ModelFailed as failure:
+            _require_disk(failure, part)
+            status, reason = failure.kind, failure.reason
+            log.warning("%s: %s: %s", name, status.words, reason)
+            following = None if isinstance(failure, Straggled) else self._following(attempt, status)
+        seconds = time.monotonic() - begin
+        mark = self._mark(parameters, by == "fallback" or status != Status.OK)
+        content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
+        content |= {"attempt": attempt, "by": by, "parameters": parameters}
+        _write_durably(part / MARKER, json.dumps(content, indent=1))
+        failed = folder.with_name(f"{folder.name}.failed-{attempt}")
+        os.rename(part, folder if following is None else failed)
+        if predictions is not None:
+            if attempt > 1:
+                log.warning("%s: ran", name)
+            self._trim(folder, model, predictions)
+        return self._row(status, seconds, predictions), following
+
+    def _following(self, attempt: int, status: Status) -> int | None:
+        """Return the attempt that may cure a failure of this one: the same again, at last the fallback."""
+        if status in CURABLE and attempt <= self.retries:
+            return attempt + 1
+        if status in BY_FALLBACK and attempt <= 1 + self.retries and self.fallback is not None:
+            return 2 + self.retries
+        return None
+
+    def _predictions(self, folder: Path, model: ForwardModel) -> Array:
+        """Return the predictions of a finished member, kept or read from its output."""
+        known = kept.load(folder, self.windows)
+        predictions = self._read(folder, model) if known is None else known
+        self._trim(folder, model, predictions)
+        return predictions
+
+    def _trim(self, folder: Path, model: ForwardModel, predictions: Array) -> None:
+        """Leave nothing in a finished folder but what is to be kept, and what later members start from."""
+        if self.keep == "predictions":
+            if kept.load(folder, self.windows) is None:
+                kept.save(folder, predictions, self.windows)
+            kept.trim(folder, [MARKER, kept.PREDICTIONS, *getattr(model, "needed_later", ())])
+
+    def _read(self, folder: Path, model: ForwardModel) -> Array:
+        predictions = self.align(model.read(folder))
         if not np.isfinite(predictions).all():
             raise ModelFailed(Status.NON_FINITE, f"{folder}: predictions are not finite")
         return predictions
@@ -205,6 +268,10 @@ class Members:
             seconds,
             n_ranks,
         )
+        if self.fallback is not None:
+            done = (_marker(path) for path in (self.folder / stage).glob("[0-9]*"))
+            by = [m["status"] == Status.OK for m in done if m is not None and m.get("by") == "fallback"]
+            log.info("%s: the fallback was tried for %d members and ran for %d", stage, len(by), sum(by))
         for line in failures.where(result.theta, result.ok, self.space.names):
             log.warning("%s: members fail where %s", stage, line)
         if not result.ok[0]:
@@ -251,6 +318,24 @@ def once(
     content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
     _write_durably(part / MARKER, json.dumps({**content, "parameters": dict(parameters)}, indent=1))
     os.rename(part, folder)
+
+
+@dataclass
+class Batch:
+    """The finished members of a stage, as the file system shows them to this rank: each marker is read once."""
+
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self) -> Mapping[str, float]:
+        """Return how long each took [s], NaN of failed ones, by name."""
+        for entry in os.scandir(self.folder):
+            if entry.name.isdigit() and entry.name not in self.seconds:
+                done = _marker(Path(entry.path))
+                if done is not None:
+                    ok = done["status"] == Status.OK
+                    self.seconds[entry.name] = float(done["seconds"]) if ok else float("nan")
+        return self.seconds
 
 
 def durations(folder: Path) -> list[float]:

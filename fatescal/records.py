@@ -7,6 +7,7 @@ once, here, and written to HDF5 by the same declaration (`store.py`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -88,6 +89,11 @@ class ObservationGrid(Record):
     end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
     period: Array = array("D", dtype=np.str_)  # calibration | validation
     correlation: Mapping[str, Array] = field(default_factory=dict, kw_only=True)
+
+    def windows(self, *more: object) -> str:
+        """Return a digest of what is predicted (not how well it is measured), and of all that is given beside it."""
+        columns = (self.variable, self.unit, self.start, self.end)
+        return hashlib.sha256(repr(([c.tolist() for c in columns], more)).encode()).hexdigest()
 
     @cached_property
     def _chain(self) -> tuple[Array, Array, Array]:

@@ -59,6 +59,10 @@ def main() -> None:
             log.write(json.dumps(parameters) + "\n")
     if "--sleep" in sys.argv:
         time.sleep(float(sys.argv[sys.argv.index("--sleep") + 1]))
+    if "--slow-above" in sys.argv and parameters["mean"] > float(
+        sys.argv[sys.argv.index("--slow-above") + 1]
+    ):
+        time.sleep(100)
     if "--fail-above" in sys.argv and parameters["mean"] > float(
         sys.argv[sys.argv.index("--fail-above") + 1]
     ):

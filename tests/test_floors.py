@@ -15,7 +15,7 @@ FLOORS = [
     {"linalg", "noise", "priors", "protocols", "settings", "tables"},
     {"parameters", "observations", "designs"},
     {"update", "emulate", "sample", "scores"},
-    {"evidence", "failures", "world", "align", "forward"},
+    {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},
     {"store", "frozen"},
     {"members", "report"},
     {"preparation"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,14 @@ class Cime(Section):
     inputdata: str | None = None
 
 
+class Straggler(Section):
+    """When a member is given up that takes much longer than the others of its batch (`fatescal.stragglers`)."""
+
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 5.0
+    share: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    least: str | Positive = "1 min"
+
+
 class Machine(Section):
     """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
 
@@ -30,6 +38,8 @@ class Machine(Section):
     timeout: str | Positive | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     cime: Cime | None = None
+    straggler: Straggler | None = None
+    keep: Literal["all", "predictions"] = "all"
 
     @model_validator(mode="after")
     def _launcher_sees_its_variables(self) -> Machine:

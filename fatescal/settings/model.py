@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fatescal.settings.base import Finite, Positive, Section
 
 
-class Canopy(Section):
+class Alternatives(BaseModel):
+    """Options of a model that take the place of its own where a member has failed with those."""
+
+    fallback: dict[str, Any] | None = None
+
+    @property
+    def alternative(self) -> Self | None:
+        """The model with its fallback's options; None where it has no fallback."""
+        if self.fallback is None:
+            return None
+        return type(self).model_validate(_merged(self.model_dump(exclude={"fallback"}), self.fallback))
+
+    @model_validator(mode="after")
+    def _alternative_is_possible(self) -> Self:
+        known = [key for key in type(self).model_fields if key not in ("kind", "fallback")]
+        for key in self.fallback or ():
+            if key in ("kind", "fallback") or (key not in known and self.model_config["extra"] == "forbid"):
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+                raise ValueError(f"model.fallback.{key}: unknown key; {hint}")
+        try:
+            _ = self.alternative
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, ("model.fallback", *mistake["loc"])))
+            raise ValueError(f"{where}: {mistake['msg']}") from None
+        return self
+
+
+def _merged(own: Any, other: Any) -> Any:
+    """Return `own` with what `other` has of its keys, at any depth.
+
+    >>> _merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
+    {'a': 1, 'b': {'c': 4, 'd': 3}}
+    """
+    if not (isinstance(own, Mapping) and isinstance(other, Mapping)):
+        return other
+    return {**own, **{key: _merged(own.get(key), value) for key, value in other.items()}}
+
+
+class Canopy(Alternatives, Section):
     """The embedded land model (`fatescal.forward.canopy`)."""
 
     kind: Literal["canopy"]
@@ -26,7 +76,7 @@ class Canopy(Section):
         return self
 
 
-class Command(Section):
+class Command(Alternatives, Section):
     """Any executable that reads a parameter file and leaves a netCDF file."""
 
     kind: Literal["command"]
@@ -115,7 +165,7 @@ class Build(Section):
     user_nl_datm_streams: dict[str, Written | list[Written]] = Field(default_factory=dict)
 
 
-class ClmFates(Section):
+class ClmFates(Alternatives, Section):
     """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable."""
 
     kind: Literal["clm_fates"]
@@ -155,7 +205,7 @@ class ClmFates(Section):
         return self
 
 
-class ExternalModel(BaseModel):
+class ExternalModel(Alternatives):
     """A forward model from another package (entry point group `fatescal.forward_models`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -123,6 +123,11 @@ class ClmFates:
         """Whether there is one spin-up for all members."""
         return self.reuse == "default" and self.spinup_years > 0
 
+    @property
+    def needed_later(self) -> tuple[str, ...]:
+        """The files of a finished member from which another one starts."""
+        return _SCRATCH if self.reuse == "member" else ()
+
     @cached_property
     def description(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters."""
