@@ -87,6 +87,7 @@ DIRECTIONS = [
     *[(f"fates_leaf_stomatal_slope_ballberry_{p}", +1, +1) for p in (NEEDLE, BROAD, GRASS)],
     (f"fates_leaf_stomatal_intercept_{NEEDLE}", +1, +1),
     ("photosynthesis_recovery_range", -1, -1),
+    ("fnps", -1, -1),
     ("csoilc", 0, +1),
     ("d_max", 0, -1),
     ("maximum_leaf_wetted_fraction", 0, +1),
@@ -161,13 +162,13 @@ def test_leaf_solution_satisfies_both_equations():
             rng.uniform(0.1, 1),
         )
         rd, jmax = 0.015 * vcmax, 1.9 * vcmax
-        gross, gs = kernel.leaf(par, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
+        photons = 0.5 * (1 - 0.15) * par
+        gross, gs = kernel.leaf(photons, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
         net = gross - rd
         if net <= 0:
             assert gs == g0
             continue
         ci = ca - 1e-6 * net * pressure * (1.4 / gb + 1.6 / gs)
-        photons = kernel.QUANTUM * par
         electrons = min(np.roots([kernel.THETA_PSII, -(photons + jmax), photons * jmax]))
         rubisco = vcmax * (ci - gamma) / (ci + km)
         light = electrons * (ci - gamma) / (4 * ci + 8 * gamma)

@@ -40,7 +40,6 @@ N_DAILY = len(DAILY)
 CARBON = 12.011e-9  # kg C per umol
 THETA_PSII = 0.7  # curvature of electron transport (CLM5)
 THETA_CJ = 0.98  # curvature of co-limitation (CLM5)
-QUANTUM = 0.5 * (1 - 0.15)  # electrons per absorbed photon, 0.15 lost to other pigments (CLM5 fnps)
 LEAF_TRANSFER = 0.01  # m s-1/2, CLM5 cv
 SOIL_ALBEDO, SNOW_ALBEDO = 0.12, 0.65  # broadband; snow under trees is old and littered (Essery et al. 2009)
 SNOW_COVER = 10.0  # mm of water at which half of the ground is white
@@ -108,15 +107,17 @@ TRAITS = np.dtype(
         ("recovery_start", float),  # degC
         ("recovery_range", float),  # K
         ("d_max", float),  # mm
+        ("quantum", float),  # 1, electrons per absorbed photon
     ]
 )
 """A type of one member: its parameters as the equations use them. Those of the column are the same in all."""
 
 
 def traits_of(pft: Array, column: Array, site: Site) -> Array:
-    """Return the types (F) of a member, `TRAITS`, from parameters (7, F) and (8), in the tables' order."""
+    """Return the types (F) of a member, `TRAITS`, from parameters (7, F) and (9), in the tables' order."""
     vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
-    recovery_time, recovery_start, recovery_range, csoilc, d_max, wettable, hold_liquid, hold_snow = column
+    recovery_time, recovery_start, recovery_range = column[:3]
+    csoilc, d_max, wettable, hold_liquid, hold_snow, fnps = column[3:]
     drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * site.height))
     values = {
         "vcmax": vcmax,
@@ -140,6 +141,7 @@ def traits_of(pft: Array, column: Array, site: Site) -> Array:
         "recovery_start": recovery_start,
         "recovery_range": recovery_range,
         "d_max": d_max,
+        "quantum": 0.5 * (1 - fnps),
     }
     traits = np.empty(len(site.pfts), TRAITS)
     for name in TRAITS.names or ():
@@ -217,13 +219,12 @@ def _excess(ci, vcmax, electrons, rd, gamma, km, ca, pressure, gb, g0, m, humidi
 
 
 @njit(cache=True, error_model="numpy")
-def leaf(par, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
+def leaf(photons, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
     """Return gross assimilation [umol m-2 s-1] and stomatal conductance [mol m-2 s-1] of a leaf.
 
     Secant steps on ci inside a bracket; the first guess is exact where `g0` and 1/gb vanish,
     so that three or four evaluations reach 1e-6 Pa.
     """
-    photons = QUANTUM * par
     both = photons + jmax
     electrons = (both - sqrt(both * both - 4 * THETA_PSII * photons * jmax)) / (2 * THETA_PSII)
     low, high = gamma, ca
@@ -385,20 +386,20 @@ def _photosynthesis(d, w, t, decayed, btran, capacity, gb):
     lit = w.decay + kn
     sun25 = top25 * w.clumping * (1.0 - decayed * exp(-w.decay * lai)) / lit
     shade25 = max(top25 * (1.0 - decayed) / kn - sun25, 0.0)
-    a_sun, g_sun = _leaves(d, w.sun_par, sun25 / sun_lai, btran, gb, g0, t.slope)
-    a_shade, g_shade = _leaves(d, w.shade_par, shade25 / (lai - sun_lai), btran, gb, g0, t.slope)
+    a_sun, g_sun = _leaves(d, w.sun_par, sun25 / sun_lai, btran, gb, t, g0)
+    a_shade, g_shade = _leaves(d, w.shade_par, shade25 / (lai - sun_lai), btran, gb, t, g0)
     night = (1.0 - daylight) * g_dark
     total = daylight * (sun_lai * a_sun + (lai - sun_lai) * a_shade)
     return total, daylight * g_sun / molar + night, daylight * g_shade / molar + night
 
 
 @njit(cache=True, error_model="numpy")
-def _leaves(d, par, vcmax25, btran, gb, g0, m):
+def _leaves(d, par, vcmax25, btran, gb, t, g0):
     """Return `leaf` at the step's air temperature for a rate at 25 degC per leaf area."""
     humidity = 1.0 - d.deficit / d.saturation
     return leaf(
-        par, vcmax25 * d.f_vcmax * btran, vcmax25 * d.f_jmax, vcmax25 * d.f_rd * btran,
-        d.gamma, d.km, CO2 * d.pressure, d.pressure, gb * d.molar, g0, m, humidity,
+        t.quantum * par, vcmax25 * d.f_vcmax * btran, vcmax25 * d.f_jmax, vcmax25 * d.f_rd * btran,
+        d.gamma, d.km, CO2 * d.pressure, d.pressure, gb * d.molar, g0, t.slope, humidity,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class Canopy:
     """
 
     calendar = "noleap"
-    version = 2  # raised whenever the same input gives another output
+    version = 3  # raised whenever the same input gives another output
 
     def __init__(
         self,

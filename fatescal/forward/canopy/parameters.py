@@ -73,6 +73,9 @@ COLUMN_PARAMETERS = (
               "liquid water a unit of plant area can hold", _CLM),
     Parameter("snow_canopy_storage_scalar", (6.0,), "mm", 0, _INF,
               "snow a unit of plant area can hold", _CLM + "; Fan et al. 2019"),
+    Parameter("fnps", (0.15,), "1", -_INF, 1,
+              "share of absorbed light that drives no electron transport",
+              _CLM + "; Scots pine 0.5 (0.2 electrons per photon, Launiainen et al. 2015)"),
 )
 # fmt: on
 
