@@ -16,7 +16,7 @@ from fatescal.forward.canopy.drivers import CO2, drive
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.synthetic import synthetic
-from fatescal.forward.canopy.tower import disaggregate
+from fatescal.forward.canopy.tower import disaggregate, read_forcing
 from fatescal.protocols import ForwardModel
 
 DATA = Path(os.environ.get("FATESCAL_DATA", "absent")) / "hyytiala"
@@ -399,3 +399,55 @@ def test_tower_file_without_a_column_is_bad_input(tmp_path):
     (tmp_path / "tower.csv").write_text("# a header\ndate,PAR,Tair\n2004-01-01,1,2\n")
     with pytest.raises(BadInput, match="no column 'VPD'"):
         Canopy(str(tmp_path / "tower.csv"), date(2004, 1, 1), date(2004, 1, 1), spinup_years=0).check()
+
+
+def write_half_hourly(path, values, start, hours_ahead=2, spoil=None):
+    """Write weather of real, noleap-free days as a FLUXNET file of a clock ahead of UTC."""
+    import pandas as pd
+
+    rows = {name: np.repeat(series, 6) for name, series in values.items()}
+    celsius = rows["TBOT"] - 273.15
+    vapour = rows["QBOT"] * rows["PSRF"] / (0.622 + 0.378 * rows["QBOT"])
+    times = pd.date_range(start, periods=len(celsius), freq="30min") + pd.Timedelta(hours=hours_ahead)
+    table = pd.DataFrame(
+        {
+            "TIMESTAMP_START": times.strftime("%Y%m%d%H%M"),
+            "TIMESTAMP_END": (times + pd.Timedelta(minutes=30)).strftime("%Y%m%d%H%M"),
+            "TA_F": celsius,
+            "SW_IN_F": rows["FSDS"],
+            "LW_IN_F": rows["FLDS"],
+            "VPD_F": (611.0 * np.exp(17.625 * celsius / (243.04 + celsius)) - vapour) / 100,
+            "PA_F": rows["PSRF"] / 1e3,
+            "P_F": rows["PRECTmms"] * 1800,
+            "WS_F": rows["WIND"],
+        }
+    )
+    for column, row in spoil or ():
+        table.loc[row, column] = -9999
+    table.to_csv(path, index=False)
+
+
+def test_half_hourly_tower_weather_becomes_the_steps_it_was_made_of(tmp_path):
+    site = Site.load()
+    known = synthetic(4, date(2005, 12, 31), date(2006, 1, 13), site)
+    write_half_hourly(tmp_path / "tower.csv", known.values, "2005-12-31")
+    found = read_forcing(tmp_path / "tower.csv", site)
+    assert weather.noleap_date(found.first_day) == date(2006, 1, 1)  # 2005-12-31 begins at two o'clock
+    inner = slice(8, 8 + 12 * 8)  # the last day ends with two hours of the day before
+    for name in weather.VARIABLES:
+        np.testing.assert_allclose(
+            found.values[name][: 12 * 8], known.values[name][inner], rtol=1e-9, err_msg=name
+        )
+    assert found.n_days == 13
+    model = Canopy(str(tmp_path / "tower.csv"), date(2006, 1, 1), date(2006, 1, 13), spinup_years=0)
+    assert np.all(model.simulate(defaults(model))["imbalance"] < 1e-6)
+
+
+def test_missing_half_hours_are_named_and_refused(tmp_path):
+    known = synthetic(4, date(2006, 1, 1), date(2006, 1, 3), Site.load())
+    spoil = [("TA_F", 60), ("P_F", 60), ("TA_F", 61)]
+    write_half_hourly(tmp_path / "tower.csv", known.values, "2006-01-01", 0, spoil)
+    with pytest.raises(
+        BadInput, match=r"2 of TA_F, 1 of P_F of 144 values, from 2006-01-02T06:00 to 2006-01-02T06:30"
+    ):
+        read_forcing(tmp_path / "tower.csv", Site.load())

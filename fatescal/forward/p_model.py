@@ -99,7 +99,7 @@ class PModel:
     ----------
     options : mapping
         `model` of the config, see `_Options`: `forcing` is a netCDF file, a folder of CLM's monthly files or a csv
-        of daily tower meteorology; `start` and `end` are the first and last day of the output (noleap, UTC days);
+        of tower meteorology; `start` and `end` are the first and last day of the output (noleap, UTC days);
         `spinup_years` repeats the first year.
     folder : Path
         Where the config is; relative paths begin there.

@@ -42,7 +42,7 @@ class Canopy:
     ----------
     forcing : str
         ``synthetic``, a netCDF file, a folder of CLM's monthly DATM files,
-        or a csv of daily tower meteorology (`tower.read_smear`).
+        or a csv of tower meteorology, daily (`tower.read_smear`) or half-hourly (`fluxnet.read_fluxnet`).
     start, end : date
         First and last day of the output, inclusive; noleap calendar, UTC days.
     spinup_years : int

@@ -23,6 +23,8 @@ class Site:
         Share of the area [1]; canopy top [m].
     lai, sai : array (12, F)
         One-sided leaf and stem area index in the middle of each month [m2 m-2].
+    utc_offset : float or None
+        Of the tower's clock [h]; None is the full hour of the longitude.
     latitude, longitude : float
         [degrees north, east]
     sand, clay, bedrock : float
@@ -40,6 +42,7 @@ class Site:
     height: Array
     lai: Array
     sai: Array
+    utc_offset: float | None = None
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:

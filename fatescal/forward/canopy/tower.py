@@ -17,6 +17,7 @@ from fatescal import tables
 from fatescal.calendars import exists
 from fatescal.errors import BadInput
 from fatescal.forward.canopy import weather
+from fatescal.forward.canopy.fluxnet import read_fluxnet
 from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.solar import solar_geometry
 from fatescal.forward.canopy.thermo import STEFAN_BOLTZMANN, ZERO
@@ -32,8 +33,16 @@ ABSORBED = 0.90  # share of short-wave radiation a boreal forest absorbs
 
 
 def read_forcing(path: Path, site: Site) -> Weather:
-    """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is logged."""
-    found = read_smear(path, site) if path.suffix == ".csv" else weather.read(path)
+    """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is logged.
+
+    A csv is half-hourly where it has FLUXNET's columns of time, else daily.
+    """
+    if path.suffix != ".csv":
+        found = weather.read(path)
+    elif tables.detect(path).format == "fluxnet":
+        found = read_fluxnet(path, site)
+    else:
+        found = read_smear(path, site)
     for note in found.notes:
         log.info("forcing %s: %s", path, note)
     return found
