@@ -58,6 +58,12 @@ def _install(args: argparse.Namespace, world: World) -> int:
     return run.install(args.config, args.machine)
 
 
+def _build(args: argparse.Namespace, world: World) -> int:
+    from fatescal import run
+
+    return run.build(args.config, args.machine)
+
+
 def _status(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
@@ -159,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("config", **config)
     sub.add_argument("--machine", **machine)
+    sub = verb("build", "make and build the config's case, or bring it up to date", _build)
+    sub.add_argument("config", **config)
+    sub.add_argument("--machine", **machine)
     sub = verb("status", "what of a run is finished", _status)
     sub.add_argument("run", **config | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
     sub.add_argument("--fold", **fold)
@@ -180,7 +189,7 @@ def _with_verb(argv: Sequence[str]) -> list[str]:
     >>> _with_verb(["my.yaml"]), _with_verb(["status", "runs/a"]), _with_verb([])
     (['run', 'my.yaml'], ['status', 'runs/a'], ['run'])
     """
-    verbs = ("run", "check", "install", "status", "report", "priors", "reset", "schema")
+    verbs = ("run", "check", "install", "build", "status", "report", "priors", "reset", "schema")
     first = argv[0] if argv else ""
     return list(argv) if first in (*verbs, "-h", "--help", "--version") else ["run", *argv]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fatescal import observations, parameters, preparation, settings, tables, units
+from fatescal import cases, observations, parameters, preparation, settings, tables, units
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
@@ -119,22 +119,26 @@ def located(chosen: Settings) -> Settings:
     if not isinstance(options, settings.ClmFates):
         return chosen
     found: dict[str, object] = {}
-    if options.case is not None:
-        from fatescal.forward.clm_fates.template import of_case
+    if options.run_directory is None:
+        from fatescal.forward.clm_fates.cime import of_case
 
-        run_directory, executable = of_case(chosen.path(options.case))
+        run_directory, executable = of_case(_case(chosen, options))
         found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
-    elif options.run_directory is None:
-        raise BadInput(
-            "model.build: the case has not been built", hint="give `case`, the path of one that is"
-        )
     if options.site is not None and options.site.url is not None:
-        from fatescal.forward.clm_fates.site import fetched
-
-        into = chosen.run.directory.absolute() / "site"
-        folder = fetched(options.site.url, str(options.site.sha256), into)
-        found |= {"site": settings.Site(path=str(folder))}
+        found |= {"site": settings.Site(path=str(cases.site_folder(chosen)))}
     return chosen.model_copy(update={"model": options.model_copy(update=found)})
+
+
+def _case(chosen: Settings, options: settings.ClmFates) -> Path:
+    """Return the case that the config names, or else the one built for it."""
+    if options.case is not None:
+        return chosen.path(options.case)
+    from fatescal.forward.clm_fates.case import require_built
+
+    assert options.build is not None
+    built = chosen.path(options.build.case)
+    require_built(cases.decisive(options), built, "python -m fatescal build CONFIG --machine MACHINE")
+    return built
 
 
 def checked(chosen: Settings, other: Settings | None = None) -> Parts:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, preparation, products, scores, settings
+from fatescal import __version__, assemble, cases, preparation, products, scores, settings
 from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, Status
 from fatescal.frozen import freeze, thaw
 from fatescal.members import durations
@@ -140,6 +140,21 @@ def install(config: Path, machine: str | None = None) -> int:
     root = chosen.path(source.path)
     with locked(root.parent):
         install.install(source.url, source.tag, root, _say)
+    return 0
+
+
+def build(config: Path, machine: str | None = None) -> int:
+    """Make, set up and build the case that a config describes, once; do only what a changed config needs."""
+    from fatescal.forward.clm_fates import case
+
+    chosen = _chosen(config, None, machine)
+    options = _clm_fates(chosen)
+    if options.case is not None:
+        _say(f"case          {options.case} goes before model.build: nothing is built")
+        return 0
+    plan = cases.plan(chosen)
+    with locked(chosen.run.directory.absolute()):
+        case.build(plan, _say)
     return 0
 
 

@@ -7,10 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import standin_cesm
-
-from fatescal.forward.clm_fates import cdl
-
 SAMPLES = {"A": "ctsm5.4_run", "B": "ctsm5.1_run"}
 FATES = {
     "A": "fates_params_default_sci.1.92.7_api.46.0.0.json",
@@ -30,7 +26,28 @@ class Case:
 
 def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = (2004, 2010)) -> Case:
     """Write the run directory of a version, as CIME leaves it, with the forcing of `years` in one file."""
+    import standin_cesm  # here, since the stand-in CIME needs neither, and starts often
+
+    from fatescal.forward.clm_fates import cdl
+
     run = folder / "run"
+    write_run_directory(run, data, version, years)
+    fates = data / "fates" / FATES[version]
+    parameters = folder / ("fates.json" if version == "A" else "fates.nc")
+    if version == "A":
+        shutil.copy(fates, parameters)
+    else:
+        cdl.convert(fates, parameters)
+    lnd_in = (run / "lnd_in").read_text()
+    (run / "lnd_in").write_text(
+        re.sub(r"fates_paramfile = '.*'", f"fates_paramfile = '{parameters}'", lnd_in)
+    )
+    known = data / "ctsm" / SAMPLES[version] / "lnd_in"
+    return Case(run, standin_cesm.install(folder / "bld", version, known), version)
+
+
+def write_run_directory(run: Path, data: Path, version: str, years: tuple[int, int]) -> None:
+    """Write the eight files of a real run directory, their paths turned to the real inputs."""
     run.mkdir(parents=True)
     sample = data / "ctsm" / SAMPLES[version]
     for name in ("datm_in", "drv_flds_in", "drv_in", "nuopc.runconfig", "nuopc.runseq"):
@@ -39,16 +56,8 @@ def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = 
     lnd_in = (sample / "lnd_in").read_text()
     for old, new in _inputs(data).items():
         lnd_in = re.sub(f"'/[^']*/{re.escape(old)}'", f"'{new}'", lnd_in)
-    fates = data / "fates" / FATES[version]
-    parameters = folder / ("fates.json" if version == "A" else "fates.nc")
-    if version == "A":
-        shutil.copy(fates, parameters)
-    else:
-        cdl.convert(fates, parameters)
-    lnd_in = re.sub(r"fates_paramfile = '.*'", f"fates_paramfile = '{parameters}'", lnd_in)
     (run / "lnd_in").write_text(lnd_in)
     (run / "datm.streams.xml").write_text(_streams((sample / "datm.streams.xml").read_text(), data, years))
-    return Case(run, standin_cesm.install(folder / "bld", version, sample / "lnd_in"), version)
 
 
 def _inputs(data: Path) -> dict[str, Path]:

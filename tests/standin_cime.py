@@ -428,6 +428,7 @@ def xmlquery(root: Path, arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="xmlquery")
     parser.add_argument("variables", nargs="+")
     parser.add_argument("--value", "-value", action="store_true")
+    parser.add_argument("--no-resolve", action="store_true")
     parser.add_argument("--subgroup")
     given = parser.parse_args(arguments)
     case = Case(root)
@@ -449,6 +450,8 @@ def xmlquery(root: Path, arguments: Sequence[str]) -> None:
             told += [(name, c.text or "") for c in jobs]
         else:
             value = case[name]
+            if given.no_resolve and "$" in (entry.get("value") or ""):
+                value = str(entry.get("value"))
             told.append((name, str(float(value)) if entry.get("type") == "real" else value))
     if given.value:
         sys.stdout.write(",".join(value for _, value in told))
@@ -549,11 +552,12 @@ def _material(case: Case) -> dict[str, str]:
     """Return the files of the real run directory, their paths turned to what exists here."""
     import tempfile
 
-    from ctsm_case import write_case
+    from ctsm_case import write_run_directory
 
     with tempfile.TemporaryDirectory() as scratch:
-        made = write_case(Path(scratch), Path(case.checkout["data"]), case.version)
-        found = {path.name: path.read_text() for path in made.run_directory.iterdir()}
+        made = Path(scratch) / "run"
+        write_run_directory(made, Path(case.checkout["data"]), case.version, (2004, 2010))
+        found = {path.name: path.read_text() for path in made.iterdir()}
     if case.version == "B":  # as a case of that version has it; fatescal must take it out
         sequence = found["nuopc.runseq"]
         if "med_phases_profile" not in sequence:
@@ -706,6 +710,7 @@ def case_build(root: Path, arguments: Sequence[str]) -> None:
         die("case.build")
         if "STANDIN_BUILD_FAIL" in os.environ:
             log = executable.parent / "lnd.bldlog"
+            log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("Error: Can't open module file 'pio.mod' for reading\n")
             raise Refused(f"BUILD FAIL: clm.buildlib failed, cat {log}")
         import standin_cesm

@@ -16,7 +16,7 @@ FLOORS = [
     {"parameters", "observations", "designs"},
     {"update", "emulate", "sample", "scores"},
     {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},
-    {"store", "frozen"},
+    {"store", "frozen", "cases"},
     {"members", "report"},
     {"preparation"},
     {"workflow"},

@@ -14,9 +14,9 @@ import pytest
 
 from fatescal import assemble, settings
 from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward.clm_fates.cime import of_case
 from fatescal.forward.clm_fates.inspection import shares_of_pfts
 from fatescal.forward.clm_fates.model import ClmFates
-from fatescal.forward.clm_fates.template import of_case
 
 VCMAX = "fates_leaf_vcmax25top"
 CONFIG = """

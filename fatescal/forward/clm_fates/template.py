@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -204,33 +203,3 @@ def days(first: date, last: date) -> int:
     """
     begin, end = calendars.clock([str(first), str(last)], "noleap")
     return int(end - begin) // calendars.DAY + 1
-
-
-def of_case(case: Path) -> tuple[Path, Path]:
-    """Return run directory and executable of a CIME case, as its `xmlquery` tells.
-
-    Raises
-    ------
-    BadInput
-        When it is no case or not built.
-    """
-    return _query(case, "RUNDIR"), _query(case, "EXEROOT") / "cesm.exe"
-
-
-def _query(case: Path, variable: str) -> Path:
-    try:
-        asked = subprocess.run(
-            ["./xmlquery", "--value", variable],
-            cwd=case,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip()
-        raise BadInput(
-            f"model.case: {case} does not answer ./xmlquery --value {variable}: {said}",
-            expected="a CIME case directory that has been set up and built",
-        ) from None
-    return Path(asked.stdout.strip())

@@ -1,0 +1,231 @@
+"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fatescal import settings
+from fatescal.errors import BadInput
+from fatescal.settings import Settings
+
+if TYPE_CHECKING:
+    from fatescal.forward.clm_fates.case import Plan
+    from fatescal.forward.clm_fates.site import Site
+
+ALWAYS = {  # XML variables of every case that members run from
+    "NTASKS": "1",
+    "CALENDAR": "NO_LEAP",
+    "DATM_MODE": "CLMGSWP3v1",
+    "CLM_FORCE_COLDSTART": "on",
+    "DOUT_S": "FALSE",
+}
+STREAMS = {
+    "Faxa_swdn": "Solar",
+    "Faxa_precn": "Precip",
+    "Sa_tbot": "TPQW",
+}  # field: what DATM calls its stream
+NO_CLM51 = (5, 3, 14)  # the first CTSM without it
+
+
+def site_folder(chosen: Settings) -> Path | None:
+    """Return the folder of the site, downloaded and unpacked where it is on the web."""
+    assert isinstance(chosen.model, settings.ClmFates)
+    site = chosen.model.site
+    if site is None:
+        return None
+    if site.url is None:
+        return chosen.path(str(site.path))
+    from fatescal.forward.clm_fates.site import fetched
+
+    return fetched(site.url, str(site.sha256), chosen.run.directory.absolute() / "site")
+
+
+def decisive(options: settings.ClmFates) -> dict[str, Any]:
+    """Return the parts of a config that decide what is built."""
+    kept = options.model_dump(mode="json", include={"source", "build", "site"})
+    return {**kept.pop("build"), **kept}
+
+
+def plan(chosen: Settings) -> Plan:
+    """Return the case that a config wants on its machine.
+
+    Raises
+    ------
+    BadInput
+        For what is missing, and for what CIME would take without a word and be wrong.
+    """
+    from fatescal.forward.clm_fates.case import Plan
+    from fatescal.forward.clm_fates.install import CREATE_NEWCASE
+    from fatescal.forward.clm_fates.site import Site
+
+    options = chosen.model
+    assert isinstance(options, settings.ClmFates)
+    build, source, cime = options.build, options.source, chosen.machine.cime
+    if build is None or source is None:
+        raise BadInput("the config does not say what to build", expected="model.source and model.build")
+    if cime is None:
+        raise BadInput(
+            "build needs to know what CIME calls this machine",
+            expected="a machine file with `cime: {machine: fram, project: nn1234k}`",
+            hint="--machine fram, or a copy of machines/template.yaml",
+        )
+    root = chosen.path(source.path)
+    if not (root / CREATE_NEWCASE).is_file():
+        raise BadInput(
+            f"model.source: {root} has no {CREATE_NEWCASE}", hint="python -m fatescal install CONFIG"
+        )
+    folder = site_folder(chosen)
+    site = None if folder is None else Site.of(folder)
+    xml = {**ALWAYS, **_times(options), **_of_site(site, folder)}
+    xml |= {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
+    keys = {name: f"model.build.xml.{name}" for name in build.xml}
+    keys |= dict.fromkeys(_of_site(site, folder).keys() - keys.keys(), "model.site")
+    xml |= build.xml
+    user_nl = _user_nl(chosen, build, root, site, xml["DATM_MODE"])
+    for name in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
+        given: Mapping[str, object] = getattr(build, name)
+        keys |= {key.rpartition(":")[0] or key: f"model.build.{name}.{key}" for key in given}
+    create = {
+        "compset": build.compset,
+        "res": build.res,
+        "mpilib": build.mpilib,
+        "driver": "nuopc",
+        "machine": cime.machine,
+        "compiler": cime.compiler,
+        "project": cime.project,
+        "output-root": cime.output_root,
+    }
+    keys |= {"compset": "model.build.compset", "res": "model.build.res", "mpilib": "model.build.mpilib"}
+    keys |= {
+        "machine": "cime.machine of the machine file",
+        "compiler": "cime.compiler of the machine file",
+        "project": "cime.project of the machine file",
+        "DIN_LOC_ROOT": "cime.inputdata of the machine file",
+    }
+    mods = tuple(chosen.path(path) for path in build.user_mods)
+    if site is not None and site.user_mods is not None:
+        mods = (site.user_mods, *mods)
+    made = Plan(
+        path=chosen.path(build.case),
+        source=root,
+        create={name: value for name, value in create.items() if value is not None},
+        user_mods=mods,
+        xml=xml,
+        user_nl=user_nl,
+        keys=keys,
+        config=decisive(options),
+    )
+    _refuse_traps(made, options, source.tag or "")
+    return made
+
+
+def _times(options: settings.ClmFates) -> dict[str, str]:
+    """Return what the case itself would run: spin-up and output. Members have times of their own."""
+    first = options.start.replace(year=options.start.year - options.spinup.years)
+    return {
+        "RUN_STARTDATE": first.isoformat(),
+        "STOP_OPTION": "ndays",
+        "STOP_N": str(_days(first, options.end)),
+    }
+
+
+def _days(first: date, last: date) -> int:
+    from fatescal.forward.clm_fates.template import days
+
+    return days(first, last)
+
+
+def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
+    if site is None:
+        return {}
+    lat, lon = site.coordinates
+    first, last = map(str, site.years)
+    years = {"DATM_YR_START": first, "DATM_YR_END": last, "DATM_YR_ALIGN": first}
+    return {"PTS_LAT": f"{lat:g}", "PTS_LON": f"{lon:g}", **years, "CLM_USRDAT_DIR": str(folder)}
+
+
+def _user_nl(
+    chosen: Settings, build: settings.Build, root: Path, site: Site | None, mode: str
+) -> dict[str, dict[str, Any]]:
+    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
+    from fatescal.forward.clm_fates.install import parameter_file
+
+    options = chosen.model
+    assert isinstance(options, settings.ClmFates)
+    variables = list(dict.fromkeys(variable.model for variable in chosen.observations.variables.values()))
+    clm: dict[str, Any] = {
+        "hist_empty_htapes": True,
+        "hist_fincl1": variables,
+        "hist_nhtfrq": -24,
+        "hist_mfilt": _days(options.start, options.end) + 1,
+    }
+    parameters = (
+        parameter_file(root)[0] if options.parameter_file is None else chosen.path(options.parameter_file)
+    )
+    if (
+        options.parameter_file is not None or parameters.suffix == ".nc"
+    ):  # the JSON one is the model's default
+        clm["fates_paramfile"] = str(parameters)
+    streams: dict[str, Any] = {}
+    if site is not None:
+        clm["fsurdat"] = str(site.surface)
+        for key, name in STREAMS.items():
+            stream = f"{mode}.{name}"
+            files = [str(path) for path in site.forcing[key]]
+            streams |= {
+                f"{stream}:datafiles": files,
+                f"{stream}:meshfile": "none",
+                f"{stream}:mapalgo": "none",
+            }
+    return {
+        "user_nl_clm": clm | build.user_nl_clm,
+        "user_nl_datm": dict(build.user_nl_datm),
+        "user_nl_datm_streams": streams | build.user_nl_datm_streams,
+    }
+
+
+def _refuse_traps(made: Plan, options: settings.ClmFates, tag: str) -> None:
+    """Raise `BadInput` for what CIME takes with a return code of 0, or refuses only after minutes."""
+    compset, xml = made.create["compset"], made.xml
+    version = re.search(r"ctsm(\d+)\.(\d+)\.(?:dev)?(\d+)", tag)
+    if "CLM51" in compset and version is not None and tuple(map(int, version.groups())) >= NO_CLM51:
+        raise BadInput(f"model.build.compset: {tag} has no CLM51", expected="CLM60 or CLM50", got=compset)
+    physics = re.search(r"CLM(\d)(\d)", compset)
+    mode = xml.get("LND_TUNING_MODE")
+    if mode is not None and physics is not None and not mode.startswith(f"clm{physics[1]}_{physics[2]}_"):
+        raise BadInput(
+            "model.build.xml.LND_TUNING_MODE is of another version of CLM than the compset",
+            expected=f"clm{physics[1]}_{physics[2]}_..., for {physics[0]}",
+            got=mode,
+        )
+    if "co2_ppmv" in made.user_nl["user_nl_clm"]:
+        raise BadInput(
+            "model.build.user_nl_clm.co2_ppmv would do nothing, without a word",
+            hint="xml: {CCSM_CO2_PPMV: 389.8}",
+        )
+    if xml["CALENDAR"] != "NO_LEAP":
+        raise BadInput("model.build.xml.CALENDAR", expected="NO_LEAP", got=xml["CALENDAR"])
+    if not made.user_mods and not {"PTS_LAT", "PTS_LON"} <= xml.keys():
+        raise BadInput(
+            "model.build does not say where the point is",
+            expected="xml: {PTS_LAT: 61.8474, PTS_LON: 24.295}, or model.site",
+        )
+    years = [int(xml[name]) for name in ("DATM_YR_START", "DATM_YR_END") if xml.get(name, "").isdecimal()]
+    if len(years) == 2 and not (years[0] <= options.start.year and options.end.year <= years[1]):
+        raise BadInput(
+            "the forcing does not cover the output: the model would run, with the weather of other years",
+            expected=f"model.start and model.end within {years[0]} to {years[1]}",
+            got=f"{options.start} to {options.end}",
+            hint="DATM_YR_START and DATM_YR_END, where there are files of more years",
+        )
+    for file, values in made.user_nl.items():
+        for key, value in values.items():
+            for word in value if isinstance(value, list) else str(value).split(","):
+                if str(word).startswith("/") and not Path(str(word)).exists():
+                    raise BadInput(
+                        f"{made.key(key.rpartition(':')[0] or key)}: there is no {word}", hint=file
+                    )

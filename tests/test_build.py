@@ -1,0 +1,274 @@
+"""`fatescal build` with the stand-in CIME: one case from a config, only what a change needs, traps, interruptions."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standin_cime
+import yaml
+from clm_problem import write_config
+from ctsm_case import FATES, Case
+
+from fatescal import assemble, run, settings
+from fatescal.errors import BadInput, RunFailed
+from fatescal.forward.clm_fates import namelist
+
+COMPSETS = {
+    "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
+    "B": "2000_DATM%GSWP3v1_CLM51%FATES_SICE_SOCN_SROF_SGLC_SWAV",
+}
+XML = {
+    "PTS_LAT": 61.8474,
+    "PTS_LON": 24.295,
+    "DATM_YR_START": 2004,
+    "DATM_YR_END": 2010,
+    "DATM_YR_ALIGN": 2004,
+}
+
+
+class Built:
+    """A config with `source` and `build`, its machine file, and what was built from it."""
+
+    def __init__(self, folder: Path, data: Path, version: str) -> None:
+        self.folder, self.version = folder, version
+        self.root, self.case, self.output = (
+            folder / "CTSM",
+            folder / "cases" / "hyy",
+            folder / "scratch" / "hyy",
+        )
+        machine = standin_cime.Machine(folder / "scratch")
+        standin_cime.install(self.root, version, data, {"mymachine": machine})
+        parameters = self.root / "src" / "fates" / "parameter_files"
+        parameters.mkdir(parents=True)
+        suffix = ".json" if version == "A" else ".cdl"
+        shutil.copy(data / "fates" / FATES[version], parameters / f"fates_params_default{suffix}")
+        self.cime: dict[str, Any] = {"machine": "mymachine", "compiler": "gnu", "project": "nn1234k"}
+        self.config = write_config(folder, Case(folder, folder, version))
+        self.edit(self._pose)
+
+    def _pose(self, content: dict[str, Any]) -> None:
+        model = content["model"]
+        del model["run_directory"], model["executable"]
+        model["source"] = {"path": str(self.root)}
+        flags = {"use_fates_sp": True, "use_fates_nocomp": True} if self.version == "B" else {}
+        xml = {**XML, "CCSM_CO2_PPMV": 389.8}
+        compset = COMPSETS[self.version]
+        model["build"] = {"case": "cases/hyy", "compset": compset, "xml": xml, "user_nl_clm": flags}
+
+    def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
+        content = yaml.safe_load(self.config.read_text())
+        change(content)
+        self.config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def set(self, section: str, **values: object) -> None:
+        """Change keys of `build`, or of a section in it; None removes one."""
+
+        def change(content: dict[str, Any]) -> None:
+            build = content["model"]["build"]
+            target = build.setdefault(section, {}) if section else build
+            target.update(values)
+            for name in [name for name, value in values.items() if value is None]:
+                del target[name]
+
+        self.edit(change)
+
+    def build(self) -> str:
+        machine = self.folder / "machine.yaml"
+        machine.write_text(yaml.safe_dump({"cime": self.cime}))
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            assert run.build(self.config, str(machine)) == 0
+        return said.getvalue()
+
+    def refused(self, error: type[Exception] = BadInput) -> str:
+        with pytest.raises(error) as caught:
+            self.build()
+        return str(caught.value)
+
+    @property
+    def lnd_in(self) -> str:
+        return (self.output / "run" / "lnd_in").read_text()
+
+    @property
+    def builds(self) -> int:
+        return (self.case / "CaseStatus").read_text().count("case.build success")
+
+
+@pytest.fixture
+def built(data, tmp_path) -> Built:
+    return Built(tmp_path, data, "A")
+
+
+def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
+    with pytest.raises(BadInput, match=r"hyy is not built. Try: python -m fatescal build"):
+        assemble.located(settings.load(built.config))
+    said = built.build()
+    assert [line.split()[0] for line in said.splitlines()] == [
+        *("case", "xml", "set", "namelists", "namelists", "build", "build", "case"),
+    ]
+    status = (built.case / "CaseStatus").read_text()
+    assert "git repository" not in status
+    values = {
+        key: namelist.get(built.lnd_in, key)
+        for key in ("co2_ppmv", "hist_fincl1", "hist_empty_htapes", "hist_nhtfrq", "use_fates_sp")
+    }
+    fields = "'FATES_GPP','QFLX_EVAP_TOT'"
+    assert values == dict(zip(values, ["389.8", fields, ".true.", "-24", ".true."], strict=True))
+    located = assemble.located(settings.load(built.config)).model
+    assert isinstance(located, settings.ClmFates)
+    assert located.run_directory == str(built.output / "run")
+    assemble.checked(assemble.located(settings.load(built.config)))
+
+    assert built.build().endswith("is as the config says, nothing to do\n")
+    assert (built.case / "CaseStatus").read_text() == status
+
+    built.set("user_nl_clm", fates_spitfire_mode=1)  # namelists alone
+    with pytest.raises(BadInput, match=r"user_nl_clm changed since .* was built"):
+        assemble.located(settings.load(built.config))
+    built.build()
+    assert namelist.get(built.lnd_in, "fates_spitfire_mode") == "1"
+    built.set("xml", CCSM_CO2_PPMV=420, NTHRDS=2)  # setup again, and build
+    said = built.build()
+    assert "xml           CCSM_CO2_PPMV=420, NTHRDS=2\nset up        case.setup --reset\n" in said
+    assert (namelist.get(built.lnd_in, "co2_ppmv"), built.builds) == ("420", 2)
+    built.set(
+        "xml", CCSM_CO2_PPMV=None, DEBUG=True, NTHRDS=2
+    )  # a value no longer given goes back; a clean build
+    built.set("user_nl_clm", fates_spitfire_mode=None)
+    built.build()
+    assert (namelist.get(built.lnd_in, "co2_ppmv"), built.builds) == ("367.0", 3)
+    assert namelist.get(built.lnd_in, "fates_spitfire_mode") == "0"
+    built.set("", compset=COMPSETS["A"].replace("CLM60", "CLM50"))  # another case
+    assert "hyy.before-1 is the old one" in built.build()
+    assert built.builds == 1
+    assert built.build().endswith("nothing to do\n")
+
+
+def test_an_interrupted_build_goes_on(built, monkeypatch):
+    built.case.parent.mkdir()
+    (built.case.parent / ".hyy.being_made").touch()  # create_newcase was killed
+    built.case.mkdir()
+    monkeypatch.setenv("STANDIN_CIME_DIE", "case.build")
+    built.refused()
+    monkeypatch.delenv("STANDIN_CIME_DIE")
+    with pytest.raises(BadInput, match="is not built"):
+        assemble.located(settings.load(built.config))
+    said = built.build()
+    assert "made" not in said
+    assert "set up" not in said
+    assert "cesm.exe in" in said
+    monkeypatch.setenv("STANDIN_BUILD_FAIL", "1")
+    built.set("xml", DEBUG=True)
+    said = built.refused(RunFailed)
+    assert "BUILD FAIL: clm.buildlib failed" in said
+    assert "Can't open module file 'pio.mod'" in said
+    monkeypatch.delenv("STANDIN_BUILD_FAIL")
+    built.build()
+    assert built.builds == 2
+
+
+def test_a_case_that_is_not_fatescal_s_is_left_alone(built):
+    built.case.mkdir(parents=True)
+    assert "fatescal did not make it" in built.refused()
+    built.edit(lambda content: content["model"].update(case=str(built.case)))
+    assert "goes before model.build: nothing is built" in built.build()
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "unknown variable": ("xml", {"NO_SUCH": 1}, r"model\.build\.xml\.NO_SUCH: xmlquery says: ERROR"),
+    "not valid": (
+        "xml",
+        {"STOP_OPTION": "banana"},
+        r"xml\.STOP_OPTION: .*Did not find banana in valid values",
+    ),
+    "no number": ("xml", {"STOP_N": "abc"}, r"model\.build\.xml\.STOP_N: .*is not valid int"),
+    "another CLM": ("xml", {"LND_TUNING_MODE": "clm5_1_GSWP3v1"}, r"Expected clm6_0_\.\.\., for CLM60"),
+    "leap days": ("xml", {"CALENDAR": "GREGORIAN"}, r"Expected NO_LEAP"),
+    "no place": ("xml", {"PTS_LAT": None}, "does not say where the point is"),
+    "no weather": ("xml", {"DATM_YR_END": 2004}, r"within 2004 to 2004"),
+    "co2 in vain": ("user_nl_clm", {"co2_ppmv": 700.0}, r"co2_ppmv would do nothing.*CCSM_CO2_PPMV"),
+    "unknown key": (
+        "user_nl_clm",
+        {"no_such_key": 1},
+        r"model\.build\.user_nl_clm\.no_such_key: .*not found in",
+    ),
+    "no file": (
+        "user_nl_clm",
+        {"fates_paramfile": "/gone.json"},
+        r"user_nl_clm\.fates_paramfile: there is no",
+    ),
+    "unknown stream": (
+        "user_nl_datm_streams",
+        {"CLM.Solar:mapalgo": "none"},
+        r"model\.build\.user_nl_datm_streams\.CLM\.Solar:mapalgo: .*not part of valid streamnames",
+    ),
+    "compset of B": ("", {"compset": COMPSETS["B"]}, r"model\.build\.compset: create_newcase says: .*CLM51"),
+    "resolution": ("", {"res": "f09_g17"}, r"model\.build\.res: create_newcase says: .*f09_g17"),
+}
+
+
+def test_what_cime_refuses_or_would_take_without_a_word_comes_with_its_key(built):
+    right = built.config.read_text()
+    for section, change, words in REFUSED.values():
+        built.config.write_text(right)
+        built.set(section, **change)
+        assert re.search(words, built.refused())
+    assert not (built.output / "bld" / "cesm.exe").exists()
+    built.config.write_text(right)
+    built.build()
+
+
+def test_the_machine_is_named_where_it_is_wrong(built):
+    built.cime["machine"] = "fran"
+    assert (
+        "cime.machine of the machine file: create_newcase says: ERROR: No machine fran found"
+        in built.refused()
+    )
+    with pytest.raises(BadInput, match=r"what CIME calls this machine"):
+        run.build(built.config)
+    shutil.rmtree(built.root)
+    built.cime["machine"] = "mymachine"
+    assert "Try: python -m fatescal install" in built.refused()
+
+
+def test_a_newer_model_has_no_clm51(built):
+    def tagged(content: dict[str, Any]) -> None:
+        content["model"]["source"].update(url="https://host/CTSM", tag="ctsm5.4.053")
+        content["model"]["build"]["compset"] = COMPSETS["B"]
+
+    built.edit(tagged)
+    assert "ctsm5.4.053 has no CLM51. Expected CLM60 or CLM50" in built.refused()
+
+
+def test_user_is_set_for_cime(built, monkeypatch):
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setenv("LOGNAME", "me")
+    built.set("xml", NO_SUCH=1)
+    assert "NO_SUCH" in built.refused()  # got as far as that
+
+
+def test_yaml_s_own_ideas_of_words_and_times_are_turned_back():
+    given = yaml.safe_load(
+        "{CLM_FORCE_COLDSTART: on, DEBUG: no, RUN_STARTDATE: 1994-01-01, JOB_WALLCLOCK_TIME: 12:00:00}"
+    )
+    build = settings.Build(case="c", compset="x", xml=given)
+    assert list(build.xml.values()) == ["on", "FALSE", "1994-01-01", "12:00:00"]
+
+
+def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypatch):
+    built.edit(lambda content: content["model"].update(case="${MY_CASE:-}"))
+    monkeypatch.delenv("MY_CASE", raising=False)
+    model = settings.load(built.config).model
+    assert isinstance(model, settings.ClmFates)
+    assert model.case is None
+    monkeypatch.setenv("MY_CASE", "/cases/mine")
+    model = settings.load(built.config).model
+    assert isinstance(model, settings.ClmFates)
+    assert model.case == "/cases/mine"
