@@ -182,8 +182,7 @@ def _check_fallback(other: ForwardModel, forward: ForwardModel, space: parameter
 
 def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
     """Let the model see its default and both ends of the priors, at three standard deviations."""
-    ends = space.margins(np.array([[-3.0], [3.0]]).repeat(len(space.names), axis=1))
-    for theta in (space.theta_default, *ends):
+    for theta in (space.theta_default, *space.ends()):
         forward.check_values(space.named(theta))
 
 

@@ -283,6 +283,13 @@ class Members:
             )
 
 
+def _require_numbers(parameters: Mapping[str, float]) -> None:
+    """Refuse values derived from parameters so far out that there is none."""
+    bad = [name for name, value in parameters.items() if not np.isfinite(value)]
+    if bad:
+        raise ModelFailed(Status.NON_FINITE, f"{', '.join(bad)} has no value for this member's parameters")
+
+
 def _require_disk(failure: ModelFailed, folder: Path) -> None:
     """Raise OSError where a full disk (or quota) made the model fail: no fault of the member, nor of its parameters."""
     for number in (errno.ENOSPC, errno.EDQUOT):

@@ -8,8 +8,8 @@ one scale, whatever the parameters' units, and none of them knows of correlation
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +17,15 @@ from fatescal import settings
 from fatescal.errors import BadInput
 from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.records import Array
+from fatescal.rules import Expression, Fixed, Rule, Same, Scaled, ordered
 
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults.
+    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults; and what follows from them.
 
-    `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the correlations of z.
+    `rules` give the parameters that are not calibrated, each after those it follows from; `hidden` are names
+    that the model does not get. `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the correlations of z.
 
     >>> space = ParameterSpace(("a", "b"), (Normal(1.0, 2.0),) * 2, {}, np.array([[1.0, 0.0], [0.6, 0.8]]))
     >>> space.theta(np.array([1.0, 0.5])), space.u(space.theta(np.array([1.0, 0.5])))
@@ -34,6 +36,8 @@ class ParameterSpace:
     priors: tuple[Prior, ...]
     default: Mapping[str, float]
     factor: Array | None = None
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
@@ -84,8 +88,26 @@ class ParameterSpace:
         return theta
 
     def named(self, theta: Array) -> dict[str, float]:
-        """Return one member's parameters (P) by name, as `parameters.json` has them."""
-        return dict(zip(self.names, map(float, theta), strict=True))
+        """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has it."""
+        return {n: value for n, value in self._values(theta).items() if n not in self.hidden}
+
+    def following(self, theta: Array) -> dict[str, Array]:
+        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J, P)."""
+        members = [self._values(row) for row in np.atleast_2d(theta)]
+        return {n: np.array([m[n] for m in members]) for n in self.rules if n not in self.hidden}
+
+    def _values(self, theta: Array) -> dict[str, float]:
+        values = dict(zip(self.names, map(float, theta), strict=True))
+        for name, rule in self.rules.items():
+            values[name] = rule.value(values)
+        return values
+
+    def ends(self, reach: float = 3.0) -> Array:
+        """Return parameters (E, P) at the ends of the priors: all low, all high; with rules, each alone low and high."""
+        numbers = range(len(self.names) if self.rules else 0)
+        alone = [self.moved(p, by) for p in numbers for by in (-reach, reach)]
+        together = [np.full(len(self.names), by) for by in (-reach, reach)]
+        return np.vstack([self.margins(np.array(together)), *alone])
 
 
 def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Array:
@@ -265,6 +287,15 @@ def _default(flat: str, prior: Prior, known: float | None) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class _Flat:
+    """One entry of the config with one of its PFTs."""
+
+    name: str
+    pft: str | None
+    of: settings.Parameter
+
+
 def space(
     parameters: Mapping[str, settings.Parameter],
     defaults: Mapping[str, float],
@@ -280,29 +311,137 @@ def space(
     ------
     BadInput
         For an unknown PFT, a default outside the bounds, a prior that needs a default nobody knows, or
-        (where the model lists its parameters) a parameter it does not have.
+        (where the model lists its parameters) a parameter it does not have; for values that follow from
+        unknown parameters, from each other in a circle, or are no numbers within the priors.
     """
-    names, priors, default = [], [], {}
-    for name, parameter in parameters.items():
-        chosen = None if parameter.pfts is None else _pft_names(name, parameter.pfts, pfts, numbered)
-        for flat, pft in zip(flat_names(name, chosen), chosen or (None,), strict=True):
-            if defaults and flat not in defaults:
-                near = difflib.get_close_matches(flat, list(defaults), n=1)
-                raise BadInput(
-                    f"parameters.{flat}: the model has no such parameter",
-                    hint=f"did you mean {near[0]}"
-                    if near
-                    else "its parameter files list them"
-                    if len(defaults) > 50
-                    else f"one of {', '.join(defaults)}",
-                )
-            given = _given_default(flat, pft, parameter, pfts, numbered)
-            known = defaults.get(flat) if given is None else given
-            names.append(flat)
-            priors.append(_prior(flat, parameter.prior, known))
-            default[flat] = _default(flat, priors[-1], known)
+    names, priors, default, hidden = [], [], {}, set()
+    rules: dict[str, Rule] = {}
+    entries = list(_flattened(parameters, pfts, numbered))
+    known_names = [entry.name for entry in entries]
+    for entry in entries:
+        flat, of = entry.name, entry.of
+        internal = of.scales is not None or bool(of.auxiliary)
+        _require_known(flat, defaults, internal)
+        if internal:
+            hidden.add(flat)
+        if of.prior is None:
+            rules[flat] = _rule(entry, [*known_names, *defaults], pfts, numbered)
+            continue
+        given = _given_default(flat, entry.pft, of, pfts, numbered)
+        known = (1.0 if of.scales else defaults.get(flat)) if given is None else given
+        names.append(flat)
+        priors.append(_prior(flat, of.prior, known))
+        default[flat] = _default(flat, priors[-1], known)
+        for target, number in _targets(flat, of.scales, defaults, pfts).items():
+            known_names.append(target)
+            rules[target] = Scaled(flat, number)
+    twice = next((name for i, name in enumerate(known_names) if name in known_names[:i]), None)
+    if twice is not None:
+        raise BadInput(f"parameters: {twice} is given twice", hint="keep one prior, value or factor for it")
+    for other in {n for rule in rules.values() for n in rule.names} - set(known_names):
+        if other in defaults:  # an expression may use what the config does not mention
+            rules[other] = Fixed(defaults[other])
+            hidden.add(other)
+    if not names:
+        raise BadInput(
+            "parameters: none has a prior, so nothing is calibrated", hint="a prior for one of them"
+        )
+    in_order = ordered(rules, names)
     together = factor(correlations, names) if correlations else None
-    return ParameterSpace(tuple(names), tuple(priors), default, together)
+    made = ParameterSpace(tuple(names), tuple(priors), default, together, in_order, frozenset(hidden))
+    _require_numbers(made)
+    return made
+
+
+def _flattened(
+    parameters: Mapping[str, settings.Parameter], pfts: Sequence[str], numbered: bool
+) -> Iterator[_Flat]:
+    for name, parameter in parameters.items():
+        given = list(parameter.fixed) if isinstance(parameter.fixed, dict) else parameter.pfts
+        chosen = None if given is None else _pft_names(name, given, pfts, numbered)
+        for flat, pft in zip(flat_names(name, chosen), chosen or (None,), strict=True):
+            yield _Flat(flat, pft, parameter)
+
+
+def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
+    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it has."""
+    if internal and flat in defaults:
+        raise BadInput(
+            f"parameters.{flat}: the model has a parameter of this name, but would not get it",
+            hint="another name for the factor or auxiliary parameter",
+        )
+    if defaults and not internal and flat not in defaults:
+        raise BadInput(
+            f"parameters.{flat}: the model has no such parameter",
+            hint=_nearest(flat, list(defaults))
+            or ("its parameter files list them" if len(defaults) > 50 else f"one of {', '.join(defaults)}"),
+        )
+
+
+def _targets(
+    flat: str,
+    scales: Sequence[str] | Mapping[str, float] | None,
+    defaults: Mapping[str, float],
+    pfts: Sequence[str],
+) -> dict[str, float]:
+    """Return the parameters that a factor scales, with what it multiplies."""
+    targets: dict[str, float] = {}
+    for name in scales or ():
+        if isinstance(scales, Mapping):
+            _require_known(name, defaults, internal=False)
+            targets[name] = scales[name]
+            continue
+        found = [n for n in (name, *flat_names(name, pfts)) if n in defaults]
+        if not found:
+            near = _nearest(name, list(defaults))
+            raise BadInput(
+                f"parameters.{flat}.scales: the model does not tell a default of {name}",
+                hint=near or f"give the number that is multiplied: scales: {{{name}: 1.5}}",
+            )
+        targets |= {n: defaults[n] for n in found}
+    return targets
+
+
+def _rule(entry: _Flat, known: Sequence[str], pfts: Sequence[str], numbered: bool) -> Rule:
+    """Return how a parameter without a prior gets its value."""
+    of = entry.of
+
+    def meant(name: str) -> str:
+        """Return the parameter that a name stands for: the same PFT's, where it is none itself."""
+        own = f"{name}_{entry.pft}"
+        return own if name not in known and entry.pft is not None and own in known else name
+
+    if of.fixed is not None:
+        if not isinstance(of.fixed, dict):
+            return Fixed(of.fixed)
+        by_name = {_by_name(entry.name, p, pfts, numbered): value for p, value in of.fixed.items()}
+        return Fixed(by_name[str(entry.pft)])
+    if of.same_as is not None:
+        return Same(meant(of.same_as))
+    assert of.derived is not None
+    try:
+        plain = Expression(of.derived)
+    except BadInput as error:
+        raise BadInput(f"parameters.{entry.name}.derived: {error}") from None
+    meaning = {name: meant(name) for name in plain.written}
+    return Expression(of.derived, {n: m for n, m in meaning.items() if n != m} or None)
+
+
+def _require_numbers(made: ParameterSpace) -> None:
+    """Refuse rules that give no number at the default, at the ends of the priors, or among 200 draws of them."""
+    if not made.rules:
+        return
+    draws = made.theta(np.random.default_rng(0).standard_normal((200, len(made.names))))
+    for theta in (made.theta_default, *made.ends(), *draws):
+        values = made._values(theta)
+        for name, rule in made.rules.items():
+            if not np.isfinite(values[name]):
+                raise BadInput(
+                    f"parameters.{name} ({rule}) has no value at "
+                    f"{', '.join(f'{n} = {values[n]:.4g}' for n in rule.names)}",
+                    expected="a finite number wherever the priors reach",
+                    hint="narrower priors, or another expression",
+                )
 
 
 def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
@@ -318,8 +457,10 @@ def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
         spelled = value if isinstance(value, dict) else None
         flat = [n for n in space.names if n == name or n.startswith(f"{name}_")]
         if not flat or (spelled and not {f"{name}_{pft}" for pft in spelled} <= set(flat)):
+            rule = space.rules.get(name)
             raise BadInput(
-                f"observations.synthetic.truth: '{name}' is not a calibrated parameter",
+                f"observations.synthetic.truth: '{name}' is not a calibrated parameter"
+                + (f", it is {rule}" if rule is not None else ""),
                 expected=f"among {', '.join(space.names)}",
             )
         for n in flat:

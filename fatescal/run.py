@@ -112,6 +112,9 @@ def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, wor
         print(line)
     for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
         print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
+    default = problem.space.following(problem.space.theta_default)
+    for name, values in default.items():
+        print(f"parameter     {name}: default {values[0]:g}, {problem.space.rules[name]}")
     for first, others in (chosen.correlations or {}).items():
         print(f"correlations  {first}: {', '.join(f'{rho:g} with {name}' for name, rho in others.items())}")
     for line in assemble.summary(chosen, problem):

@@ -89,6 +89,39 @@ MISTAKES = {
 }  # fmt: skip
 
 
+NORMAL = {"kind": "normal", "mean": 1, "sd": 0.1}
+# further parameters beside `mean`, `wave` and `trend`
+FURTHER: dict[str, tuple[dict, str]] = {
+    "no kind": ({"b": {"default": 2}}, "parameters.b: give one of `prior`"),
+    "two kinds": ({"b": {"fixed": 2, "same_as": "mean"}}, "not fixed and same_as"),
+    "default of a fixed one": ({"b": {"fixed": 2, "default": 1}}, "`default` goes with a `prior`"),
+    "factor of plant types": ({"b": {"prior": NORMAL, "scales": {"c": 1}, "pfts": ["x"]}}, "without `pfts`"),
+    "plant types twice": ({"b": {"fixed": {"x": 1}, "pfts": ["x"]}}, "leave out `pfts`"),
+    "tied to nothing": ({"b": {"same_as": "maen"}}, "no parameter maen. Expected one of mean, wave, trend, b. Try: did you mean mean"),
+    "derived from nothing": ({"b": {"derived": "2 * maen"}}, "no parameter maen (position 5 of '2 * maen')"),
+    "no arithmetic": ({"b": {"derived": "mean % 2"}}, "parameters.b.derived: 'mean % 2', position 1: 'mean % 2' is not allowed"),
+    "torn expression": ({"b": {"derived": "mean +* 2"}}, "position 7: invalid syntax"),
+    "circle": ({"b": {"derived": "c + mean"}, "c": {"same_as": "b"}}, "b, c follow from each other in a circle"),
+    "itself": ({"b": {"same_as": "b"}}, "b follow from each other"),
+    "twice": ({"b": {"prior": NORMAL, "scales": {"mean": 2}}}, "mean is given twice"),
+    "no number": ({"b": {"derived": "log(mean - 3)"}}, "b (derived, log(mean - 3)) has no value at mean = 2"),
+    "scaled without a number": ({"b": {"prior": NORMAL, "scales": ["c"]}}, "scales: {c: 1.5}"),
+    "nothing calibrated": ({"mean": {"fixed": 1}, "wave": {"fixed": 1}, "trend": {"fixed": 1}}, "nothing is calibrated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", FURTHER)
+def test_a_parameter_that_cannot_be_given_to_the_model_is_refused(tmp_path, capsys, mistake):
+    parameters, words = FURTHER[mistake]
+    config = write_problem(tmp_path)
+    for name, given in parameters.items():
+        change(config, f"parameters.{name}", given)
+    assert main([str(config)]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_named_before_any_run(tmp_path, capsys, mistake):
     path, value, words = MISTAKES[mistake]

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 FLOORS = [
     {"errors", "randoms"},
     {"records", "units", "calendars", "watchdog"},
-    {"linalg", "noise", "priors", "protocols", "settings", "tables"},
+    {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
     {"parameters", "observations", "designs"},
     {"update", "emulate", "sample", "scores"},
     {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},

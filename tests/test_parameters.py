@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ from scipy import stats
 
 from fatescal.errors import BadInput
 from fatescal.evidence import weigh
-from fatescal.parameters import ParameterSpace, factor, space
+from fatescal.parameters import ParameterSpace, factor, space, truth
 from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.records import Observations
+from fatescal.rules import Expression
 from fatescal.settings import Parameter
 
 number = st.floats(-100, 100).map(lambda x: round(x, 3))
@@ -183,3 +187,120 @@ def test_moments_may_refer_to_the_default() -> None:
     made = built(a={"default": 4.0, "prior": {"kind": "log-normal", "mean": "default", "sd": 2.0}})
     assert made.priors == (LogNormal.of_moments(4.0, 2.0),)
     assert made.default == {"a": 4.0}
+
+
+NORMAL = {"kind": "normal", "mean": 1.0, "sd": 0.1}
+
+
+def test_every_kind_of_parameter_gets_its_value() -> None:
+    made = built(
+        a={"prior": NORMAL},
+        b={"fixed": 1e-3},
+        c={"same_as": "d"},
+        d={"derived": "2 * exp(a) - max(b, 0.5) ** 2"},
+        group={"prior": {"kind": "log-normal", "scale": 0.2}, "scales": {"e": 4.0, "f": -2.0}},
+        helper={"prior": NORMAL, "auxiliary": True},
+        g={"derived": "helper / 2"},
+    )
+    assert made.names == ("a", "group", "helper")
+    values = made.named(np.array([0.0, 1.5, 3.0]))
+    assert values == {"a": 0.0, "b": 1e-3, "c": 1.75, "d": 1.75, "e": 6.0, "f": -3.0, "g": 1.5}
+    np.testing.assert_array_equal(made.following(np.array([[0.0, 1.5, 3.0]] * 2))["e"], [6.0, 6.0])
+    assert made.default["group"] == 1.0
+    assert pickle.loads(pickle.dumps(made)).named(np.array([0.0, 1.5, 3.0])) == values
+
+
+DEFAULTS = {"v_tree": 62.0, "v_grass": 78.0, "s_tree": 8.0, "s_grass": 7.0, "k": 0.5}
+
+
+def of_model(**parameters: dict) -> ParameterSpace:
+    """Return the space of a model with two plant types and parameters of its own."""
+    given = {name: Parameter.model_validate(value) for name, value in parameters.items()}
+    return space(given, DEFAULTS, ("tree", "grass"))
+
+
+def test_a_factor_scales_the_defaults_of_all_plant_types() -> None:
+    relative = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
+    made = of_model(group={"prior": relative, "scales": ["v", "s_tree"]})
+    assert made.priors == (LogitNormal(1.0, 0.3, 0.5, 1.5),)
+    assert made.named(made.theta_default) == {"v_tree": 62.0, "v_grass": 78.0, "s_tree": 8.0}
+    assert made.named(made.moved(0))["s_tree"] > 8.0  # what a canary of the factor gives to the model
+
+
+def test_a_rule_of_plant_types_means_the_same_plant_type() -> None:
+    made = of_model(
+        v={"pfts": ["tree"], "prior": {"kind": "normal", "sd": 5}},
+        v_grass={"same_as": "v_tree"},
+        s={"pfts": ["tree", "grass"], "derived": "v / 10 + k"},
+    )
+    assert made.named(np.array([70.0])) == {"v_tree": 70.0, "v_grass": 70.0, "s_tree": 7.5, "s_grass": 7.5}
+    fixed = of_model(v={"fixed": {"tree": 50, "grass": 60}}, k={"prior": NORMAL})
+    assert fixed.named(np.array([1.0])) == {"k": 1.0, "v_tree": 50.0, "v_grass": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a +* 2", "position 4"),
+        ("a % 2", "position 1: 'a % 2' is not allowed"),
+        ("2 + a.real", "position 5: 'a.real' is not allowed"),
+        ("1 + sin(a)", "position 5: there is no function sin"),
+        ("__import__('os')", "position 1: there is no function"),
+        ("max(a)", "two or more"),
+        ("exp(a, 2)", "one number"),
+        ("a if a else 2", "not allowed"),
+        ("a == 1", "not allowed"),
+        ("True * a", "'True' is not allowed"),
+        ("3j * a", "'3j' is not allowed"),
+        ("'text'", "not allowed"),
+        ("[a][0]", "not allowed"),
+        ("(lambda: 1)()", "not allowed"),
+        ("", "position 1"),
+        ("(" * 300 + "a" + ")" * 300, "nest"),
+        ("a + 1" + " + 1" * 300, "at most 1000"),
+    ],
+)
+def test_only_arithmetic_is_understood_and_the_place_of_all_else_is_named(text: str, words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        built(a={"prior": NORMAL}, b={"derived": text})
+
+
+expressions = st.recursive(
+    st.sampled_from(["a", "b", "2", "0.5", "1e300"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "**"]), inner).map(" ".join).map("({})".format),
+        st.tuples(st.sampled_from(["exp", "log", "sqrt", "abs"]), inner).map("{0[0]}({0[1]})".format),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(expressions, st.floats(-5, 5), st.floats(-5, 5))
+def test_an_expression_is_what_python_says_or_nothing(text: str, a: float, b: float) -> None:
+    value = Expression(text).value({"a": a, "b": b})
+    scope = {name: getattr(math, name) for name in ("exp", "log", "sqrt")} | {"abs": abs, "a": a, "b": b}
+    try:
+        expected = eval(text, {"__builtins__": {}}, scope)
+    except (ArithmeticError, ValueError, TypeError):
+        return  # TypeError: of complex numbers, which are not ours
+    if isinstance(expected, complex) or not math.isfinite(expected):
+        assert not math.isfinite(value)
+    elif math.isfinite(value):
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_names_of_a_model_are_kept_apart_from_internal_ones() -> None:
+    with pytest.raises(BadInput, match="would not get it"):
+        of_model(k={"prior": NORMAL, "scales": ["v"]})
+    with pytest.raises(BadInput, match="nothing is calibrated"):
+        of_model(k={"fixed": 1})
+    with pytest.raises(BadInput, match="no such parameter"):
+        of_model(kk={"fixed": 1}, k={"prior": NORMAL})
+
+
+def test_a_truth_is_of_calibrated_parameters_and_decides_the_others() -> None:
+    made = built(a={"prior": NORMAL}, b={"derived": "a * 2"})
+    assert made.named(truth({"a": 1.2}, made)) == {"a": 1.2, "b": 2.4}
+    with pytest.raises(BadInput, match="it is derived, a \\* 2"):
+        truth({"b": 3.0}, made)

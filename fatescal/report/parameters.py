@@ -30,6 +30,7 @@ def parameters(results: Results) -> Markup:
             vector=False,
         ),
         _table(results),
+        *_following(results),
     ]
     if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
         content += [
@@ -102,6 +103,26 @@ def _table(results: Results) -> Markup:
     if results.truth is not None and sampled is not None:
         words += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
     return table(header, rows, words)
+
+
+def _following(results: Results) -> list[Markup]:
+    """Return the table of parameters that are not calibrated: none, or one."""
+    default = results.prior.following(results.default)
+    if not default:
+        return []
+    sampled = draws(results)
+    after = {} if sampled is None else results.prior.following(sampled)
+    rows = [
+        [
+            breakable(name),
+            str(results.prior.rules[name]),
+            float(values[0]),
+            *([spread(after[name].mean(), after[name].std())] if after else []),
+        ]
+        for name, values in default.items()
+    ]
+    header = ["not calibrated", "value", "default run", *(["posterior"] if after else [])]
+    return [table(header, rows, "Given to the model beside the calibrated parameters.")]
 
 
 @styled

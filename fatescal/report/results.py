@@ -32,8 +32,15 @@ class PriorMap(Protocol):
     def factor(self) -> Array | None:
         """Lower triangular (P, P), where parameters are correlated a priori."""
 
+    @property
+    def rules(self) -> Mapping[str, object]:
+        """Parameters that are not calibrated, and what they follow from, in words."""
+
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
+
+    def following(self, theta: Array) -> dict[str, Array]:
+        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J, P)."""
 
     def margins(self, z: Array) -> Array:
         """Return physical parameters (J, P), each of its own standard normal coordinate."""

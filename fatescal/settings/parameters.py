@@ -80,15 +80,41 @@ Prior = Annotated[LogitNormal | Normal | TruncatedNormal | LogNormal | Uniform, 
 
 
 class Parameter(Section):
-    """A calibrated parameter; with `pfts` one value for each of them."""
+    """A parameter of the model: calibrated if it has a `prior`; with `pfts` one value for each of them.
 
-    prior: Prior
+    `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not get.
+    """
+
+    prior: Prior | None = None
+    fixed: Finite | dict[str | int, Finite] | None = None
+    same_as: str | None = None
+    derived: str | None = None
+    scales: Annotated[list[str] | dict[str, Finite], Field(min_length=1)] | None = None
+    auxiliary: bool | None = None
     pfts: Annotated[list[str | int], Field(min_length=1)] | None = None
     default: Finite | dict[str | int, Finite] | None = None
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = ("prior", "fixed", "same_as", "derived")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give one of `prior` (it is calibrated), `fixed`, `same_as` and `derived`"
+                + (f", not {' and '.join(given)}" if given else "")
+            )
+        extra = [k for k in ("scales", "default") if getattr(self, k) is not None]
+        if self.prior is None and extra:
+            raise ValueError(f"`{extra[0]}` goes with a `prior`, not with `{given[0]}`")
+        if self.scales is not None and (self.pfts or self.auxiliary):
+            raise ValueError("a factor that `scales` others is one number, without `pfts` and `auxiliary`")
+        if isinstance(self.fixed, dict) and self.pfts:
+            raise ValueError("`fixed` names the PFTs already: leave out `pfts`")
+        return self
+
     @field_validator("prior")
     @classmethod
-    def _bounds_in_order(cls, prior: Prior) -> Prior:
+    def _bounds_in_order(cls, prior: Prior | None) -> Prior | None:
         bounds = getattr(prior, "bounds", None)
         if isinstance(bounds, tuple) and None not in bounds and not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are reversed or empty: lower {bounds[0]:g}, upper {bounds[1]:g}")
