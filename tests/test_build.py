@@ -272,3 +272,22 @@ def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypat
     model = settings.load(built.config).model
     assert isinstance(model, settings.ClmFates)
     assert model.case == "/cases/mine"
+
+
+@pytest.mark.parametrize(("name", "version"), [("hyytiala_clm_fates", "A"), ("hyytiala_keetz2025", "B")])
+def test_the_ready_made_configs_build(name, version, data, tmp_path, monkeypatch):
+    monkeypatch.delenv("FATESCAL_CTSM_CASE", raising=False)
+    built = Built(tmp_path, data, version)
+    content = yaml.safe_load((Path(__file__).parent.parent / "config" / f"{name}.yaml").read_text())
+    built.root.parent.joinpath("models").mkdir()
+    built.root.rename(tmp_path / "models" / content["model"]["source"]["tag"])
+    built.config = tmp_path / "config" / f"{name}.yaml"
+    built.config.parent.mkdir()
+    built.config.write_text(
+        yaml.safe_dump(
+            {**content, "run": {"name": "hyy", "directory": str(tmp_path / "run")}}, sort_keys=False
+        )
+    )
+    assert "is built" in built.build()
+    parts = assemble.checked(assemble.located(settings.load(built.config)))
+    assert list(parts.space.default.values()) == [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]
