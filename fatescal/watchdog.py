@@ -9,6 +9,8 @@ root, over which both send a byte every few seconds:
 - nothing heard for `limit` seconds: the process is stopped, or native code holds its interpreter;
 - a sentence: the other cannot go on, and this is why.
 
+The same connections serve a counter (`take`) where MPI has no one-sided communication to hand out tasks with.
+
 Then root prints one message and aborts the job; when root is the dead one, the lowest surviving rank does.
 
 Time is counted in beats of this thread, not read off a clock: neither a jump of the clock nor a suspended job
@@ -23,6 +25,7 @@ import contextlib
 import hmac
 import json
 import os
+import queue
 import secrets
 import selectors
 import signal
@@ -102,6 +105,9 @@ class Watchdog:
     _spoken: threading.Lock = field(default_factory=threading.Lock, init=False)
     _section: tuple[float, str] | None = field(default=None, init=False)  # s left, what is said then
     _closed: bool = field(default=False, init=False)
+    _counter: tuple[int, int] = field(default=(0, 0), init=False)  # on root: batch, next number
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _taken: queue.SimpleQueue[int] = field(default_factory=queue.SimpleQueue, init=False)
 
     @property
     def beat(self) -> float:
@@ -136,6 +142,23 @@ class Watchdog:
         self._closed = True
         for peer in self._peers:
             peer.send(BYE)
+
+    def take(self, batch: int, first: int, step: int) -> int:
+        """Return the number a batch's counter, kept by root, stands at, and raise it by `step`; it begins at `first`.
+
+        One batch is under way at a time, and batches have rising numbers.
+        """
+        if self.rank == 0:
+            return self._raise(batch, first, step)
+        self._peers[0].send(json.dumps([batch, first, step]))
+        return self._taken.get()  # if root is dead, the watchdog ends the job
+
+    def _raise(self, batch: int, first: int, step: int) -> int:
+        with self._counting:
+            current, number = self._counter
+            number = number if batch == current else first
+            self._counter = batch, number + step
+            return number
 
     @contextlib.contextmanager
     def within(self, seconds: float, text: str) -> Iterator[None]:
@@ -205,12 +228,22 @@ class Watchdog:
                 if line == SPOKEN:
                     self._spoken.acquire(blocking=False)
             elif line:
-                self.fail(json.loads(line))
+                self._answer(peer, json.loads(line))
         if lines is None:
             self._selector.unregister(peer.connection)
             if not (peer.gone or self._closed):
                 peer.gone = True
                 self._mourn(peer)
+
+    def _answer(self, peer: _Peer, message: str | int | list[int]) -> None:
+        """Do what a line asks for: end the job for a reason, hand out a number (root), take one (others)."""
+        match message:
+            case str():
+                self.fail(message)
+            case int():
+                self._taken.put(message)
+            case [batch, first, step]:
+                peer.send(json.dumps(self._raise(batch, first, step)))
 
     def _mourn(self, peer: _Peer) -> None:
         self._give_way()

@@ -44,6 +44,8 @@ class World:
     watchdog: Watchdog = field(init=False)
     _stop: bool = field(default=False, init=False)
     _one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
+    _served: bool = field(default=False, init=False)  # whether all ranks can ask root's watchdog for a number
+    _batches: int = field(default=0, init=False)
     _serving: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,24 @@ class World:
     @property
     def is_root(self) -> bool:
         return self.rank == 0
+
+    @property
+    def thread_level(self) -> str:
+        """How many threads may call this MPI: `single`, `funneled`, `serialized` or `multiple`."""
+        levels = ("single", "funneled", "serialized", "multiple")
+        return {getattr(MPI, f"THREAD_{level.upper()}"): level for level in levels}[MPI.Query_thread()]
+
+    @property
+    def library(self) -> str:
+        """Name and version of the MPI."""
+        return MPI.Get_library_version().split(",")[0].strip("\0\n ")
+
+    @property
+    def dealing(self) -> str:
+        """How `share` hands out what is left when every rank has had a task."""
+        if self._one_sided:
+            return "to whoever is free (one-sided communication)"
+        return "to whoever is free (served by the root rank)" if self._served else "by rank"
 
     def alone(self) -> World:
         """Return a world of this rank only."""
@@ -79,6 +99,7 @@ class World:
         for rank, error in enumerate(failed or []):
             if error is not None:
                 log.warning("rank %d cannot be watched: no connection to %s: %s", rank, door.host, error)
+        self._served = self.comm.bcast(not any(failed or []))
 
     def close(self) -> None:
         """Say that this rank ends of its own will."""
@@ -258,12 +279,15 @@ class _Counter:
     waves. With no more items than ranks no message is sent at all.
 
     Open MPI 4 has no one-sided communication over plain TCP (two nodes without InfiniBand) for a program with
-    threads. There all items are dealt out by rank: slower where members differ, but never stuck.
+    threads. There root's watchdog serves the counter (a thread, so root works too); where not all ranks are
+    connected to it, all items are dealt out by rank: slower where members differ, but never stuck.
     """
 
     def __init__(self, world: World, n_items: int) -> None:
         self.world, self.n_items = world, n_items
         self.window: MPI.Win | None = None
+        world._batches += 1
+        self.number = world._batches  # the same on all ranks
 
     def __enter__(self) -> _Counter:
         if self.n_items > self.world.size > 1:
@@ -284,9 +308,8 @@ class _Counter:
         except MPI.Exception as error:  # on all ranks alike
             self.world._one_sided = False
             if self.world.is_root:
-                log.warning(
-                    "this MPI has no one-sided communication (%s): members are dealt out by rank", error
-                )
+                way = "served by the root rank" if self.world._served else "dealt out by rank"
+                log.warning("this MPI has no one-sided communication (%s): members are %s", error, way)
             return None
 
     def __exit__(self, *_: object) -> None:
@@ -298,12 +321,18 @@ class _Counter:
         index = self.world.rank
         while index < self.n_items:
             yield index
-            dealt = self.world.size == 1 or not self.world._one_sided
-            index = index + self.world.size if dealt else self._raise_by(1)
+            index = index + self.world.size if self._by_rank else self._raise_by(1)
+
+    @property
+    def _by_rank(self) -> bool:
+        world = self.world
+        return world.size == 1 or not (world._one_sided or world._served)
 
     def _raise_by(self, step: int) -> int:
-        if self.window is None:
+        if self.n_items <= self.world.size:
             return self.n_items
+        if self.window is None:
+            return self.world.watchdog.take(self.number, self.world.size, step)
         before, by = np.empty(1, np.int64), np.full(1, step, np.int64)
         self.window.Lock(0, MPI.LOCK_SHARED)
         self.window.Fetch_and_op([by, MPI.INT64_T], [before, MPI.INT64_T], 0)
@@ -312,7 +341,7 @@ class _Counter:
 
     def exhaust(self) -> None:
         """Leave nothing for anyone to start."""
-        if self.window is not None:
+        if not self._by_rank:
             self._raise_by(self.n_items)
 
 

@@ -119,6 +119,47 @@ def test_a_rank_with_a_long_member_is_spared_the_short_ones(mpirun):
     assert 1.5 <= number("makespan", done.stdout) < 2.2  # with a fixed share of members for every rank: 2.6
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_without_one_sided_communication_root_serves_or_all_is_dealt_by_rank(mpirun, monkeypatch, watched):
+    monkeypatch.setenv("OMPI_MCA_osc", "^rdma,sm,pt2pt,monitoring,ucx")  # as over plain TCP between nodes
+    done = mpirun(
+        4,
+        SHARED
+        + """
+    if sys.argv[1] == "True":
+        world.watch(10.0)
+    world.share(lambda i: i, 3)
+    world.share(lambda i: i, 4 * 5)
+    durations = [1.0] + [0.01] * 60
+    mine = world.share(lambda i: time.sleep(durations[i]), len(durations))
+    numbers = world.together(lambda i: i, range(9))
+    def task(i):
+        if i == 6:
+            raise ValueError("boom")
+        return i
+    started = []
+    try:
+        world.share(lambda i: (started.append(i), task(i), time.sleep(0.01)), 2000)
+    except ValueError as error:
+        say("got", error)
+    assert numbers == list(range(9))
+    say("ran", len(mine), world.dealing, "started", len(started))
+    world.close()
+    """,
+        watched,
+    )
+    assert done.returncode == 0, done.stderr
+    if "members are" not in done.stderr:
+        pytest.skip("this MPI has another way of one-sided communication")
+    counts = sorted(int(n) for n in re.findall(r"ran (\d+)", done.stdout))
+    assert sum(counts) == 61
+    assert (counts[0] == 1) == watched  # the rank with the long task is spared the others
+    assert done.stdout.count("served by the root rank" if watched else "by rank") == 4
+    assert done.stdout.count("got boom") == 4
+    if watched:  # nobody begins any more; where nothing is shared each rank runs its own to the end
+        assert sum(int(n) for n in re.findall(r"started (\d+)", done.stdout)) < 100
+
+
 def test_waiting_ranks_leave_the_cores_alone(mpirun):
     done = mpirun(
         4,
