@@ -49,7 +49,8 @@ def _wall_time() -> float | None:
 def _check(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.check(args.config, world, args.fold, args.machine)
+    config = args.config or (DEFAULT_CONFIG if args.machine is None else None)
+    return run.check(config, world, args.fold, args.machine)
 
 
 def _install(args: argparse.Namespace, world: World) -> int:
@@ -154,8 +155,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="10min",
         help="end the job when a rank shows no sign of life for this time",
     )
-    sub = verb("check", "find out all that can be known before spending a core-hour", _check)
-    sub.add_argument("config", **config)
+    sub = verb(
+        "check",
+        "find out all that can be known before spending a core-hour; with --machine or on several ranks also "
+        "what they can do there, without a config nothing else",
+        _check,
+    )
+    sub.add_argument("config", **config | {"default": None})
     sub.add_argument("--fold", **fold)
     sub.add_argument("--machine", **machine)
     sub = verb(

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fatescal import cases, observations, parameters, preparation, settings, tables, units
+from fatescal import cases, kept, observations, parameters, preparation, settings, tables, units
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
@@ -26,6 +27,7 @@ from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
 from fatescal.stragglers import Rule, Stragglers
+from fatescal.trial import Launching
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
 from fatescal.workflow import Problem
@@ -263,15 +265,26 @@ def _clm_fates(
 def _launching(chosen: Settings, timeout: str | float | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Return how the processes of members are launched on this machine; the model's own time-out goes before."""
     machine = chosen.machine
+    how = launching(machine)
+    limit = machine.timeout if timeout is None else timeout
+    return {"timeout": limit, "hide": how.hide, "launcher": how.launcher, "stop": stop}
+
+
+def launching(machine: settings.Machine) -> Launching:
+    """Return how members are launched on a machine.
+
+    Raises
+    ------
+    BadInput
+        If its launcher is not found.
+    """
     if machine.launcher and shutil.which(machine.launcher[0]) is None:
         raise BadInput(
             f"the machine file's launcher {machine.launcher[0]} is not found",
             expected="a program on the PATH",
             hint="load the module that brings it, or launch members directly: launcher: []",
         )
-    hidden = HIDDEN_PREFIXES if machine.hide is None else machine.hide
-    limit = machine.timeout if timeout is None else timeout
-    return {"timeout": limit, "hide": hidden, "launcher": machine.launcher, "stop": stop}
+    return Launching(machine.launcher, HIDDEN_PREFIXES if machine.hide is None else machine.hide)
 
 
 def observe(
@@ -407,10 +420,21 @@ def planned_waves(chosen: Settings, n_ranks: int) -> int:
 
 def told(chosen: Settings, forward: ForwardModel, runs: int, waves: int) -> list[str]:
     """Return what a model that looks ahead says about itself and its cost."""
-    if not isinstance(forward, Prepared):
-        return []
-    warm = (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
-    return forward.told(runs, warm, waves)
+    return forward.told(runs, _warm(chosen), waves) if isinstance(forward, Prepared) else []
+
+
+def _warm(chosen: Settings) -> int:
+    """Return how many members have the same one in an iteration before theirs."""
+    return (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
+
+
+def needed(chosen: Settings, forward: ForwardModel) -> float | None:
+    """Return the bytes a run will leave: by the model's word, or as its finished members tell; None if nobody knows."""
+    runs = planned_runs(chosen)
+    if isinstance(forward, Prepared):
+        return forward.disk(runs, _warm(chosen))
+    done = [kept.size(path.parent) for path in islice(members_folder(chosen).glob("*/[0-9]*/member.json"), 8)]
+    return runs * sum(done) / len(done) if done else None
 
 
 def summary(chosen: Settings, made: Problem) -> list[str]:

@@ -48,3 +48,8 @@ def trim(folder: Path, spared: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*"))

@@ -79,6 +79,9 @@ class Prepared(Protocol):
         `warm` of them may start from their own state one iteration before.
         """
 
+    def disk(self, runs: int, warm: int) -> float:
+        """Return how many bytes they leave."""
+
     def check_values(self, theta: Mapping[str, float]) -> None:
         """Raise `BadInput` for values the model must not get."""
 

@@ -10,14 +10,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, cases, preparation, products, scores, settings
-from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, Status
+from fatescal import __version__, assemble, cases, preparation, products, scores, settings, trial
+from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
 from fatescal.frozen import freeze, thaw
 from fatescal.members import durations
 from fatescal.records import Scorecard
@@ -93,11 +94,38 @@ def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Settings:
     return chosen if fold is None else chosen.folded(*fold)
 
 
-def check(config: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
-    """Find out, and print, all that can be known before a core-hour is spent."""
+def check(config: Path | None, world: World, fold: Fold = None, machine: str | None = None) -> int:
+    """Find out, and print, all that can be known before a core-hour is spent; return the exit code.
+
+    On a machine, or on several ranks, that is also what the ranks can do there; without a config nothing else.
+    """
+    if config is None:
+        given = world.on_root(lambda: settings.load_machine(str(machine)))
+        directory = (given.scratch or Path()).absolute()
+        world.on_root(lambda: _require_writable(directory))
+        return _try_out(given, directory, world, lambda: trial.space(directory, None, None))
     chosen = world.on_root(lambda: _chosen(config, fold, machine))
     problem = assemble.problem(chosen, world)
     world.on_root(lambda: _tell_checked(config, chosen, problem, world))
+    if machine is None and world.size == 1:
+        return 0
+    directory = chosen.run.directory.absolute()
+    runs, needed = assemble.planned_runs(chosen), partial(assemble.needed, chosen, problem.members.model)
+    return _try_out(chosen.machine, directory, world, lambda: trial.space(directory, runs, needed()))
+
+
+def _try_out(
+    machine: settings.Machine, directory: Path, world: World, space: Callable[[], trial.Finding]
+) -> int:
+    """Print what a trial in `directory` has found; return 0 if all is well."""
+    launching = world.on_root(lambda: assemble.launching(machine))
+    findings = trial.trial(directory, launching, world, space)
+    if world.is_root:
+        for found in findings:
+            print(found)
+    wrong = [found.what for found in findings if found.wrong]
+    if wrong:
+        world.agree(RunFailed(f"{len(wrong)} of {len(findings)} things tried are wrong: {', '.join(wrong)}"))
     return 0
 
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
-    {"preparation"},
+    {"preparation", "trial"},
     {"workflow"},
     {"assemble", "products"},
     {"run"},

@@ -167,12 +167,19 @@ class ClmFates:
         looked_at = inspect(self.template, self.first, self.start, self.end, self.variables)
         return [*looked_at, *self._cost(runs, warm if self.reuse == "member" else 0, waves)]
 
-    def _cost(self, runs: int, warm: int, waves: int) -> list[str]:
+    def disk(self, runs: int, warm: int) -> float:
+        """Return the bytes that `runs` members leave, `warm` of which start from their own state."""
+        return 1e6 * DISK * self._years(runs, warm if self.reuse == "member" else 0)
+
+    def _years(self, runs: int, warm: int) -> float:
+        """Return the model years that `runs` members take, with the shared spin-up."""
         length = days(self.start, self.end) / 365
         each = length if self.shares_spin_up else length + self.spinup_years
-        spin_up = self.spinup_years if self.shares_spin_up else 0
-        years = (runs - warm) * each + warm * length + spin_up
-        hours = (waves * each + spin_up) * CPU_SECONDS / 3600
+        return (runs - warm) * each + warm * length + (self.spinup_years if self.shares_spin_up else 0)
+
+    def _cost(self, runs: int, warm: int, waves: int) -> list[str]:
+        years = self._years(runs, warm)
+        hours = self._years(waves, 0) * CPU_SECONDS / 3600  # the waves one after another
         return [
             f"cost          about {years * CPU_SECONDS / 3600:.0f} core-hours for {years:.0f} model years, "
             f"{hours:.1f} h if all goes well; {MEMORY:.0f} MB a rank",
