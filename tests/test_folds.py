@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,19 +59,24 @@ def test_a_fold_of_too_few_years_or_in_other_words_is_refused(tmp_path):
     assert fatescal(0, "run", "--fold", "2", config).returncode == 2
 
 
-def test_two_folds_are_run_and_reported(tmp_path):
-    """The linear problem moved to 17 November 2003: 45 days in each of two years."""
-    model = tmp_path / "model.py"
+def write_two_years(folder: Path, *options: str) -> Path:
+    """Write the linear problem moved to 17 November 2003, 45 days in each of two years; return the config's path."""
+    model = folder / "model.py"
     model.write_text(MODEL.read_text().replace("days since 2004-01-01", "days since 2003-11-17"))
     config = write_problem(
-        tmp_path,
-        model={"command": [sys.executable, "-SE", str(model)]},
+        folder,
+        model={"command": [sys.executable, "-SE", str(model), *options]},
         observations={"calibration": ["2003-11-17", "2004-02-14"], "validation": None},
     )
-    head, names, *rows = (tmp_path / "fluxes.csv").read_text().splitlines()
+    head, names, *rows = (folder / "fluxes.csv").read_text().splitlines()
     days = np.datetime64("2003-11-17") + np.arange(len(rows))
     moved = [f"{day},{row.split(',', 1)[1]}" for day, row in zip(days, rows, strict=True)]
-    (tmp_path / "fluxes.csv").write_text("\n".join([head, names, *moved]) + "\n")
+    (folder / "fluxes.csv").write_text("\n".join([head, names, *moved]) + "\n")
+    return config
+
+
+def test_two_folds_are_run_and_reported(tmp_path):
+    config = write_two_years(tmp_path)
     for fold in ("1/2", "2/2"):
         done = fatescal(0, "run", "--fold", fold, config)
         assert done.returncode == 0, done.stderr

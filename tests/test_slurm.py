@@ -8,17 +8,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import mpi_environment
 from linear import fatescal, write_problem
+from test_command import alive
 from test_end_to_end import digests
+from test_folds import write_two_years
 
-ROOT = Path(__file__).parent.parent
+HERE = Path(__file__).parent
+ROOT = HERE.parent
 FRAM = "jobscripts/ces_fram.sh"
 SMALL = ("--nodes=1", "--ntasks-per-node=2", "--account=nn1234k")
 
@@ -29,6 +34,17 @@ pytestmark = [
     pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-slurm does it"),
     pytest.mark.skipif(shutil.which("slurmctld") is None, reason="Slurm is not installed"),
 ]
+
+
+def text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 class Cluster:
@@ -114,14 +130,68 @@ def test_ranks_of_two_nodes_share_the_members(slurm, unbroken, tmp_path):
     assert digests(tmp_path / "run") == unbroken
 
 
+STEPS = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_attempts import evaluated
+from fatescal import settings
+srun = ["srun", "--exact", "--overlap", "--nodes=1", "--ntasks=1", "--nodelist={node}"]
+inside = ["sh", "-c", 'echo "on $SLURMD_NODENAME, step $SLURM_STEP_ID" >where; echo $$ >pid; exec "$@"', "sh"]
+hide = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "I_MPI_", "HYDRA_", "MPI_")
+Path(sys.argv[2]).with_name(f"rank-{os.getpid()}").touch()
+evaluated(Path(sys.argv[2]), settings.Machine(launcher=(*srun, *inside), hide=hide))
+"""
+
+
+def stepwise(slurm: Cluster, config: Path, *options: object) -> int:
+    """Submit a job of a rank on each of two nodes, whose members are steps of Slurm; it lasts a minute longer."""
+    script = config.parent / "steps.py"
+    script.write_text(STEPS)
+    run = f"mpirun -n 2 {sys.executable} -m mpi4py {script} {HERE} {config}; echo ended $? ; sleep 60"
+    wanted = ("--nodes=2", "--ntasks-per-node=1", f"--output={config.parent / 'job.log'}", f"--wrap={run}")
+    return slurm.submit(*wanted, *options)
+
+
+def test_members_are_steps_of_slurm_on_the_node_of_their_rank(slurm, tmp_path):
+    job = stepwise(slurm, write_problem(tmp_path))
+    wait_until(lambda: "ended" in text(tmp_path / "job.log"))
+    slurm("scancel", job)
+    assert "ended 0" in text(tmp_path / "job.log"), text(tmp_path / "job.log")
+    where = [path.read_text().split() for path in tmp_path.glob("run/members/evaluation-00/[0-9]*/where")]
+    assert len(where) == 12
+    assert {words[1] for words in where} == {"n1,", "n2,"}
+    assert len({words[3] for words in where}) == 12
+
+
+def test_the_step_of_a_killed_rank_ends_before_the_job_does(slurm, tmp_path):
+    job = stepwise(slurm, write_problem(tmp_path, "--sleep", "100"))
+    folder = tmp_path / "run" / "members" / "evaluation-00"
+    wait_until(lambda: len(list(folder.glob("*/pid"))) == 2)
+    members = [int(path.read_text()) for path in folder.glob("*/pid")]
+    assert slurm("squeue", "--steps", "--noheader").count(" sh ") == 2
+    os.kill(int(next(tmp_path.glob("rank-*")).name.split("-")[1]), signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in members))
+    assert slurm.job(job)["JobState"] == "RUNNING"
+    slurm("scancel", job)
+
+
+def test_two_tasks_on_two_nodes_try_out_the_machine(slurm, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"scratch: {tmp_path}\n")
+    check = f"mpirun -n 2 {sys.executable} -m fatescal check --machine {tmp_path}/mine.yaml"
+    options = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path / 'job.log'}", f"--wrap={check}")
+    job, said = slurm.finished(slurm.submit(*options)), text(tmp_path / "job.log")
+    assert job["ExitCode"] == "0:0", said
+    assert "n1: 1 ranks" in said
+    assert "n2: 1 ranks" in said
+    assert said.count(" ok: ") == 8
+
+
 def test_a_cancelled_job_goes_on_when_submitted_again(slurm, tmp_path):
     config, log = write_problem(tmp_path, "--sleep", "0.3"), tmp_path / "job.log"
     first = slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config)
     members = tmp_path / "run" / "members" / "evaluation-00"
-    end = time.monotonic() + 60
-    while len(list(members.glob("[0-9]*/member.json"))) < 4:
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
+    wait_until(lambda: len(list(members.glob("[0-9]*/member.json"))) >= 4)
     slurm("scancel", first)
     assert slurm.finished(first)["JobState"] == "CANCELLED"
     kept = {path: path.stat().st_mtime_ns for path in members.glob("[0-9]*/member.json")}
@@ -153,3 +223,40 @@ def test_at_the_end_of_its_time_a_job_submits_the_next_one_until_all_is_done(slu
         ("2", "nn1234k", "normal")
     }
     assert (tmp_path / "run" / "posterior.csv").exists()
+
+
+def test_an_array_runs_the_folds_and_a_stopped_task_goes_on_alone(slurm, tmp_path):
+    config = write_two_years(tmp_path, "--sleep", "0.1")
+    script = "jobscripts/ces_folds.sh"
+    array = slurm.submit(*SMALL, "--array=1-2", "--time=60", script, config)
+    members = tmp_path / "run" / "fold-1-of-2" / "members"
+    wait_until(lambda: len(list(members.glob("*/[0-9]*/member.json"))) >= 4)
+    slurm("scancel", "--batch", "--signal=USR1", f"{array}_1")  # as Slurm does before the wall time ends
+    first, second = (slurm.finished(f"{array}_{i}") for i in (1, 2))
+    log = text(slurm.folder / f"fatescal-{array}-1.log")
+    assert first["ExitCode"] == "75:0", log
+    assert second["JobState"] == "COMPLETED", text(slurm.folder / f"fatescal-{array}-2.log")
+    again = re.search(r"Submitted batch job (\d+)", log)
+    assert again, log
+    job = slurm.finished(f"{again[1]}_1")
+    assert (job["JobState"], job["ArrayTaskId"]) == ("COMPLETED", "1")
+    done = fatescal(0, "report", tmp_path / "run")
+    assert "2 of 2 folds are scored" in done.stdout, done.stderr
+
+
+def test_a_job_that_brings_the_run_no_further_submits_no_other(slurm, tmp_path):
+    """The first one still makes the observations and the prior ensemble's parameters; no member ever ends."""
+    config = write_problem(tmp_path, "--sleep", "100")
+    parameters = tmp_path / "run" / "members"
+    number, logs = slurm.submit(*SMALL, "--time=60", FRAM, config), []
+    for _ in range(2):
+        wait_until(lambda: len(list(parameters.glob("evaluation-00/*.part-*/parameters.json"))) == 2)
+        slurm("scancel", "--batch", "--signal=USR1", number)
+        assert slurm.finished(number)["ExitCode"] == "75:0"
+        logs.append(text(slurm.folder / f"fatescal-{number}.log"))
+        for folder in parameters.glob("evaluation-00/*.part-*"):
+            shutil.rmtree(folder)
+        submitted = re.search(r"Submitted batch job (\d+)", logs[-1])
+        number = int(submitted[1]) if submitted else 0
+    assert not submitted, logs
+    assert "no further job is submitted. Ask for more --time" in logs[-1]

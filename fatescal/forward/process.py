@@ -39,13 +39,18 @@ HIDDEN_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "SLURM_", "I_MPI_
 # The doubly nested guard is nobody's child: a command that waits for all its children does not wait for it.
 # Groups of their own (`timeout`, `set -m`, ranks of a nested mpirun) are found in /proc by their session:
 # in a stat file state, parent, group and session follow the last ')'.
+# Under a launcher the leader is killed first, and the rest a little later: a step of Slurm outlives an srun that is
+# killed together with its child, which would end the step when srun alone is gone.
 _LEADER = """
+patience=$1
+shift
 exec 3<&0 </dev/null
 (
     trap '' HUP INT TERM
     cd /
     {
         read -r _ <&3
+        [ "$patience" = 0 ] || ! kill -KILL $$ || sleep "$patience"
         for group in $(cat /proc/[0-9]*/stat | sed -n "s/.*) . [0-9]* \\([0-9]*\\) $$ .*/\\1/p"); do
             [ "$group" = $$ ] || kill -KILL "-$group"
         done
@@ -54,6 +59,9 @@ exec 3<&0 </dev/null
 )
 exec "$@" 3<&-
 """
+
+
+PATIENCE = 3  # s a launcher's other processes are given to end what it had started
 
 
 def never() -> bool:
@@ -109,7 +117,7 @@ def launch(
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     command = [*(word.replace("{node}", node) for word in launcher), *command]
     begin = time.monotonic()
-    with _session(command, folder, environment, log) as leader:
+    with _session(command, folder, environment, log, PATIENCE if launcher else 0) as leader:
         while leader.poll() is None:
             elapsed = time.monotonic() - begin
             if timeout is not None and elapsed > timeout:
@@ -144,14 +152,17 @@ def seconds(text: str | float) -> float:
 
 @contextmanager
 def _session(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: str
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: str, patience: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `command` as leader of a session; at exit, for whatever reason, kill what is left of it."""
+    """Start `command` as leader of a session; at exit, for whatever reason, kill what is left of it.
+
+    Between the leader and the rest of the session lie `patience` seconds, if the leader is still there then.
+    """
     near, far = socket.socketpair()
     with near:
         with far, (folder / log).open("ab") as output:
             leader = subprocess.Popen(
-                ["/bin/sh", "-c", _LEADER, "sh", *command],
+                ["/bin/sh", "-c", _LEADER, "sh", str(patience), *command],
                 cwd=folder,
                 env=environment,
                 stdin=far.fileno(),
