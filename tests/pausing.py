@@ -59,7 +59,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         if key == stage:
             pause(folder)
 
-    def in_member(_: Members, member: Path) -> None:
+    def in_member(_: Members, member: Path, *__: object) -> None:
         if member.parent.name == stage:
             while sum(other.name.isdigit() for other in member.parent.iterdir()) < FINISHED:
                 time.sleep(0.02)

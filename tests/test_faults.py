@@ -66,6 +66,29 @@ class Job:
                 ballast.write(bytes(4096))
         self.paused.unlink()
 
+    def make_read_only(self) -> None:
+        run = str(self.folder / "run")
+        subprocess.run(["mount", "--bind", run, run], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", run], check=True)
+        self.paused.unlink()
+
+    def take_away(self) -> None:
+        (self.folder / "run").rename(self.folder / "elsewhere")
+        self.paused.unlink()
+
+
+def nothing(folder: Path) -> None:
+    """What has to be done in many cases before the run goes on."""
+
+
+def write_again(folder: Path) -> None:
+    subprocess.run(["umount", str(folder / "run")], check=True)
+
+
+def put_back(folder: Path) -> None:
+    assert not (folder / "run").exists(), "it has begun anew"
+    (folder / "elsewhere").rename(folder / "run")
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -76,13 +99,23 @@ class Fault:
     rank: int = 0
     written: bool = False
     codes: tuple[int, ...] = ()  # of the exit; none: any but 0
+    undo: Callable[[Path], None] = nothing
 
 
 FAULTS = {
     "kill -9 of rank 0": Fault(lambda job: job.kill(signal.SIGKILL), "rank 0 "),
     "kill -9 of another rank": Fault(lambda job: job.kill(signal.SIGKILL), "rank 1 ", rank=1),
     "kill -9 of rank 0 in mid-write": Fault(lambda job: job.kill(signal.SIGKILL), "rank 0 ", written=True),
-    "full disk": Fault(Job.fill_the_disk, "No space left on device"),
+    "full disk": Fault(
+        Job.fill_the_disk, "No space left on device", undo=lambda folder: (folder / "ballast").unlink()
+    ),
+    "folder turns read-only": Fault(
+        Job.make_read_only,
+        "Read-only file system",
+        codes=(1,),
+        undo=write_again,
+    ),
+    "folder vanishes": Fault(Job.take_away, "No such file or directory", codes=(1,), undo=put_back),
     "rank 1 hangs": Fault(lambda job: job.kill(signal.SIGSTOP), "hangs: no sign of life for 4 s", rank=1),
     "SIGTERM": Fault(lambda job: job.signal(signal.SIGTERM), ""),
     "SIGUSR1": Fault(lambda job: job.signal(signal.SIGUSR1), "start the same command again", codes=(75,)),
@@ -182,8 +215,8 @@ def broken(config: Path, fault: Fault, stage: str, folder: Path) -> tuple[int, s
 def test_a_fault_ends_the_job_with_one_message_and_the_run_goes_on(
     reference, table, disk, tmp_path, stage, fault
 ):
-    if fault == "full disk" and not os.path.ismount(disk):
-        pytest.skip("only root can mount a small file system")
+    if fault in ("full disk", "folder turns read-only") and not os.path.ismount(disk):
+        pytest.skip("only root can mount")
     truncated = fault == "truncated newest stage"
     config = begun(reference, disk, STAGES[stage], including=truncated)
     run = disk / "run"
@@ -200,11 +233,11 @@ def test_a_fault_ends_the_job_with_one_message_and_the_run_goes_on(
         assert len(told) == 1 or (fault == "SIGTERM" and not told), said
         assert FAULTS[fault].says in "".join(told)
     assert "Traceback" not in said
+    FAULTS[fault].undo(disk)
     kept = members(run)
     if truncated:
         assert f"Try: rm {newest}" in said
         newest.unlink()
-    (disk / "ballast").unlink(missing_ok=True)
 
     done = fatescal(2, config, LINEAR_LOG=str(tmp_path / "after.log"))
     assert done.returncode == 0, done.stderr
@@ -215,6 +248,72 @@ def test_a_fault_ends_the_job_with_one_message_and_the_run_goes_on(
     n_runs = len(log.read_text().splitlines()) if log.exists() else 0
     assert n_runs == len(members(run)) - len(kept)
     table[stage, fault] = f"{'75, ' if code == 75 else ''}{seconds:.0f} s; {len(kept)} + {n_runs}"
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+static long jump(void) { /* seconds, as the file $CLOCK says */
+    long seconds = 0;
+    const char *path = getenv("CLOCK");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    if (file) { if (fscanf(file, "%ld", &seconds) != 1) seconds = 0; fclose(file); }
+    return seconds;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(clock, now);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) now->tv_sec += jump();
+    return code;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec precise;
+    int code = clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return code;
+}
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now) *now = precise.tv_sec;
+    return precise.tv_sec;
+}
+"""
+
+
+def test_jumps_of_the_clock_by_years_change_nothing(reference, tmp_path):
+    """All programs of the job, mpirun and the members too, see another clock than the machine's."""
+    source, library, clock = (tmp_path / name for name in ("clock.c", "clock.so", "clock"))
+    source.write_text(CLOCK)
+    compiled = ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    if shutil.which("cc") is None or subprocess.run(compiled, capture_output=True).returncode:
+        pytest.skip("there is no C compiler")
+    clock.write_text("0")
+    config = write_problem(tmp_path, "--sleep", "0.1")
+    with subprocess.Popen(
+        mpi_command(2, "-m", "fatescal", "run", "--time-limit", "1h", "--heartbeat", "20s", str(config)),
+        env={**mpi_environment(), "LD_PRELOAD": str(library), "CLOCK": str(clock)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as program:
+        for stage, jump in (("evaluation-00", 2), ("evaluation-01", -3), ("evaluation-posterior", 1)):
+            wait_for(tmp_path / "run" / "members" / stage / "0003", program)
+            (tmp_path / "next").write_text(str(jump * 365 * 86400))
+            (tmp_path / "next").rename(clock)
+        _, said = program.communicate(timeout=300)
+    assert program.returncode == 0, said.decode()
+    years = {
+        int(line[:4]) for line in (tmp_path / "run" / "run.log").read_text().splitlines() if "INFO" in line
+    }
+    assert max(years) - min(years) >= 3, years  # so it has jumped
+    assert digests(tmp_path / "run") == digests(reference / "run")
 
 
 def test_a_model_that_met_a_full_disk_is_not_to_blame(tmp_path):
