@@ -23,7 +23,7 @@ from fatescal.forward.process import HIDDEN_PREFIXES, seconds
 from fatescal.members import Members, previous
 from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.observations import Quality, Summary, Variable
-from fatescal.protocols import Emulator, ForwardModel, Prepared, UpdateScheme
+from fatescal.protocols import Batched, Emulator, Foresighted, ForwardModel, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
 from fatescal.settings import Settings
 from fatescal.stragglers import Rule, Stragglers
@@ -72,7 +72,7 @@ def problem(chosen: Settings, world: World) -> Problem:
             align=partial(align, grid=parts.grid, names=models, calendar=forward.calendar),
             n_predictions=len(parts.grid),
             folder=members_folder(chosen),
-            retries=chosen.machine.retries,
+            retries=0 if isinstance(forward, Batched) else chosen.machine.retries,
             fallback=None if other is None else model(other, stop),
             windows=parts.grid.windows(models, forward.calendar),
             keep=chosen.machine.keep,
@@ -124,8 +124,14 @@ def located(chosen: Settings) -> Settings:
     if options.run_directory is None:
         from fatescal.forward.clm_fates.cime import of_case
 
-        run_directory, executable = of_case(_case(chosen, options))
+        case = _case(chosen, options)
+        run_directory, executable = of_case(case)
         found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+        if options.execution == "multi-instance":
+            from fatescal.forward.clm_fates.seats import keep_single
+
+            kept = keep_single(case, run_directory, chosen.run.directory.absolute() / "case")
+            found |= {"case": str(case), "run_directory": str(kept)}
     if options.site is not None and options.site.url is not None:
         found |= {"site": settings.Site(path=str(cases.site_folder(chosen)))}
     return chosen.model_copy(update={"model": options.model_copy(update=found)})
@@ -148,7 +154,7 @@ def checked(chosen: Settings, other: Settings | None = None) -> Parts:
     forward = model(chosen, lambda: False)
     chosen_space = _space(chosen, forward)
     forward.check()
-    if isinstance(forward, Prepared):
+    if isinstance(forward, Foresighted):
         check_values(forward, chosen_space)
     if other is not None:
         _check_fallback(model(other, lambda: False), forward, chosen_space)
@@ -176,13 +182,13 @@ def _check_fallback(other: ForwardModel, forward: ForwardModel, space: parameter
             )
     try:
         other.check()
-        if isinstance(other, Prepared):
+        if isinstance(other, Foresighted):
             check_values(other, space)
     except BadInput as error:
         raise BadInput(f"model.fallback: {error}") from None
 
 
-def check_values(forward: Prepared, space: parameters.ParameterSpace) -> None:
+def check_values(forward: Foresighted, space: parameters.ParameterSpace) -> None:
     """Let the model see its default and both ends of the priors, at three standard deviations."""
     for theta in (space.theta_default, *space.ends()):
         forward.check_values(space.named(theta))
@@ -247,7 +253,8 @@ def _clm_fates(
     site = None
     if options.site is not None:
         site = Site.of(chosen.path(str(options.site.path)))
-    return ClmFates(
+    launching = _launching(chosen, options.timeout, stop)
+    single = ClmFates(
         Template(chosen.path(options.run_directory), chosen.path(options.executable), options.namelist, site),
         options.start,
         options.end,
@@ -258,7 +265,15 @@ def _clm_fates(
         previous=previous,
         parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
         keep=options.keep,
-        **_launching(chosen, options.timeout, stop),
+        **launching,
+    )
+    if options.execution == "processes":
+        return single
+    from fatescal.forward.clm_fates.instances import MultiInstance
+
+    assert options.case is not None
+    return MultiInstance(
+        single, Path(options.case), retries=chosen.machine.retries, hide=launching["hide"], stop=stop
     )
 
 
@@ -413,14 +428,16 @@ def planned_runs(chosen: Settings) -> int:
 
 
 def planned_waves(chosen: Settings, n_ranks: int) -> int:
-    """Return how many members run one after another on each rank."""
+    """Return how many members run one after another on each rank; of a model that runs batches, how many of these."""
+    if getattr(chosen.model, "execution", "") == "multi-instance":
+        return planned_evaluations(chosen) + 1
     per_ensemble = -(-chosen.calibrate.members // n_ranks)
     return planned_evaluations(chosen) * per_ensemble + -(-chosen.posterior.members // n_ranks)
 
 
 def told(chosen: Settings, forward: ForwardModel, runs: int, waves: int) -> list[str]:
     """Return what a model that looks ahead says about itself and its cost."""
-    return forward.told(runs, _warm(chosen), waves) if isinstance(forward, Prepared) else []
+    return forward.told(runs, _warm(chosen), waves) if isinstance(forward, Foresighted) else []
 
 
 def _warm(chosen: Settings) -> int:
@@ -431,7 +448,7 @@ def _warm(chosen: Settings) -> int:
 def needed(chosen: Settings, forward: ForwardModel) -> float | None:
     """Return the bytes a run will leave: by the model's word, or as its finished members tell; None if nobody knows."""
     runs = planned_runs(chosen)
-    if isinstance(forward, Prepared):
+    if isinstance(forward, Foresighted):
         return forward.disk(runs, _warm(chosen))
     done = [kept.size(path.parent) for path in islice(members_folder(chosen).glob("*/[0-9]*/member.json"), 8)]
     return runs * sum(done) / len(done) if done else None

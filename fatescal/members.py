@@ -26,7 +26,7 @@ import numpy as np
 from fatescal import failures, kept
 from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
-from fatescal.protocols import ForwardModel
+from fatescal.protocols import Batched, ForwardModel
 from fatescal.records import Array, Evaluation
 from fatescal.store import Store, require_space
 from fatescal.stragglers import Straggled, Stragglers
@@ -122,7 +122,10 @@ class Members:
         theta = self.space.theta(batch)
         fresh = not world.on_root(store.path(stage).exists)
 
-        pace = Pace(world.left, world.on_root(lambda: durations(self.folder)))
+        together = isinstance(self.model, Batched)
+        if fresh and together:
+            world.on_root(lambda: self._run_together(stage, theta))
+        pace = Pace(world.left, [] if together else world.on_root(lambda: durations(self.folder)))
 
         def row(j: int) -> Mapping[str, Array]:
             return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j], pace)}
@@ -155,13 +158,25 @@ class Members:
                 log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
         pace.require_time()
         result = self._run(folder, parameters)
-        if result["status"] == Status.OK:
+        if result["status"] == Status.OK and not isinstance(self.model, Batched):
             pace.seconds.append(float(result["seconds"]))
         return result
 
     def _model(self, by: str) -> ForwardModel:
         """Return the model, or the `fallback`, by the word in a marker."""
         return self.model if by == "model" or self.fallback is None else self.fallback
+
+    def _run_together(self, stage: str, theta: Array) -> None:
+        """Let a model that runs batches run those members of a stage that are not finished."""
+        assert isinstance(self.model, Batched)
+        waiting = {}
+        for j, row in enumerate(theta):
+            parameters = self.space.named(row)
+            done = _marker(self.folder / stage / f"{j:04d}")
+            if done is None or done["fingerprint"] not in self._valid(parameters, Status(done["status"])):
+                waiting[f"{j:04d}"] = parameters
+        if waiting:
+            self.model.run_together(waiting, self.folder / stage)
 
     def _mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
         """Return the fingerprint of a member: of parameters and model, and where it decides, of the fallback too."""
@@ -191,17 +206,17 @@ class Members:
         part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
         part.mkdir(parents=True)
         begin = time.monotonic()
-        status, reason, predictions, following = Status.OK, "", None, None
+        status, reason, predictions, following, took = Status.OK, "", None, None, None
         try:
             self.stragglers.begin()
-            model.run(parameters, part)
+            took = model.run(parameters, part)
             predictions = self._read(part, model)
         except ModelFailed as failure:
             _require_disk(failure, part)
             status, reason = failure.kind, failure.reason
             log.warning("%s: %s: %s", name, status.words, reason)
             following = None if isinstance(failure, Straggled) else self._following(attempt, status)
-        seconds = time.monotonic() - begin
+        seconds = time.monotonic() - begin if took is None else took
         mark = self._mark(parameters, by == "fallback" or status != Status.OK)
         content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
         content |= {"attempt": attempt, "by": by, "parameters": parameters}

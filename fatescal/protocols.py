@@ -53,11 +53,45 @@ class ForwardModel(Protocol):
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail."""
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
-        """Run in `folder` (empty, exists); idempotent; raise `ModelFailed` when the model fails."""
+    def run(self, theta: Mapping[str, float], folder: Path) -> float | None:
+        """Run in `folder` (empty, exists); idempotent; raise `ModelFailed` when the model fails.
+
+        Returns the seconds it took, where that is not the time of this call.
+        """
 
     def read(self, folder: Path) -> xr.Dataset:
         """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """A forward model that can tell more than `check` does, before it runs."""
+
+    def told(self, runs: int, warm: int, waves: int) -> list[str]:
+        """Return lines for the user: what was looked at, and the cost of `runs` members, `waves` one after another.
+
+        `warm` of them may start from their own state one iteration before.
+        """
+
+    def disk(self, runs: int, warm: int) -> float:
+        """Return how many bytes they leave."""
+
+    def check_values(self, theta: Mapping[str, float]) -> None:
+        """Raise `BadInput` for values the model must not get."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A forward model that runs many members at once, by means of its own (a job in the queue).
+
+    `run` then only brings a member's output into its folder, or raises what became of it.
+    """
+
+    def run_together(self, batch: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+        """Run the members (names -> parameters) to their ends; called on one rank, again after an interruption.
+
+        What they leave is kept under `folder`, the stage's, until `run` asks for it.
+        """
 
 
 @runtime_checkable
@@ -72,18 +106,6 @@ class Prepared(Protocol):
 
     @property
     def shares_spin_up(self) -> bool: ...
-
-    def told(self, runs: int, warm: int, waves: int) -> list[str]:
-        """Return lines for the user: what was looked at, and the cost of `runs` members, `waves` one after another.
-
-        `warm` of them may start from their own state one iteration before.
-        """
-
-    def disk(self, runs: int, warm: int) -> float:
-        """Return how many bytes they leave."""
-
-    def check_values(self, theta: Mapping[str, float]) -> None:
-        """Raise `BadInput` for values the model must not get."""
 
     def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
         """Run up to the first day of the output, in `folder`, and leave the state there."""

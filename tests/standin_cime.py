@@ -4,7 +4,8 @@
 `case.run`, `case.st_archive` that it submits) of a checkout that `install` has been run in. They behave as those of
 ctsm5.4 (version ``A``) or ctsm5.1 (``B``) were seen to: the same return codes, words of success, traps. Run directory
 files come from the real samples (`ctsm_case`), changed by the user_nl_* files and the XML variables that matter at
-one point; the executable is the stand-in `cesm.exe`. A multi-instance case runs its instances one after another.
+one point; the executable is the stand-in `cesm.exe`. One dying instance of a multi-
+instance case takes all others with it.
 
 ``STANDIN_CIME_DIE`` ends a command in its middle, with its name: ``case.build``; ``STANDIN_BUILD_FAIL`` makes the
 compiler fail.
@@ -19,9 +20,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -543,7 +546,8 @@ def write_namelists(case: Case) -> None:
         (run / f"datm.streams{suffix}.xml").write_text(streams)
         (run / f"nuopc.runconfig{suffix}").write_text(_runconfig(case, material["nuopc.runconfig"]))
     for name in ("drv_in", "drv_flds_in", "nuopc.runseq", "fd.yaml", "nuopc.runconfig"):
-        text = material[name]
+        own = case.root / name  # a run sequence of the user's goes before CIME's
+        text = own.read_text() if name == "nuopc.runseq" and own.exists() else material[name]
         (run / name).write_text(_runconfig(case, text) if name == "nuopc.runconfig" else text)
     print("Writing nuopc_runconfig for components ['CPL', 'ATM', 'LND']")
 
@@ -816,8 +820,7 @@ def case_run(root: Path, arguments: Sequence[str]) -> None:
         run, executable = Path(case["RUNDIR"]), Path(case["EXEROOT"]) / "cesm.exe"
         print(f"run command is   {executable}   >> cesm.log.$LID 2>&1  ")
         with case.phase("model execution", job=job):
-            codes = [_run_instance(case, run, executable, suffix, lid) for suffix in case.suffixes]
-            if any(codes):
+            if not _run_instances(case, run, executable, lid):
                 log = run / f"cesm.log.{lid}"
                 raise Refused(
                     f"RUN FAIL: Command '  {executable}   >> cesm.log.$LID 2>&1 ' failed\n"
@@ -829,13 +832,43 @@ def case_run(root: Path, arguments: Sequence[str]) -> None:
     case.status(f"  Timing files created for run {lid}")
 
 
-def _run_instance(case: Case, run: Path, executable: Path, suffix: str, lid: str) -> int:
-    """Run one instance, in a folder of its own where there are several, and give its files its name."""
-    folder = run
-    if suffix:
-        folder = run / f".instance{suffix}"
-        from fatescal.forward.clm_fates.template import FILES
+def _run_instances(case: Case, run: Path, executable: Path, lid: str) -> bool:
+    """Run all instances at once, in folders of their own where there are several; the first that dies takes all with it."""
+    folders = {suffix: _folder_of(run, suffix, lid) for suffix in case.suffixes}
+    log = run / f"cesm.log.{lid}"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # of Slurm; the instances get it as well
+    running: list[subprocess.Popen[bytes]] = []
+    with log.open("a") as out, _kept(case, run, folders, lid):
+        running += [subprocess.Popen([executable], cwd=f, stdout=out, stderr=out) for f in folders.values()]
+        while None in [process.poll() for process in running] and not any(p.returncode for p in running):
+            time.sleep(0.02)
+        for rank, process in enumerate(running):
+            if process.returncode is None:
+                process.kill()
+            elif process.returncode:
+                out.write(f"srun: error: c1-1: task {rank}: Exited with exit code {process.returncode}\n")
+            process.wait()
+    return not any(process.returncode for process in running)
 
+
+@contextmanager
+def _kept(case: Case, run: Path, folders: Mapping[str, Path], lid: str) -> Iterator[None]:
+    """Give the files of instances their names in the run directory, however they end."""
+    try:
+        yield
+    finally:
+        for rank, (suffix, folder) in enumerate(folders.items()):
+            names = [f"{case['CASE']}.*", f"*.log.{lid}", "rpointer.*", "PET0.ESMF_LogFile"] if suffix else []
+            for path in [path for name in names for path in folder.glob(name)]:
+                shutil.move(path, run / _named(path.name, suffix).replace("PET0.", f"PET{rank}."))
+
+
+def _folder_of(run: Path, suffix: str, lid: str) -> Path:
+    """Return where an instance runs, with its own input files under the names of a single one's."""
+    from fatescal.forward.clm_fates.template import FILES
+
+    folder = run / f".instance{suffix}" if suffix else run
+    if suffix:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name in FILES:
@@ -844,16 +877,7 @@ def _run_instance(case: Case, run: Path, executable: Path, suffix: str, lid: str
             shutil.copy(own if own.exists() else run / name, folder / name)
     text = (folder / "nuopc.runconfig").read_text()
     (folder / "nuopc.runconfig").write_text(re.sub(r"(logfile = \w+\.log)\S*", rf"\1.{lid}", text))
-    with (folder / f"cesm.log.{lid}").open("a") as log:
-        code = subprocess.run([executable], cwd=folder, stdout=log, stderr=log).returncode
-    if suffix:
-        for path in [
-            *folder.glob(f"{case['CASE']}.*"),
-            *folder.glob(f"*.log.{lid}"),
-            *folder.glob("rpointer.*"),
-        ]:
-            shutil.move(path, run / _named(path.name, suffix))
-    return code
+    return folder
 
 
 def _named(name: str, suffix: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sacct")
 UNDER_WAY = ("PENDING", "RUNNING")
+FLAGS = ("--parsable", "--requeue", "--hold")  # options without a value
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -61,19 +62,21 @@ def write(number: str, **changes: object) -> None:
 
 def sbatch(words: list[str]) -> int:
     """Submit: options, the script, its arguments; as Slurm does, the job sees this folder and environment."""
-    options = [word for word in words if word.startswith("--")]
-    script, *arguments = [word for word in words if not word.startswith("--")]
-    name = next((o.split("=")[1] for o in options if o.startswith("--job-name=")), Path(script).name)
+    options = {}
+    while words and words[0].startswith("-"):
+        flag, equals, value = words.pop(0).partition("=")
+        options[flag] = value if equals or flag in FLAGS else words.pop(0)
+    script, *arguments = words
+    for line in Path(script).read_text().splitlines():
+        if line.startswith("#SBATCH --"):
+            flag, _, value = line.removeprefix("#SBATCH ").partition("=")
+            options.setdefault(flag, value)
+    name = options.get("--job-name", Path(script).name)
     number = str(1000 + len(list(jobs().glob("*.json"))))
     write(number, name=name, state="PENDING", script=str(Path(script).resolve()), arguments=arguments)
     with open(jobs() / f"{number}.out", "w") as out:
-        subprocess.Popen(
-            [sys.executable, "-S", __file__, "run", number],
-            start_new_session=True,
-            stdin=-3,
-            stdout=out,
-            stderr=out,
-        )
+        command = [sys.executable, "-S", __file__, "run", number]
+        subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     print(f"Submitted batch job {number}")
     return 0
 
@@ -128,7 +131,7 @@ def end(number: str, state: str) -> None:
     assert job is not None
     write(number, state=state, code=-15, end=time.time())
     if job["state"] == "RUNNING":
-        os.killpg(job["group"], signal.SIGKILL)
+        os.killpg(job["group"], signal.SIGTERM)
 
 
 def scancel(words: list[str]) -> int:

@@ -198,9 +198,9 @@ def test_all_instances_run_and_one_that_fails_takes_all_down(cime_a):
     (cime_a.case / "user_nl_clm_0002").open("a").write("fates_paramfile = '/nowhere/none.json'\n")
     cime_a.ok("case.submit", "--no-batch")
     assert "model execution error" in cime_a.status
-    assert [p.name for p in cime_a.run_file("").glob("hyy.clm2*.h1a.*.nc")] == [
-        "hyy.clm2_0001.h1a.2004-01-02-00000.nc"
-    ]
+    assert not list(cime_a.run_file("").glob("hyy.clm2_0002.*"))
+    (log,) = cime_a.run_file("").glob("cesm.log.*")
+    assert "task 1: Exited with exit code 1" in log.read_text()
     assert len(list(cime_a.run_file("").glob("lnd_000[12].log.*"))) == 2
 
 

@@ -113,7 +113,7 @@ def launch(
     OutOfTime
         When `stop` said True.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(tuple(hide))} | dict(extra or {})
+    environment = visible(hide) | dict(extra or {})
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     command = [*(word.replace("{node}", node) for word in launcher), *command]
     begin = time.monotonic()
@@ -131,6 +131,11 @@ def launch(
     if leader.returncode != 0:
         reason = f"{_ending(leader.returncode)}. {_tail(folder / log)}"
         raise ModelFailed(Status.MODEL_ERROR, reason)
+
+
+def visible(hide: Sequence[str] = HIDDEN_PREFIXES) -> dict[str, str]:
+    """Return the environment without the variables whose names begin so."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(hide))}
 
 
 def seconds(text: str | float) -> float:

@@ -7,12 +7,19 @@ ended, and who submitted it must know from what it left.
 from __future__ import annotations
 
 import getpass
+import logging
+import math
 import re
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from fatescal.errors import BadInput
+from fatescal.errors import BadInput, OutOfTime
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 UNDER_WAY = frozenset(
     {
@@ -32,6 +39,12 @@ UNDER_WAY = frozenset(
 MACHINE_FAILED = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"})  # another attempt may succeed
 PATIENCE = 60.0  # s a command of Slurm may take
 UNKNOWN = "Invalid job id"
+PAUSE = (0.2, 30.0)  # s between two looks at the queue, at first and at last
+
+
+def never() -> bool:
+    """Return False: the `stop` of one who has all the time."""
+    return False
 
 
 class Silent(Exception):
@@ -57,9 +70,48 @@ class Job:
 
 @dataclass(frozen=True)
 class Slurm:
-    """The queue, asked by its commands in an `environment`."""
+    """The queue, asked by its commands in an `environment`; `stop` tells when to wait no longer."""
 
     environment: Mapping[str, str]
+    stop: Callable[[], bool] = never
+
+    def wait(self, number: str, tell: Callable[[Job], None]) -> Job | None:
+        """Return a job when it has ended, None where Slurm has forgotten it; `tell` hears of each change.
+
+        Raises
+        ------
+        OutOfTime
+            When `stop` said True; the job goes on.
+        """
+        begin, told = time.monotonic(), None
+        while (job := self.patiently(lambda: self.look(number))) is not None and job.under_way:
+            if job != told:
+                tell(job)
+                told = job
+            self.sleep(min(max((time.monotonic() - begin) / 50, PAUSE[0]), PAUSE[1]), f"{job} goes on")
+        return job
+
+    def patiently(self, ask: Callable[[], T], most: float = math.inf) -> T:
+        """Return what `ask` returns, asked again and again while Slurm is silent; `BadInput` after `most` seconds."""
+        begin, silent = time.monotonic(), False
+        while True:
+            try:
+                return ask()
+            except Silent as silence:
+                if time.monotonic() - begin > most:
+                    raise BadInput(f"Slurm does not answer: {silence}", hint="squeue by hand") from None
+                if not silent:
+                    log.warning("Slurm does not answer (%s): asking on", silence)
+                silent = True
+                self.sleep(PAUSE[1], "Slurm does not answer; its jobs go on")
+
+    def sleep(self, seconds: float, meanwhile: str) -> None:
+        """Wait, or raise `OutOfTime` with these words."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self.stop():
+                raise OutOfTime(f"{meanwhile}.")
+            time.sleep(min(left, 0.5))
 
     def look(self, number: str) -> Job | None:
         """Return a job, or None where neither queue nor accounting knows it (any more).

@@ -166,7 +166,10 @@ class Build(Section):
 
 
 class ClmFates(Alternatives, Section):
-    """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable."""
+    """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable.
+
+    `execution`: `processes` runs each member by itself; `multi-instance` a whole ensemble as a job of the case.
+    """
 
     kind: Literal["clm_fates"]
     source: Source | None = None
@@ -174,6 +177,7 @@ class ClmFates(Alternatives, Section):
     case: str | None = None
     run_directory: str | None = None
     executable: str | None = None
+    execution: Literal["processes", "multi-instance"] = "processes"
     site: Site | None = None
     start: date
     end: date
@@ -202,7 +206,29 @@ class ClmFates(Alternatives, Section):
             raise ValueError("`build` needs `source`: where the model's checkout is")
         if self.run_directory is not None and self.executable is None:
             raise ValueError("`run_directory` needs `executable`, the path of cesm.exe")
+        if self.execution == "multi-instance":
+            self._require_for_instances()
         return self
+
+    def _require_for_instances(self) -> None:
+        """Refuse what goes with members as processes alone."""
+        if self.case is None and self.build is None:
+            raise ValueError(
+                "`execution: multi-instance` needs `case` or `build`: the case's jobs run the members"
+            )
+        if self.build is not None and self.build.mpilib == "mpi-serial":
+            raise ValueError(
+                "`execution: multi-instance` needs `build: {mpilib: ...}`, an MPI library of the machine"
+            )
+        if self.spinup.years > 0 and self.spinup.reuse != "none":
+            raise ValueError("`execution: multi-instance` spins each member up: give `spinup: {reuse: none}`")
+        if self.fallback is not None:
+            raise ValueError("`execution: multi-instance` runs all members alike: it has no `fallback`")
+        if self.site is not None or self.timeout is not None:
+            raise ValueError(
+                "`execution: multi-instance` has no `site` (make the case of that place) and no `timeout` "
+                "(./xmlchange JOB_WALLCLOCK_TIME)"
+            )
 
 
 class ExternalModel(Alternatives):

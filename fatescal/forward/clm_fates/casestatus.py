@@ -68,7 +68,8 @@ def error(run: list[Entry]) -> str:
 
 def submitted(run: list[Entry]) -> str | None:
     """Return the number of the job that was last submitted, or that says it runs; None where none is told."""
-    numbers = [e.rest for e in run if e.phase in (SUBMIT, RUN) and e.word != "error" and e.rest.isdigit()]
+    told = (e.rest for e in run if e.phase in (SUBMIT, RUN) and e.word != "error")
+    numbers = [found[1] for rest in told if (found := re.match(r"(?:case\.run:)?(\d+)\b", rest))]
     return numbers[-1] if numbers else None
 
 

@@ -22,7 +22,13 @@ class CimeError(Exception):
         self.line = line
 
 
-def call(command: Path, *arguments: str, folder: Path, log: Path | None = None) -> str:
+def call(
+    command: Path,
+    *arguments: str,
+    folder: Path,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Return what a command says on standard output; with `log`, keep it there as well.
 
     Raises
@@ -32,7 +38,11 @@ def call(command: Path, *arguments: str, folder: Path, log: Path | None = None) 
     """
     try:
         done = subprocess.run(
-            [str(command), *arguments], cwd=folder, env=_environment(), capture_output=True, text=True
+            [str(command), *arguments],
+            cwd=folder,
+            env=_environment() if environment is None else environment,
+            capture_output=True,
+            text=True,
         )
     except OSError as error:
         raise CimeError(command.name, f"it cannot be started: {error.strerror}") from None
@@ -68,13 +78,13 @@ def error_line(said: str) -> str:
 
 
 class Case:
-    """A case directory and its commands."""
+    """A case directory and its commands, in this program's environment or another."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.path, self.environment = path, environment
 
     def __call__(self, tool: str, *arguments: str, log: Path | None = None) -> str:
-        return call(self.path / tool, *arguments, folder=self.path, log=log)
+        return call(self.path / tool, *arguments, folder=self.path, log=log, environment=self.environment)
 
     def query(self, variable: str) -> str:
         """Return one value, `$VARIABLES` in it resolved."""

@@ -269,7 +269,11 @@ class ClmFates:
         if not code.isdigit():
             words = "no exit code was written: killed from outside, or the disk is full"
             raise ModelFailed(Status.MODEL_ERROR, outcome.told(folder, words))
-        outcome.judge(folder, int(code), lambda: self._records(folder, first), days(first, last))
+        self.judge(folder, int(code), first, last)
+
+    def judge(self, folder: Path, code: int, first: date, last: date) -> None:
+        """Raise `ModelFailed` unless the run of these days in `folder` is whole."""
+        outcome.judge(folder, code, lambda: self._records(folder, first), days(first, last))
 
     def _records(self, folder: Path, first: date) -> int:
         """Return the number of days in the output of a run that began on `first`; of none other."""

@@ -60,13 +60,14 @@ def judge(folder: Path, code: int, records: Callable[[], int], expected: int) ->
 
 def told(folder: Path, ending: str) -> str:
     """Return how a run ended, its cause where the logs give one, how far it came, and the ends of the logs."""
-    lines = [f"{ending}: {cause}" if (cause := _cause(folder)) else ending]
+    lines = [f"{ending}: {found}" if (found := cause(folder)) else ending]
     reached = re.findall(r"^\s*Model Date: (\d{4}-\d\d-\d\d)", _text(folder / "med.log"), re.MULTILINE)
     lines += [f"it came to {reached[-1]}"] if reached else []
     return "\n".join([*lines, *(end for name in QUOTED if (end := _end(folder / name)))])
 
 
-def _cause(folder: Path) -> str:
+def cause(folder: Path) -> str:
+    """Return why a run failed, as its logs tell; nothing where they do not."""
     logs = "\n".join(_text(folder / name) for name in QUOTED)
     for pattern, words in CAUSES:
         found = re.search(pattern, logs)

@@ -23,7 +23,8 @@ from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.records import Array
 
 PFT = ("fates_pft", "pft")
-MOST_CHARACTERS = 150_000  # not blank, that FATES reads of a JSON file
+MOST_CHARACTERS = 150_000  # not blank, that FATES reads of a JSON file,
+MOST_OF_PARAMETER, MOST_OF_TEXT = 4096, 512  # of one parameter, of one string
 
 
 def read(path: Path) -> ParameterFile:
@@ -131,6 +132,8 @@ class JsonFile(ParameterFile):
             parameters = json.loads(self._text)["parameters"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path} cannot be read as FATES parameters in JSON: {error!r}") from None
+        if beyond := _beyond_fortran(self._text):
+            raise BadInput(f"{path}: {beyond}", hint="shorten it")
         for name, parameter in parameters.items():
             dims = tuple(d for d in parameter["dims"] if d != "scalar")
             if parameter["dtype"] == "string":
@@ -151,10 +154,8 @@ class JsonFile(ParameterFile):
                 return repr(float(elements[i])) if i in elements else old[0]
 
             text = text[:begin] + re.sub(r"[-+.\w]+", number, text[begin:end]) + text[end:]
-        if len(re.sub(r"\s", "", text)) > MOST_CHARACTERS:
-            raise ModelFailed(
-                Status.MODEL_ERROR, f"{target} is longer than FATES reads: {MOST_CHARACTERS} characters"
-            )
+        if beyond := _beyond_fortran(text):
+            raise ModelFailed(Status.MODEL_ERROR, f"{target}: {beyond}")
         target.write_text(text, encoding="utf-8")
 
 
@@ -188,6 +189,26 @@ class NetcdfFile(ParameterFile):
                 values = self.arrays[name].copy()
                 values.flat[list(elements)] = list(elements.values())
                 data[name][...] = values
+
+
+def _beyond_fortran(text: str) -> str:
+    """Return what the Fortran reader of a JSON file would stumble over; nothing where it reads it all.
+
+    >>> _beyond_fortran('{"parameters": {"a": {"long_name": "' + 513 * "x" + '"}}}')
+    'a text has 513 characters, FATES reads 512'
+    >>> _beyond_fortran('{"attributes": {"history": "12\\\\" snow"}}')
+    'FATES knows no escaped quotation mark, and finds one string without an end'
+    """
+    if text.count('"') % 2:
+        return "FATES knows no escaped quotation mark, and finds one string without an end"
+    if (n := len(re.sub(r"\s", "", text))) > MOST_CHARACTERS:
+        return f"it has {n} characters that are not blank, FATES reads {MOST_CHARACTERS}"
+    if (n := max((len(word) - 2 for word in re.findall(r'"[^"]*"', text)), default=0)) > MOST_OF_TEXT:
+        return f"a text has {n} characters, FATES reads {MOST_OF_TEXT}"
+    for name, begin in ((m[1], m.end()) for m in re.finditer(r'"(fates_\w+)"\s*:\s*{', text)):
+        if (n := len(re.sub(r"\s", "", text[begin : text.find("}", begin)]))) > MOST_OF_PARAMETER:
+            return f"{name} has {n} characters, FATES reads {MOST_OF_PARAMETER}"
+    return ""
 
 
 def _data(text: str, name: str) -> tuple[int, int]:

@@ -141,10 +141,7 @@ class Template:
         written = dict(self.files)
         written["lnd_in"] = self._land(n_days, variables, changes, finidat)
         written["nuopc.runconfig"] = self._driver(first, n_days, restart)
-        if self._profiling_aborts:
-            written["nuopc.runseq"] = re.sub(
-                r"^\s*MED med_phases_profile\s*\n", "", written["nuopc.runseq"], flags=re.M
-            )
+        written["nuopc.runseq"] = self.sequence
         for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8")
 
@@ -155,7 +152,16 @@ class Template:
         own: Mapping[str, namelist.Value],
         finidat: Path | None,
     ) -> str:
-        """Return `lnd_in`: one tape with the variables, all its records in one file."""
+        return namelist.edit(self.lnd_in, self.land_changes(n_days, variables, own, finidat))
+
+    def land_changes(
+        self,
+        n_days: int,
+        variables: tuple[str, ...],
+        own: Mapping[str, namelist.Value],
+        finidat: Path | None,
+    ) -> dict[str, namelist.Value | None]:
+        """Return what members' `lnd_in` have otherwise than the case: one tape with the variables, in one file."""
         changes: dict[str, namelist.Value | None] = dict(own)
         if finidat is not None:
             changes["finidat"] = str(finidat)
@@ -169,7 +175,7 @@ class Template:
         for key, value in (("hist_ndens", 1), ("fates_history_dimlevel", [1, 1])):
             if namelist.get(self.lnd_in, key) is not None:
                 changes[key] = value
-        return namelist.edit(self.lnd_in, changes)
+        return changes
 
     def _driver(self, first: date, n_days: int, restart: bool) -> str:
         text = runconfig.log_here(self.files["nuopc.runconfig"])
@@ -189,10 +195,13 @@ class Template:
         )
 
     @property
-    def _profiling_aborts(self) -> bool:
-        """Whether the profiling phase may end the run after a day: versions before JSON parameter files do so,
-        under a recent ESMF, without leap years. It reports progress and does nothing else."""
-        return self.path("fates_paramfile").suffix != ".json"
+    def sequence(self) -> str:
+        """The run sequence, without the profiling phase where that may end the run after a day: versions before JSON
+        parameter files do so, under a recent ESMF, without leap years. It reports progress and does nothing else."""
+        text = self.files["nuopc.runseq"]
+        if self.path("fates_paramfile").suffix == ".json":
+            return text
+        return re.sub(r"^\s*MED med_phases_profile\s*\n", "", text, flags=re.MULTILINE)
 
 
 def days(first: date, last: date) -> int:
