@@ -7,7 +7,8 @@ root, over which both send a byte every few seconds:
 - closed without a good-bye: the other process is dead (the kernel closes for it);
 - unacknowledged by the other node's kernel: the node is dead;
 - nothing heard for `limit` seconds: the process is stopped, or native code holds its interpreter;
-- a sentence: the other cannot go on, and this is why.
+- a sentence: the other cannot go on, and this is why;
+- a good-bye, and `limit` seconds later this process is still at work: it waits for who will never come.
 
 The same connections serve a counter (`take`) where MPI has no one-sided communication to hand out tasks with.
 
@@ -65,6 +66,7 @@ class _Peer:
     connection: socket.socket
     silent: float = 0.0  # s, in beats of this thread
     gone: bool = False  # said good-bye
+    missed: float = 0.0  # s since then, in beats of this thread
     unread: bytes = b""
 
     def __str__(self) -> str:
@@ -259,6 +261,13 @@ class Watchdog:
         for peer in self._peers:
             peer.send()
             peer.silent += self.beat
+            peer.missed += self.beat if peer.gone else 0.0
+            if peer.missed > self.limit:
+                self._give_way()
+                self.fail(
+                    f"fatescal: {peer} has ended, and rank {self.rank} still waits {self.limit:g} s later (--heartbeat): "
+                    f"an error of fatescal. {KEPT}"
+                )
             if peer.silent > self.limit and not peer.gone:
                 peer.gone = True
                 self._give_way()

@@ -92,6 +92,20 @@ def test_ranks_that_end_at_different_times_are_not_taken_for_dead(mpirun):
     assert done.stdout.count("end") == 4
 
 
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_rank_that_ends_while_others_wait_for_it_ends_the_job(mpirun, victim):
+    source = """
+    if world.rank == victim:
+        world.close()
+        sys.exit(0)
+    world.meet()
+    """
+    done = mpirun(4, RANKS + source, victim)
+    assert done.returncode != 0
+    assert done.stderr.count("fatescal:") == done.stderr.count("has ended, and rank") == 1, done.stderr
+    assert f"fatescal: rank {victim} (process " in done.stderr
+
+
 def test_a_job_suspended_for_longer_than_the_limit_goes_on(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(
