@@ -204,7 +204,8 @@ def _say(line: str) -> None:
 def status(where: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
     """Print what of a run, named by its folder or its config, is finished: stages, members under way, scorecard."""
     directory = _chosen(where, fold, machine).run.directory if where.is_file() else where
-    store = _opened(directory, world)
+    begun = (directory / "members").is_dir()  # perhaps with no stage finished: a first job may wait for days
+    store = Store(directory / "stages", world) if begun else _opened(directory, world)
     finished = store.keys()
     for key in finished:
         print(f"{key:28s} {store.digest(key)[:16]}")
@@ -216,7 +217,11 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
         if folder.name not in finished and folder != prepared:
             done = [json.loads(marker.read_text()) for marker in folder.glob("[0-9]*/member.json")]
             failed = sum(member["status"] != Status.OK for member in done)
-            print(f"{folder.name:28s} under way: {len(done)} members finished, {failed} of them failed")
+            jobs = [json.loads(note.read_text())["number"] for note in folder.glob("jobs/submission.json")]
+            in_job = f"; job {jobs[0]} was submitted for them" if jobs and jobs[0] else ""
+            print(
+                f"{folder.name:28s} under way: {len(done)} members finished, {failed} of them failed{in_job}"
+            )
     if (directory / "scorecard.txt").exists():
         print((directory / "scorecard.txt").read_text())
     return 0
