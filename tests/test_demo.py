@@ -62,6 +62,8 @@ def test_the_real_job_beats_default_and_prior(tmp_path, data):
 
     assert misfit("posterior") < misfit("prior")
     assert misfit("posterior") < misfit("default")
+    assert card["GPP", "validation", "posterior", "rmse"] < 1.05  # 0.99
+    assert card["ET", "validation", "posterior", "rmse"] < 0.55  # 0.52
     assert card["GPP", "validation", "climatology", "rmse"] == pytest.approx(1.045, abs=5e-4)
     assert card["ET", "validation", "climatology", "rmse"] == pytest.approx(0.492, abs=5e-4)
 
