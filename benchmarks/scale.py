@@ -65,7 +65,7 @@ def main() -> None:
         where = Path(world.on_root(lambda: folder))
         begin = time.monotonic()
         store = Store(where / "stages", world)
-        store.once_rows("evaluation-00", Evaluation, args.members, row)
+        store.once_rows("evaluation-00", Evaluation, args.members, lambda: world.share(row, args.members))
         seconds = time.monotonic() - begin
         world.meet()
     matrix = args.members * args.predictions * 8 / 2**20

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from fatescal import cases, kept, observations, parameters, preparation, setting
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
+from fatescal.ensemble import Ensemble
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
 from fatescal.forward.process import HIDDEN_PREFIXES, seconds
@@ -25,7 +27,7 @@ from fatescal.noise import ErrorModel, QuantileRule
 from fatescal.observations import Quality, Summary, Variable
 from fatescal.protocols import Batched, Emulator, Foresighted, ForwardModel, UpdateScheme
 from fatescal.records import Array, ObservationGrid, Observations
-from fatescal.settings import Settings
+from fatescal.settings import Config, Settings
 from fatescal.stragglers import Rule, Stragglers
 from fatescal.trial import Launching
 from fatescal.update.es_mda import ESMDA
@@ -34,22 +36,23 @@ from fatescal.workflow import Problem
 from fatescal.world import World
 
 ENTRY_POINTS = "fatescal.forward_models"
+C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What root alone reads and checks, and sends to the other ranks."""
+    """What root alone reads and checks, and sends to the other ranks; grids by site."""
 
     space: parameters.ParameterSpace
     truth: Array | None
-    grid: ObservationGrid
+    grids: Mapping[str, ObservationGrid]
     observed: Observations | None
     summary: tuple[Summary, ...]
     table: str
     scheme: UpdateScheme
 
 
-def problem(chosen: Settings, world: World) -> Problem:
+def problem(chosen: Config, world: World) -> Problem:
     """Return what a config describes, checked on root, on all ranks.
 
     Raises
@@ -57,31 +60,21 @@ def problem(chosen: Settings, world: World) -> Problem:
     BadInput
         For whatever would make the calibration fail, before any model run.
     """
-    other = world.on_root(lambda: _fallback(chosen))
+    others = world.on_root(lambda: {site: _fallback(place) for site, place in chosen.places.items()})
     chosen = world.on_root(lambda: located(chosen))
-    parts = world.on_root(lambda: checked(chosen, other))
-    stop = stragglers(chosen.machine, world)
-    forward = model(chosen, stop)
-    models = {name: variable.model for name, variable in chosen.observations.variables.items()}
+    parts = world.on_root(lambda: checked(chosen, others))
+    errors = {
+        place.label(name): error_model(variable.error)
+        for place in chosen.places.values()
+        for name, variable in place.observations.variables.items()
+    }
+    sites = [members(place, others[site], parts, world) for site, place in chosen.places.items()]
     return Problem(
         seed=chosen.run.seed,
         space=parts.space,
-        members=Members(
-            model=forward,
-            space=parts.space,
-            align=partial(align, grid=parts.grid, names=models, calendar=forward.calendar),
-            n_predictions=len(parts.grid),
-            folder=members_folder(chosen),
-            retries=0 if isinstance(forward, Batched) else chosen.machine.retries,
-            fallback=None if other is None else model(other, stop),
-            windows=parts.grid.windows(models, forward.calendar),
-            keep=chosen.machine.keep,
-            stragglers=stop,
-        ),
-        grid=parts.grid,
-        errors={
-            name: error_model(variable.error) for name, variable in chosen.observations.variables.items()
-        },
+        members=Ensemble(sites),
+        grid=ObservationGrid.joined(list(parts.grids.values())),
+        errors=errors,
         observed=parts.observed,
         summary=parts.summary,
         table=parts.table,
@@ -97,7 +90,27 @@ def problem(chosen: Settings, world: World) -> Problem:
     )
 
 
-def members_folder(chosen: Settings) -> Path:
+def members(place: Settings, other: Settings | None, parts: Parts, world: World) -> Members:
+    """Return what runs the members at one site; `other` is its config with the fallback."""
+    stop = stragglers(place.machine, world)
+    forward, grid = model(place, stop), parts.grids[place.site]
+    models = {place.label(name): variable.model for name, variable in place.observations.variables.items()}
+    return Members(
+        model=forward,
+        space=parts.space,
+        align=partial(align, grid=grid, names=models, calendar=forward.calendar),
+        n_predictions=len(grid),
+        folder=members_folder(place),
+        retries=0 if isinstance(forward, Batched) else place.machine.retries,
+        fallback=None if other is None else model(other, stop),
+        windows=grid.windows(models, forward.calendar),
+        keep=place.machine.keep,
+        stragglers=stop,
+        site=place.site,
+    )
+
+
+def members_folder(chosen: Config) -> Path:
     """Return `RUN/members`."""
     return chosen.run.directory.absolute() / "members"
 
@@ -109,65 +122,89 @@ def stragglers(machine: settings.Machine, world: World) -> Stragglers:
     return Stragglers(world.stopping, rule)
 
 
-def _fallback(chosen: Settings) -> Settings | None:
-    """Return the config with the model's fallback as its model, located."""
-    other = chosen.model.alternative
-    return None if other is None else located(chosen.model_copy(update={"model": other}))
+@contextmanager
+def _at(place: Settings) -> Iterator[None]:
+    """Put the name of the site, where it is one of several, before what is wrong there."""
+    try:
+        yield
+    except BadInput as error:
+        if not place.site:
+            raise
+        raise BadInput(f"sites.{place.site}: {error}") from None
 
 
-def located(chosen: Settings) -> Settings:
+def _fallback(place: Settings) -> Settings | None:
+    """Return a site's config with the model's fallback as its model, located."""
+    other = place.model.alternative
+    return None if other is None else located(place.model_copy(update={"model": other}))
+
+
+def located(chosen: C) -> C:
     """Return the config with what must be asked for once: where a CIME case runs, a site from the web unpacked."""
-    options = chosen.model
+    return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
+
+
+def _located(place: Settings) -> settings.Model:
+    options = place.model
     if not isinstance(options, settings.ClmFates):
-        return chosen
+        return options
     found: dict[str, object] = {}
-    if options.run_directory is None:
-        from fatescal.forward.clm_fates.cime import of_case
+    with _at(place):
+        if options.run_directory is None:
+            from fatescal.forward.clm_fates.cime import of_case
 
-        case = _case(chosen, options)
-        run_directory, executable = of_case(case)
-        found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
-        if options.execution == "multi-instance":
-            from fatescal.forward.clm_fates.seats import keep_single
+            case = _case(place, options)
+            run_directory, executable = of_case(case)
+            found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+            if options.execution == "multi-instance":
+                from fatescal.forward.clm_fates.seats import keep_single
 
-            kept = keep_single(case, run_directory, chosen.run.directory.absolute() / "case")
-            found |= {"case": str(case), "run_directory": str(kept)}
-    if options.site is not None and options.site.url is not None:
-        found |= {"site": settings.Site(path=str(cases.site_folder(chosen)))}
-    return chosen.model_copy(update={"model": options.model_copy(update=found)})
+                kept = keep_single(case, run_directory, place.run.directory.absolute() / "case")
+                found |= {"case": str(case), "run_directory": str(kept)}
+        if options.site is not None and options.site.url is not None:
+            found |= {"site": settings.Site(path=str(cases.site_folder(place)))}
+    return options.model_copy(update=found)
 
 
-def _case(chosen: Settings, options: settings.ClmFates) -> Path:
+def _case(place: Settings, options: settings.ClmFates) -> Path:
     """Return the case that the config names, or else the one built for it."""
     if options.case is not None:
-        return chosen.path(options.case)
+        return place.path(options.case)
     from fatescal.forward.clm_fates.case import require_built
 
     assert options.build is not None
-    built = chosen.path(options.build.case)
+    built = place.path(options.build.case)
     require_built(cases.decisive(options), built, "python -m fatescal build CONFIG --machine MACHINE")
     return built
 
 
-def checked(chosen: Settings, other: Settings | None = None) -> Parts:
-    """Read and check the files and names of a config, and of the `other` with its fallback."""
-    forward = model(chosen, lambda: False)
-    chosen_space = _space(chosen, forward)
-    forward.check()
-    if isinstance(forward, Foresighted):
-        check_values(forward, chosen_space)
-    if other is not None:
-        _check_fallback(model(other, lambda: False), forward, chosen_space)
-    synthetic = chosen.observations.synthetic
-    grid, observed, summary, table = observe(chosen, forward.calendar)
+def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts:
+    """Read and check the files and names of a config that has been `located`, and of its sites' fallbacks."""
+    places, forwards = chosen.places, {}
+    for site, place in places.items():
+        with _at(place):
+            forwards[site] = model(place, lambda: False)
+    shared = _space(places, forwards)
+    seen = []
+    for site, place in places.items():
+        with _at(place):
+            forward, other = forwards[site], others.get(site)
+            forward.check()
+            if isinstance(forward, Foresighted):
+                check_values(forward, shared)
+            if other is not None:
+                _check_fallback(model(other, lambda: False), forward, shared)
+            seen.append(observe(place, forward.calendar))
+    grids, observed, summaries, tables_ = zip(*seen, strict=True)
+    synthetic = next(iter(places.values())).observations.synthetic  # the same at all sites
     return Parts(
-        space=chosen_space,
-        truth=None if synthetic is None else parameters.truth(synthetic.truth, chosen_space),
-        grid=grid,
-        observed=observed,
-        summary=summary,
-        table=table,
-        scheme=scheme(chosen.calibrate, len(chosen_space.names)),
+        space=shared,
+        truth=None if synthetic is None else parameters.truth(synthetic.truth, shared),
+        grids=dict(zip(places, grids, strict=True)),
+        observed=Observations.joined(observed) if synthetic is None else None,
+        summary=tuple(s for of_site in summaries for s in of_site),
+        table="\n".join(filter(None, tables_)),
+        scheme=scheme(chosen.calibrate, len(shared.names)),
     )
 
 
@@ -194,14 +231,35 @@ def check_values(forward: Foresighted, space: parameters.ParameterSpace) -> None
         forward.check_values(space.named(theta))
 
 
-def space(chosen: Settings) -> parameters.ParameterSpace:
+def space(chosen: Config) -> parameters.ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
-    return _space(chosen, model(located(chosen), lambda: False))
+    places = located(chosen).places
+    return _space(places, {site: model(place, lambda: False) for site, place in places.items()})
 
 
-def _space(chosen: Settings, forward: ForwardModel) -> parameters.ParameterSpace:
-    numbered = getattr(forward, "numbers_pfts", False)
-    return parameters.space(chosen.parameters, forward.defaults, forward.pfts, numbered, chosen.correlations)
+def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> parameters.ParameterSpace:
+    """Return the parameters, which the models of all sites must know under the same names, with the same defaults."""
+    spaces = {}
+    for site, forward in forwards.items():
+        numbered, place = getattr(forward, "numbers_pfts", False), places[site]
+        with _at(place):
+            spaces[site] = parameters.space(
+                place.parameters, forward.defaults, forward.pfts, numbered, place.correlations
+            )
+    (first, shared), *others = spaces.items()
+    for site, other in others:
+        for name, same in zip(shared.names, other.names, strict=True):
+            if name != same:
+                raise BadInput(
+                    f"sites.{site}: parameter {same} is {name} at {first}", hint="PFTs by name, not number"
+                )
+            if shared.default[name] != other.default[name]:
+                raise BadInput(
+                    f"parameters.{name}: the models' defaults differ: {shared.default[name]:g} at {first}, "
+                    f"{other.default[name]:g} at {site}",
+                    hint="give `default:`, one for all sites",
+                )
+    return shared
 
 
 def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
@@ -211,13 +269,19 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
     match options:
         case settings.Canopy():
             from fatescal.forward.canopy import Canopy
+            from fatescal.forward.canopy.site import Site
 
-            forcing = options.forcing
+            forcing, given = options.forcing, options.site or settings.CanopySite()
             return Canopy(
                 forcing=forcing if forcing == "synthetic" else chosen.path(forcing),
                 start=options.start,
                 end=options.end,
                 spinup_years=options.spinup_years,
+                seed=1 if options.weather_seed is None else options.weather_seed,
+                site=Site.load(
+                    None if given.file is None else chosen.path(given.file),
+                    given.model_dump(exclude={"file"}, exclude_none=True),
+                ),
             )
         case settings.ClmFates():
             return _clm_fates(chosen, options, variables, stop)
@@ -261,7 +325,7 @@ def _clm_fates(
         spinup_years=options.spinup.years,
         reuse=options.spinup.reuse,
         variables=variables,
-        spun_up=preparation.folder(members_folder(chosen)) / preparation.SPIN_UP,
+        spun_up=preparation.folder(members_folder(chosen), chosen.site) / preparation.SPIN_UP,
         previous=previous,
         parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
         keep=options.keep,
@@ -307,13 +371,18 @@ def observe(
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
     """Return the windows to predict, and from a file what was measured, what was dropped, how the file was read."""
     given = chosen.observations
+
+    def labelled(told: Mapping[str, str]) -> list[Variable]:
+        found = ((name, observed_variable(name, v, told)) for name, v in given.variables.items())
+        return [replace(variable, name=chosen.label(name)) for name, variable in found]
+
     if given.file is None:
-        variables = [observed_variable(name, v, {}) for name, v in given.variables.items()]
+        variables = labelled({})
         periods = (given.window, given.calibration, given.validation, calendar)
         return observations.grid_of(variables, *periods, given.fold), None, (), ""
     path = chosen.path(given.file)
     layout = tables.detect(path, given.format)
-    variables = [observed_variable(name, v, layout.units) for name, v in given.variables.items()]
+    variables = labelled(layout.units)
     periods = (given.window, given.calibration, given.validation, calendar)
     columns = [v.column for v in variables]
     columns += [v.quality.column for v in variables if v.quality] + [
@@ -327,7 +396,8 @@ def observe(
     told = ", ".join(_unit_told(variable, layout.units) for variable in variables)
     step = observations.step_of(table)
     every = f"a row each {step / 3600:g} h" if step % 86400 else f"a row each {step // 86400} d"
-    return observed, observed, tuple(summary), f"{path.name}: {layout.words}, {every}; {zone}; {told}"
+    words = f"{path.name}: {layout.words}, {every}; {zone}; {told}"
+    return observed, observed, tuple(summary), f"{chosen.site}: {words}" if chosen.site else words
 
 
 def _unit_told(variable: Variable, told: Mapping[str, str]) -> str:
@@ -414,7 +484,7 @@ def emulator(chosen: settings.Emulate) -> Emulator:
     return OutputsEmulator() if chosen.target == "outputs" else MisfitEmulator()
 
 
-def planned_evaluations(chosen: Settings) -> int:
+def planned_evaluations(chosen: Config) -> int:
     """Return how many ensembles will run before the posterior's, as far as the config tells."""
     iterations = chosen.calibrate.iterations
     if isinstance(iterations, list):
@@ -422,41 +492,51 @@ def planned_evaluations(chosen: Settings) -> int:
     return iterations + 1 if isinstance(iterations, int) else 8  # adaptive: a usual number
 
 
-def planned_runs(chosen: Settings) -> int:
-    """Return how many members will run, as far as the config tells."""
-    return planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
+def planned_runs(chosen: Config) -> int:
+    """Return how often a model will run, as far as the config tells: each member at each site."""
+    members = planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
+    return members * len(chosen.places)
 
 
-def planned_waves(chosen: Settings, n_ranks: int) -> int:
-    """Return how many members run one after another on each rank; of a model that runs batches, how many of these."""
-    if getattr(chosen.model, "execution", "") == "multi-instance":
-        return planned_evaluations(chosen) + 1
-    per_ensemble = -(-chosen.calibrate.members // n_ranks)
-    return planned_evaluations(chosen) * per_ensemble + -(-chosen.posterior.members // n_ranks)
+def planned_waves(chosen: Config, n_ranks: int) -> int:
+    """Return how many model runs each rank makes one after another; of a model that runs batches, how many of these."""
+    n_evaluations, n_sites = planned_evaluations(chosen), len(chosen.places)
+    if any(getattr(place.model, "execution", "") == "multi-instance" for place in chosen.places.values()):
+        return n_evaluations + 1
+    per_ensemble, last = (
+        -(-members * n_sites // n_ranks) for members in (chosen.calibrate.members, chosen.posterior.members)
+    )
+    return n_evaluations * per_ensemble + last
 
 
-def told(chosen: Settings, forward: ForwardModel, runs: int, waves: int) -> list[str]:
+def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[str]:
     """Return what a model that looks ahead says about itself and its cost."""
     return forward.told(runs, _warm(chosen), waves) if isinstance(forward, Foresighted) else []
 
 
-def _warm(chosen: Settings) -> int:
+def _warm(chosen: Config) -> int:
     """Return how many members have the same one in an iteration before theirs."""
     return (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
 
 
-def needed(chosen: Settings, forward: ForwardModel) -> float | None:
-    """Return the bytes a run will leave: by the model's word, or as its finished members tell; None if nobody knows."""
-    runs = planned_runs(chosen)
-    if isinstance(forward, Foresighted):
-        return forward.disk(runs, _warm(chosen))
-    done = [kept.size(path.parent) for path in islice(members_folder(chosen).glob("*/[0-9]*/member.json"), 8)]
+def needed(chosen: Config, sites: Sequence[Members]) -> float | None:
+    """Return the bytes a run will leave: by the models' word, or as finished members tell; None if nobody knows."""
+    runs = planned_runs(chosen) // len(sites)
+    each = [_needed_at(site, runs, _warm(chosen)) for site in sites]
+    known = [n_bytes for n_bytes in each if n_bytes is not None]
+    return sum(known) if len(known) == len(each) else None
+
+
+def _needed_at(site: Members, runs: int, warm: int) -> float | None:
+    if isinstance(site.model, Foresighted):
+        return site.model.disk(runs, warm)
+    done = [kept.size(folder) for folder in islice(site.finished(), 8)]
     return runs * sum(done) / len(done) if done else None
 
 
-def summary(chosen: Settings, made: Problem) -> list[str]:
+def summary(chosen: Config, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is not None:
-        return [made.table, *observations.describe(made.summary).splitlines()]
-    counts = {name: np.sum(made.grid.variable == name) for name in chosen.observations.variables}
+        return [*made.table.splitlines(), *observations.describe(made.summary).splitlines()]
+    counts = {name: np.sum(made.grid.variable == name) for name in made.errors}
     return [f"{name}: {count} windows, made from a run at the truth" for name, count in counts.items()]

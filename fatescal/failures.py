@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,9 +14,16 @@ FEWEST = 3  # failed members that can show a pattern
 CHANCE = 0.05  # probability, over all parameters, to name one where failures have nothing to do with any
 
 
-def causes(evaluation: Evaluation) -> str:
-    """Return how many members failed of what, most frequent first; '' when none did."""
-    counted = Counter(Status(s).words for s in evaluation.status if s)
+def causes(evaluation: Evaluation, sites: Mapping[str, slice] = {}) -> str:
+    """Return how many members failed of what, most frequent first; '' when none did.
+
+    With the columns of several `sites`, also at which of them: those whose predictions are missing.
+    """
+    counted: Counter[str] = Counter()
+    for j in np.flatnonzero(~evaluation.ok):
+        absent = [name for name, at in sites.items() if np.isnan(evaluation.predictions[j, at]).all()]
+        words = Status(evaluation.status[j]).words
+        counted[f"{words} at {' and '.join(absent)}" if absent else words] += 1
     return ", ".join(f"{n} {words}" for words, n in counted.most_common())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from fatescal.errors import BadInput
-from fatescal.settings import Settings
+from fatescal.settings import Config, revived
 
 # The stages that a key of the config decides, by the beginning of their names: all from the first of them on
 # would come out differently. The longest matching key counts; an empty tuple decides nothing.
@@ -19,6 +20,11 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "run.name": (),
     "run.directory": (),
     "run.seed": ("observations", "ensemble"),
+    "sites": (
+        "truth",
+        "observations",
+        "evaluation",
+    ),  # which there are; what each has is known without its name
     "model": ("truth", "evaluation"),
     "model.timeout": (),
     "model.keep": (),
@@ -38,8 +44,14 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "posterior": ("posterior",),
 }
 
+ORDERED = (
+    "sites",
+    "parameters",
+    "observations.variables",
+)  # whose order is that of the columns of all arrays
 
-def freeze(chosen: Settings, directory: Path, versions: Mapping[str, str], finished: Sequence[str]) -> None:
+
+def freeze(chosen: Config, directory: Path, versions: Mapping[str, str], finished: Sequence[str]) -> None:
     """Write `RUN/config.yaml`: the config with its folder and the versions of what computes it.
 
     Raises
@@ -59,11 +71,11 @@ def freeze(chosen: Settings, directory: Path, versions: Mapping[str, str], finis
     os.replace(part, path)
 
 
-def thaw(directory: Path) -> tuple[Settings, dict[str, str]]:
+def thaw(directory: Path) -> tuple[Config, dict[str, str]]:
     """Return the settings a run was started with, and the versions it ran on."""
     content = _content(directory / "config.yaml")
     try:
-        chosen = Settings.model_validate({**content["config"], "folder": content["folder"]})
+        chosen = revived({**content["config"], "folder": content["folder"]})
     except ValidationError as error:
         raise BadInput(f"{directory / 'config.yaml'} is of another version of fatescal: {error}") from None
     return chosen, content["versions"]
@@ -85,7 +97,7 @@ def _refuse_contradiction(
     before: Mapping[str, Any], now: Mapping[str, Any], directory: Path, finished: Sequence[str]
 ) -> None:
     for key in changed(before, now):
-        known = max((k for k in DECIDES if key == k or key.startswith(f"{k}.")), key=len)
+        known = max((k for k in DECIDES if _bare(key) == k or _bare(key).startswith(f"{k}.")), key=len)
         stage = next((s for s in finished if s.startswith(DECIDES[known])), None) if DECIDES[known] else None
         if stage is not None:
             raise BadInput(
@@ -97,18 +109,27 @@ def _refuse_contradiction(
 
 
 def changed(before: Any, now: Any, where: str = "") -> list[str]:
-    """Return the dotted keys in which two configs differ.
+    """Return the dotted keys in which two configs differ; in `ORDERED` ones the order counts.
 
     >>> changed({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 0})
     ['a.c', 'd']
+    >>> changed({"parameters": {"a": 1, "b": 2}}, {"parameters": {"b": 2, "a": 1}})
+    ['parameters']
     """
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         return [] if before == now else [where]
     keys = dict.fromkeys([*before, *now])
-    return [k for key in keys for k in changed(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))]
+    moved = before == now and list(before) != list(now) and _bare(where) in ORDERED
+    below = [k for key in keys for k in changed(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))]
+    return [where, *below] if moved else below
+
+
+def _bare(key: str) -> str:
+    """Return a dotted key as it would be in a config of one site."""
+    return re.sub(r"^sites\.[^.]+\.", "", key)
 
 
 def _at(config: Any, key: str) -> Any:
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None
-    return config
+    return ", ".join(config) if _bare(key) in ORDERED and isinstance(config, Mapping) else config

@@ -1,8 +1,8 @@
-"""Evaluate a batch of u: every member in its own durable folder, on whatever rank is free.
+"""Run a member in a durable folder of its own.
 
-Prior ensemble, Kalman iteration, refinement batch and posterior rerun are this one operation. A member is
-finished when its folder `RUN/members/STAGE/NNNN` exists: an attempt runs in a folder of another name, which
-is renamed when complete. A finished member is not run again while its parameters and its model are the same.
+A member is finished when its folder `RUN/members/STAGE/NNNN` exists: an attempt runs in a folder of another
+name, which is renamed when complete. A finished member is not run again while its parameters and its model
+are the same. Of several sites each has a folder in the member's, `RUN/members/STAGE/NNNN/SITE`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fatescal import failures, kept
+from fatescal import kept
 from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import Batched, ForwardModel
-from fatescal.records import Array, Evaluation
-from fatescal.store import Store, require_space
+from fatescal.records import Array
+from fatescal.store import require_space
 from fatescal.stragglers import Straggled, Stragglers
-from fatescal.world import World
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,7 +73,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Members:
-    """How members are run and read.
+    """How members are run and read, at one site.
 
     Parameters
     ----------
@@ -94,6 +93,8 @@ class Members:
         ``all`` the model left, or of members that ran nothing but their ``predictions``.
     stragglers : Stragglers
         The `stop` of both models' launches.
+    site : str
+        The site's name where it is one of several; '' else.
     """
 
     model: ForwardModel
@@ -106,36 +107,35 @@ class Members:
     windows: str = ""
     keep: str = "all"
     stragglers: Stragglers = field(default_factory=lambda: Stragglers(lambda: False))
+    site: str = ""
 
-    def evaluate(
-        self, stage: str, u: Array, world: World, store: Store, inputs: Sequence[str] = ()
-    ) -> Evaluation | None:
-        """Run the default member and `u` (J-1, P) as one batch; return it on root, None elsewhere.
+    def place(self, stage: str, j: int) -> Path:
+        """Return the folder of a finished member: `RUN/members/STAGE/NNNN`, one of several sites has its own below."""
+        return self.folder / stage / f"{j:04d}" / self.site
 
-        Raises
-        ------
-        RunFailed
-            If no member but at most the default one survived: the model itself does not work.
-        """
-        begin = time.monotonic()
-        batch = np.vstack([self.space.u_default, u])
-        theta = self.space.theta(batch)
-        fresh = not world.on_root(store.path(stage).exists)
+    def batch(self, stage: str) -> Batch:
+        """Return the finished members of a stage, as this rank comes to know them."""
+        return Batch(self.folder / stage, self.site)
 
-        together = isinstance(self.model, Batched)
-        if fresh and together:
-            world.on_root(lambda: self._run_together(stage, theta))
-        pace = Pace(world.left, [] if together else world.on_root(lambda: durations(self.folder)))
+    def finished(self) -> Iterator[Path]:
+        """Yield the folders of all finished members, ordered by stage and number."""
+        pattern = f"*/[0-9]*/{self.site}/{MARKER}" if self.site else f"*/[0-9]*/{MARKER}"
+        yield from (marker.parent for marker in sorted(self.folder.glob(pattern)))
 
-        def row(j: int) -> Mapping[str, Array]:
-            return {"u": batch[j], "theta": theta[j], **self.member(stage, j, theta[j], pace)}
+    def seconds(self) -> list[float]:
+        """Return how long the successful members took [s]."""
+        markers = map(_marker, self.finished())
+        return [m["seconds"] for m in markers if m is not None and m["status"] == Status.OK]
 
-        with self.stragglers.among(len(batch), Batch(self.folder / stage)):
-            result = store.once_rows(stage, Evaluation, len(batch), row, inputs)
-        seconds = time.monotonic() - begin
-        if fresh:
-            world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
-        return result
+    def reason(self, stage: str, j: int) -> str:
+        """Return why a member failed, '' where it didn't."""
+        done = _marker(self.place(stage, j))
+        return "" if done is None else str(done["reason"])
+
+    def by_fallback(self, stage: str) -> list[bool]:
+        """Return of each member that was left to the fallback whether it ran then."""
+        done = (_marker(path / self.site) for path in (self.folder / stage).glob("[0-9]*"))
+        return [m["status"] == Status.OK for m in done if m is not None and m.get("by") == "fallback"]
 
     def member(self, stage: str, j: int, theta: Array, pace: Pace) -> dict[str, Array]:
         """Return predictions (D), status and seconds of one member, run now unless it is finished.
@@ -145,7 +145,7 @@ class Members:
         OutOfTime
             When it could not finish in the time that is left.
         """
-        folder = self.folder / stage / f"{j:04d}"
+        folder = self.place(stage, j)
         parameters = self.space.named(theta)
         done = _marker(folder)
         if done is not None and done["fingerprint"] in self._valid(parameters, Status(done["status"])):
@@ -166,15 +166,15 @@ class Members:
         """Return the model, or the `fallback`, by the word in a marker."""
         return self.model if by == "model" or self.fallback is None else self.fallback
 
-    def _run_together(self, stage: str, theta: Array) -> None:
-        """Let a model that runs batches run those members of a stage that are not finished."""
+    def run_together(self, stage: str, theta: Array) -> None:
+        """Let a model that runs batches run those members of a stage that are not finished; on root."""
         assert isinstance(self.model, Batched)
         waiting = {}
         for j, row in enumerate(theta):
-            parameters = self.space.named(row)
-            done = _marker(self.folder / stage / f"{j:04d}")
+            parameters, place = self.space.named(row), self.place(stage, j)
+            done = _marker(place)
             if done is None or done["fingerprint"] not in self._valid(parameters, Status(done["status"])):
-                waiting[f"{j:04d}"] = parameters
+                waiting[place.name] = parameters
         if waiting:
             self.model.run_together(waiting, self.folder / stage)
 
@@ -202,7 +202,9 @@ class Members:
         """Run a member; return its row, and the number of the attempt that is to follow, if any."""
         by = "model" if attempt <= 1 + self.retries else "fallback"
         model = self._model(by)
-        name = f"{folder.parent.name}/{folder.name}, attempt {attempt}{' (fallback)' if by == 'fallback' else ''}"
+        name = (
+            f"{folder.relative_to(self.folder)}, attempt {attempt}{' (fallback)' if by == 'fallback' else ''}"
+        )
         part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
         part.mkdir(parents=True)
         begin = time.monotonic()
@@ -271,32 +273,6 @@ class Members:
             if old.exists():
                 shutil.rmtree(old)
 
-    def _tell(self, stage: str, result: Evaluation, n_ranks: int, seconds: float) -> None:
-        causes = failures.causes(result)
-        log.info(
-            "%s: %d of %d members ran (%s), median %.2f s, %.1f s on %d ranks",
-            stage,
-            result.ok.sum(),
-            len(result.status),
-            causes or "none failed",
-            float(np.median(result.seconds)),
-            seconds,
-            n_ranks,
-        )
-        if self.fallback is not None:
-            done = (_marker(path) for path in (self.folder / stage).glob("[0-9]*"))
-            by = [m["status"] == Status.OK for m in done if m is not None and m.get("by") == "fallback"]
-            log.info("%s: the fallback was tried for %d members and ran for %d", stage, len(by), sum(by))
-        for line in failures.where(result.theta, result.ok, self.space.names):
-            log.warning("%s: members fail where %s", stage, line)
-        if not result.ok[0]:
-            log.warning("%s: the default run itself failed: see %s", stage, self.folder / stage / "0000")
-        if not result.ok[1:].any():
-            raise RunFailed(
-                f"{stage}: no member survived ({causes}). The first reason: "
-                f"{json.loads((self.folder / stage / '0001' / MARKER).read_text())['reason']}"
-            )
-
 
 def _require_numbers(parameters: Mapping[str, float]) -> None:
     """Refuse values derived from parameters so far out that there is none."""
@@ -344,26 +320,21 @@ def once(
 
 @dataclass
 class Batch:
-    """The finished members of a stage, as the file system shows them to this rank: each marker is read once."""
+    """The finished members of a stage at a site, as the file system shows them to this rank: each marker is read once."""
 
     folder: Path
+    site: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __call__(self) -> Mapping[str, float]:
         """Return how long each took [s], NaN of failed ones, by name."""
         for entry in os.scandir(self.folder):
             if entry.name.isdigit() and entry.name not in self.seconds:
-                done = _marker(Path(entry.path))
+                done = _marker(Path(entry.path, self.site))
                 if done is not None:
                     ok = done["status"] == Status.OK
                     self.seconds[entry.name] = float(done["seconds"]) if ok else float("nan")
         return self.seconds
-
-
-def durations(folder: Path) -> list[float]:
-    """Return how long the successful members below `RUN/members` took [s]."""
-    markers = (_marker(path.parent) for path in sorted(folder.glob(f"*/[0-9]*/{MARKER}")))
-    return [m["seconds"] for m in markers if m is not None and m["status"] == Status.OK]
 
 
 def previous(folder: Path) -> Path | None:
@@ -374,14 +345,15 @@ def previous(folder: Path) -> Path | None:
     RunFailed
         When it is gone: it would be started from elsewhere, and come out differently.
     """
-    match = re.fullmatch(r"evaluation-(\d+)", folder.parent.name)
-    j = folder.name.split(".")[0]
-    if match is None or int(match[1]) == 0 or int(j) == 0:
+    match = re.fullmatch(r"(.*/evaluation-)(\d+)/(\d+(/[^/.]+)?)(\.[^/]*)?", str(folder))
+    if match is None or int(match[2]) == 0 or int(match[3].split("/")[0]) == 0:
         return None
-    before = folder.parent.with_name(f"evaluation-{int(match[1]) - 1:02d}") / j
+    before = Path(f"{match[1]}{int(match[2]) - 1:02d}", match[3])
     done = _marker(before)
     if done is None:
-        raise RunFailed(f"{before} is gone, from which {folder.parent.name}/{j} starts. Try: put it back")
+        raise RunFailed(
+            f"{before} is gone, from which evaluation-{match[2]}/{match[3]} starts. Try: put it back"
+        )
     return before if done["status"] == Status.OK else None
 
 

@@ -11,7 +11,7 @@ a folder of its own under `RUN/members/preparation` and made once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,49 +33,61 @@ class Task:
     run: Callable[[Mapping[str, float], Path], None]
 
 
-def folder(members: Path) -> Path:
-    """Return the folder of these runs under `RUN/members`."""
-    return members / "preparation"
+def folder(members: Path, site: str = "") -> Path:
+    """Return the folder of these runs under `RUN/members`; of several sites each has its own."""
+    return members / "preparation" / site
 
 
-def prepare(members: Members, world: World) -> tuple[str, ...]:
-    """Make the runs `members.model` wants made beforehand; return the names of parameters that change nothing.
+def prepare(sites: Sequence[Members], world: World) -> None:
+    """Make the runs that the models of all sites want made beforehand; warn of parameters that change nothing.
 
     Raises
     ------
     RunFailed
         When the spin-up or the default run fails: so would every member.
     """
-    model = members.model
-    if not isinstance(model, Prepared):
-        return ()
-    tasks = tasks_of(members, model)
-    world.share(lambda i: _make(members, tasks[i]), len(tasks))
-    found = world.on_root(lambda: idle(members))
-    for name in found:
-        log.warning(remark(name))
-    log.info("prepared: %s", ", ".join(task.name for task in tasks))
+    tasks = [(members, task) for members in sites for task in tasks_of(members)]
+    if not tasks:
+        return
+    tasks.sort(
+        key=lambda pair: pair[1].name != SPIN_UP
+    )  # the longest first, so that the others fit beside it
+    world.share(lambda i: _make(*tasks[i]), len(tasks))
+    for line in world.on_root(lambda: remarks(sites)):
+        log.warning(line)
+    log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
+
+
+def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
+    """Return the parameters whose canary gives the default's output to the last bit, and at which sites; on root."""
+    found: dict[str, list[str]] = {}
+    for members in sites:
+        model, place = members.model, folder(members.folder, members.site)
+        if not (place / DEFAULT).is_dir():
+            continue
+        default = model.read(place / DEFAULT)
+        for name in members.space.names:
+            canary = place / f"canary-{name}"
+            if canary.is_dir() and model.read(canary).identical(default):
+                found.setdefault(name, []).append(members.site)
     return found
 
 
-def idle(members: Members) -> tuple[str, ...]:
-    """Return the names of parameters whose canary gives the default's output to the last bit; on root."""
-    model, place = members.model, folder(members.folder)
-    if not (place / DEFAULT).is_dir():
-        return ()
-    default = model.read(place / DEFAULT)
-    canaries = ((name, place / f"canary-{name}") for name in members.space.names)
-    return tuple(name for name, path in canaries if path.is_dir() and model.read(path).identical(default))
+def remarks(sites: Sequence[Members]) -> list[str]:
+    """Say what it means that parameters are idle; on root."""
+    return [
+        f"{name} CHANGES NOTHING, so its posterior is its prior: is the process it belongs to switched on?"
+        if len(where) == len(sites)
+        else f"{name} changes nothing at {', '.join(where)}: the other sites alone tell about it"
+        for name, where in idle(sites).items()
+    ]
 
 
-def remark(name: str) -> str:
-    """Say what it means that a parameter is idle."""
-    return f"{name} CHANGES NOTHING, so its posterior is its prior: is the process it belongs to switched on?"
-
-
-def tasks_of(members: Members, model: Prepared) -> list[Task]:
-    """Return the runs to make: the longest first, so that the others fit beside it."""
-    space = members.space
+def tasks_of(members: Members) -> list[Task]:
+    """Return the runs to make, none for a model that wants none."""
+    space, model = members.space, members.model
+    if not isinstance(model, Prepared):
+        return []
     default = space.named(space.theta_default)
     tasks = [Task(SPIN_UP, default, model.spin_up)] if model.shares_spin_up else []
     tasks.append(Task(DEFAULT, default, model.try_out))
@@ -89,13 +101,19 @@ def _make(members: Members, task: Task) -> None:
         task.run(task.theta, part)
 
     try:
-        once(folder(members.folder) / task.name, task.theta, members.model.description, work)
+        once(folder(members.folder, members.site) / task.name, task.theta, members.model.description, work)
     except ModelFailed as failure:
         if task.name not in (SPIN_UP, DEFAULT):
             log.warning(
-                "%s failed (%s): whether the parameter changes anything is not known", task.name, failure
+                "%s failed (%s): whether the parameter changes anything is not known",
+                _named(members, task),
+                failure,
             )
             return
         raise RunFailed(
-            f"the {task.name} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
+            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
         ) from None
+
+
+def _named(members: Members, task: Task) -> str:
+    return f"{members.site}/{task.name}" if members.site else task.name

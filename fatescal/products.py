@@ -27,7 +27,7 @@ from fatescal.records import (
 from fatescal.report.results import Results
 from fatescal.sample.diagnostics import diagnose, to_inference_data
 from fatescal.sample.importance import importance
-from fatescal.settings import Settings
+from fatescal.settings import Config
 from fatescal.store import Store
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Record)
 
 
-def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[str, str]) -> Results:
+def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[str, str]) -> Results:
     """Return what a run has reached so far, read from its stages; on root."""
     keys = store.keys()
 
@@ -60,7 +60,7 @@ def collect(store: Store, chosen: Settings, problem: Problem, versions: Mapping[
         "prior": problem.space,
         "observations": observations,
         "history": every("evaluation-", Evaluation),
-        "units": dict(getattr(problem.members.model, "units", {})),
+        "units": problem.members.units,
         "truth": problem.truth,
         "updates": list(every("update-", KalmanInfo).values()),
         "surrogate": maybe(f"surrogate-{round_}", Surrogate),
@@ -108,7 +108,7 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
     defaults = [e.predictions[0] for e in results["history"].values()]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
         yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
-    yield from map(preparation.remark, preparation.idle(problem.members))
+    yield from preparation.remarks(problem.members.sites)
     for stage, evaluation in results["history"].items():
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):

@@ -8,7 +8,7 @@ once, here, and written to HDF5 by the same declaration (`store.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -144,14 +144,26 @@ class ObservationGrid(Record):
             errors[..., row] += memory[row] * errors[..., before[row]]
         return errors * self.noise
 
-    def select(self, rows: Array) -> Self:
-        """Return the rows of a boolean mask or index array over D."""
+    def select(self, rows: Array | slice) -> Self:
+        """Return the rows of a boolean mask, index array or slice over D."""
         noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
         names = [f.name for f in fields(self) if f.name not in ("noise", "correlation")]
         correlation = {name: values[rows] for name, values in self.correlation.items()}
         return type(self)(
             noise=noise, correlation=correlation, **{name: getattr(self, name)[rows] for name in names}
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of several grids with independent errors, one grid after another."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [f.name for f in fields(cls) if f.name != "correlation"]
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        known = [p.correlation or {"rho": np.zeros(len(p)), "position": np.arange(len(p))} for p in parts]
+        correlated = any(part.correlation for part in parts)
+        both = {name: np.concatenate([k[name] for k in known]) for name in ("rho", "position")}
+        return cls(correlation=both if correlated else {}, **rows)
 
     def widened(self, discrepancies: Mapping[str, float]) -> Self:
         """Return the same with an error sd added to all rows of some variables, in their units."""

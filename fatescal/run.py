@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -20,7 +21,6 @@ from pathlib import Path
 from fatescal import __version__, assemble, cases, preparation, products, scores, settings, trial
 from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
 from fatescal.frozen import freeze, thaw
-from fatescal.members import durations
 from fatescal.records import Scorecard
 from fatescal.store import PARALLEL, Store, discard, locked
 from fatescal.workflow import Problem, Run, calibrate
@@ -50,7 +50,8 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
             not_validated = error
         except OutOfTime:
             log.warning(
-                "%s", world.on_root(lambda: _left_to_do(chosen, world.size, time.monotonic() - begin))
+                "%s",
+                world.on_root(lambda: _left_to_do(chosen, problem, world.size, time.monotonic() - begin)),
             )
             raise
         world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
@@ -59,9 +60,7 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
     return 0
 
 
-def _finish(
-    directory: Path, chosen: settings.Settings, problem: Problem, store: Store, seconds: float
-) -> None:
+def _finish(directory: Path, chosen: settings.Config, problem: Problem, store: Store, seconds: float) -> None:
     """Write the files of a run from its stages, print its scorecard; on root."""
     results = products.collect(store, chosen, problem, _versions())
     page = products.write(results, directory)
@@ -72,10 +71,10 @@ def _finish(
     print(f"report: {page}")
 
 
-def _left_to_do(chosen: settings.Settings, n_ranks: int, seconds: float) -> str:
+def _left_to_do(chosen: settings.Config, problem: Problem, n_ranks: int, seconds: float) -> str:
     """Return what the rest of a run, stopped after `seconds` of this job, will cost."""
     runs = assemble.planned_runs(chosen)
-    took = durations(assemble.members_folder(chosen))
+    took = [seconds for site in problem.members.sites for seconds in site.seconds()]
     if not took:
         return f"no member of about {runs} has finished: what the rest will cost is not known"
     rest = max(runs - len(took), 0)
@@ -87,7 +86,7 @@ def _left_to_do(chosen: settings.Settings, n_ranks: int, seconds: float) -> str:
     )
 
 
-def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Settings:
+def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Config:
     chosen = settings.load(config)
     if machine is not None:
         chosen = chosen.on(settings.load_machine(machine))
@@ -110,7 +109,7 @@ def check(config: Path | None, world: World, fold: Fold = None, machine: str | N
     if machine is None and world.size == 1:
         return 0
     directory = chosen.run.directory.absolute()
-    runs, needed = assemble.planned_runs(chosen), partial(assemble.needed, chosen, problem.members.model)
+    runs, needed = assemble.planned_runs(chosen), partial(assemble.needed, chosen, problem.members.sites)
     return _try_out(chosen.machine, directory, world, lambda: trial.space(directory, runs, needed()))
 
 
@@ -129,15 +128,17 @@ def _try_out(
     return 0
 
 
-def _tell_checked(config: Path, chosen: settings.Settings, problem: Problem, world: World) -> None:
+def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world: World) -> None:
     directory = chosen.run.directory.absolute()
     _require_writable(directory)
     runs = assemble.planned_runs(chosen)
     print(f"config        {config}: ok")
-    print(f"model         {chosen.model.kind}: ok, {problem.members.model.calendar} calendar")
     waves = assemble.planned_waves(chosen, world.size)
-    for line in assemble.told(chosen, problem.members.model, runs, waves):
-        print(line)
+    for place, site in zip(chosen.places.values(), problem.members.sites, strict=True):
+        where = f"{place.site}: " if place.site else ""
+        print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
+        for line in assemble.told(chosen, site.model, runs // len(chosen.places), waves):
+            print(line)
     for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
         print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
     default = problem.space.following(problem.space.theta_default)
@@ -162,39 +163,43 @@ def install(config: Path, machine: str | None = None) -> int:
     from fatescal.forward.clm_fates import install
 
     chosen = _chosen(config, None, machine)
-    source = _clm_fates(chosen).source
-    if source is None or source.url is None or source.tag is None:
-        raise BadInput(
-            f"{config} does not say what to install",
-            expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
-        )
-    root = chosen.path(source.path)
-    with locked(root.parent):
-        install.install(source.url, source.tag, root, _say)
+    sources = dict.fromkeys(
+        _clm_fates(place).source for place in chosen.places.values()
+    )  # sites may share one
+    for source in sources:
+        if source is None or source.url is None or source.tag is None:
+            raise BadInput(
+                f"{config} does not say what to install",
+                expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
+            )
+        root = chosen.path(source.path)
+        with locked(root.parent):
+            install.install(source.url, source.tag, root, _say)
     return 0
 
 
 def build(config: Path, machine: str | None = None) -> int:
-    """Make, set up and build the case that a config describes, once; do only what a changed config needs."""
+    """Make, set up and build the cases that a config describes, once; do only what a changed config needs."""
     from fatescal.forward.clm_fates import case
 
     chosen = _chosen(config, None, machine)
-    options = _clm_fates(chosen)
-    if options.case is not None:
-        _say(f"case          {options.case} goes before model.build: nothing is built")
-        return 0
-    plan = cases.plan(chosen)
-    with locked(chosen.run.directory.absolute()):
-        case.build(plan, _say)
+    for place in chosen.places.values():
+        options = _clm_fates(place)
+        if options.case is not None:
+            _say(f"case          {options.case} goes before model.build: nothing is built")
+            continue
+        plan = cases.plan(place)
+        with locked(chosen.run.directory.absolute()):
+            case.build(plan, _say)
     return 0
 
 
-def _clm_fates(chosen: settings.Settings) -> settings.ClmFates:
-    if not isinstance(chosen.model, settings.ClmFates):
+def _clm_fates(place: settings.Settings) -> settings.ClmFates:
+    if not isinstance(place.model, settings.ClmFates):
         raise BadInput(
-            f"model.kind is {chosen.model.kind}", expected="clm_fates: only its source is installed and built"
+            f"model.kind is {place.model.kind}", expected="clm_fates: only its source is installed and built"
         )
-    return chosen.model
+    return place.model
 
 
 def _say(line: str) -> None:
@@ -211,20 +216,26 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
         print(f"{key:28s} {store.digest(key)[:16]}")
     prepared = preparation.folder(directory / "members")
     if prepared.is_dir():
-        names = sorted(marker.parent.name for marker in prepared.glob("*/member.json"))
+        names = sorted(str(marker.parent.relative_to(prepared)) for marker in prepared.rglob("member.json"))
         print(f"{prepared.name:28s} made beforehand: {', '.join(names)}")
     for folder in sorted((directory / "members").glob("*")):
         if folder.name not in finished and folder != prepared:
-            done = [json.loads(marker.read_text()) for marker in folder.glob("[0-9]*/member.json")]
-            failed = sum(member["status"] != Status.OK for member in done)
-            jobs = [json.loads(note.read_text())["number"] for note in folder.glob("jobs/submission.json")]
-            in_job = f"; job {jobs[0]} was submitted for them" if jobs and jobs[0] else ""
-            print(
-                f"{folder.name:28s} under way: {len(done)} members finished, {failed} of them failed{in_job}"
-            )
+            print(f"{folder.name:28s} under way: {_under_way(folder)}")
     if (directory / "scorecard.txt").exists():
         print((directory / "scorecard.txt").read_text())
     return 0
+
+
+def _under_way(folder: Path) -> str:
+    """Return how many members of a stage are finished; of several sites, how many at each."""
+    markers = [*folder.glob("[0-9]*/member.json"), *folder.glob("[0-9]*/*/member.json")]
+    markers = [marker for marker in markers if "." not in str(marker.parent.relative_to(folder))]
+    failed = sum(json.loads(marker.read_text())["status"] != Status.OK for marker in markers)
+    sites = Counter(marker.parent.name for marker in markers if marker.parent.parent != folder)
+    where = ", ".join(f"{n} at {site}" for site, n in sorted(sites.items()))
+    jobs = [json.loads(note.read_text())["number"] for note in folder.glob("jobs/submission.json")]
+    in_job = f"; job {jobs[0]} was submitted for them" if jobs and jobs[0] else ""
+    return f"{where or len(markers)} members finished, {failed} of them failed{in_job}"
 
 
 def report(directory: Path, world: World) -> int:

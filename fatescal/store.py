@@ -36,7 +36,7 @@ SCHEMA = 1
 NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
 R = TypeVar("R", bound=Record)
-Rows = Callable[[int], Mapping[str, Array]]
+Rows = Mapping[int, Mapping[str, Array]]
 
 
 @dataclass
@@ -80,17 +80,18 @@ class Store:
         return self.once(key, record, lambda: cast(R, value), inputs)
 
     def once_rows(
-        self, key: str, record: type[R], n_rows: int, row: Rows, inputs: Sequence[str] = ()
+        self, key: str, record: type[R], n_rows: int, compute: Callable[[], Rows], inputs: Sequence[str] = ()
     ) -> R | None:
         """Return on root (None elsewhere) the record whose rows all ranks compute and write in parallel.
 
         Parameters
         ----------
-        row : callable
-            row(i) returns the i-th row of every array field, the same shapes for all i.
+        compute : callable
+            Called by all ranks; returns those rows that this one is to write, by their number: each row is some
+            rank's. A row has every array field, the same shapes in all rows.
         """
         if not self.world.on_root(self.path(key).exists):
-            rows = self.world.share(row, n_rows)
+            rows = compute()
             digests = self.world.on_root(lambda: {k: self.digest(k) for k in inputs})
             order = self.world.on_root(self._next)
             with self.world.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
@@ -212,7 +213,7 @@ class Store:
         key: str,
         record: type[Record],
         n_rows: int,
-        rows: Mapping[int, Mapping[str, Array]],
+        rows: Rows,
         inputs: Mapping[str, str],
         order: int,
     ) -> None:
@@ -302,7 +303,7 @@ class _Rows:
     key: str
     record: type[Record]
     n_rows: int
-    rows: Mapping[int, Mapping[str, Array]]
+    rows: Rows
     shapes: Mapping[str, tuple[tuple[int, ...], str]]
     sums: Mapping[str, Array]
     header: Callable[[h5py.File], None]

@@ -18,8 +18,8 @@ from fatescal import evidence, failures, scores
 from fatescal.designs import first_ensemble
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
+from fatescal.ensemble import Ensemble
 from fatescal.errors import NotValidated, RunFailed
-from fatescal.members import Members
 from fatescal.noise import ErrorModel, discrepancies
 from fatescal.observations import Summary, climatology, synthesise
 from fatescal.parameters import ParameterSpace
@@ -60,7 +60,7 @@ class Problem:
 
     seed: int
     space: ParameterSpace
-    members: Members
+    members: Ensemble
     grid: ObservationGrid
     errors: Mapping[str, ErrorModel]  # of each observed variable, as the config gives them
     observed: Observations | None  # None: made from a model run at `truth`
@@ -107,7 +107,7 @@ def calibrate(run: Run) -> Scorecard:
     RunFailed
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
-    prepare(run.problem.members, run.world)
+    prepare(run.problem.members.sites, run.world)
     observations = observe(run)
     last, observations = smooth(run, observations)
     calibration = observations.select(observations.period == "calibration")
@@ -137,7 +137,7 @@ def calibrate(run: Run) -> Scorecard:
 
 
 def observe(run: Run) -> Observations:
-    """Return the observations: as read, or a run at the truth plus noise of the error model."""
+    """Return the observations: as read, or a run at the truth plus noise of the error model, each site's its own."""
     problem = run.problem
     if problem.observed is not None:
         observed = problem.observed
@@ -147,7 +147,11 @@ def observe(run: Run) -> Observations:
 
     def noisy() -> Observations:
         truth = run.evaluated("truth").predictions[1]
-        return synthesise(stream(problem.seed, "observations"), problem.grid, truth, problem.errors)
+        parts = []
+        for site, columns in problem.members.columns.items():
+            rng = stream(problem.seed, f"observations of {site}" if site else "observations")
+            parts.append(synthesise(rng, problem.grid.select(columns), truth[columns], problem.errors))
+        return Observations.joined(parts)
 
     return run.store.once("observations", Observations, noisy, ["truth"])
 
@@ -251,7 +255,7 @@ class _Step:
         except RunFailed as failure:
             result = self.run.evaluated(self.stage)
             lines = failures.where(result.theta, result.ok, self.run.problem.space.names)
-            causes = f"{self.stage}: {failures.causes(result) or 'no member failed'}"
+            causes = f"{self.stage}: {self.run.problem.members.causes(result) or 'no member failed'}"
             raise RunFailed("\n  ".join([f"{failure}", causes, *lines])) from None
 
     def state(self) -> KalmanState:
@@ -367,7 +371,9 @@ def _block(
         block = advance(stream(run.problem.seed, key, r), states[r], log_likelihood, BLOCK)
         return {f.name: getattr(block, f.name)[0] for f in fields(ChainBlock)}
 
-    return run.store.once_rows(key, ChainBlock, len(states), row, [before])
+    return run.store.once_rows(
+        key, ChainBlock, len(states), lambda: run.world.share(row, len(states)), [before]
+    )
 
 
 def _held(block: ChainBlock | None) -> ChainBlock:

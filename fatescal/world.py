@@ -207,6 +207,22 @@ class World:
                 self.agree(failure)
         return mine
 
+    def share_parts(self, task: Callable[[int, int], T], n_items: int, n_parts: int) -> dict[int, list[T]]:
+        """Run task(i, k) for every part k of every item i on all ranks; return whole items by index.
+
+        A task is a part, so that items times parts keep ranks busy. Parts that other ranks ran come to the
+        rank that is to have the item, i modulo size, once all are done; an item of one part stays where it ran.
+        """
+        mine = self.share(lambda index: task(*divmod(index, n_parts)), n_items * n_parts)
+        if n_parts > 1 and self.size > 1:
+            parcels: list[dict[int, T]] = [{} for _ in range(self.size)]
+            for index, part in mine.items():
+                parcels[index // n_parts % self.size][index] = part
+            self.meet()
+            mine = {index: part for parcel in self.comm.alltoall(parcels) for index, part in parcel.items()}
+        items = dict.fromkeys(index // n_parts for index in mine)
+        return {item: [mine[item * n_parts + k] for k in range(n_parts)] for item in items}
+
     def _last_words(self, failure: BaseException | None) -> contextlib.AbstractContextManager[None]:
         """Bound how long an error waits until all ranks share it; out of time, they end by themselves."""
         if failure is None or isinstance(failure, OutOfTime):

@@ -121,7 +121,7 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     }
     fields = "'FATES_GPP','QFLX_EVAP_TOT'"
     assert values == dict(zip(values, ["389.8", fields, ".true.", "-24", ".true."], strict=True))
-    located = assemble.located(settings.load(built.config)).model
+    located = assemble.located(settings.load(built.config)).places[""].model
     assert isinstance(located, settings.ClmFates)
     assert located.run_directory == str(built.output / "run")
     assemble.checked(assemble.located(settings.load(built.config)))
@@ -265,11 +265,11 @@ def test_yaml_s_own_ideas_of_words_and_times_are_turned_back():
 def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypatch):
     built.edit(lambda content: content["model"].update(case="${MY_CASE:-}"))
     monkeypatch.delenv("MY_CASE", raising=False)
-    model = settings.load(built.config).model
+    model = settings.load(built.config).places[""].model
     assert isinstance(model, settings.ClmFates)
     assert model.case is None
     monkeypatch.setenv("MY_CASE", "/cases/mine")
-    model = settings.load(built.config).model
+    model = settings.load(built.config).places[""].model
     assert isinstance(model, settings.ClmFates)
     assert model.case == "/cases/mine"
 

@@ -48,7 +48,7 @@ def case_a(data, tmp_path) -> Case:
 
 
 def model_of(config: Path) -> ClmFates:
-    model = assemble.model(settings.load(config), lambda: False)
+    model = assemble.model(settings.load(config).places[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 
@@ -242,10 +242,10 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
         },
     )
     problem = assemble.problem(settings.load(config), World().alone())
-    idle = prepare(problem.members, World().alone())
-    assert idle == ("fates_vai_width_increase_factor", "zetamaxstable")  # the stand-in knows neither
+    prepare(problem.members.sites, World().alone())
+    idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
     assert "fates_vai_width_increase_factor CHANGES NOTHING" in caplog.text
-    assert idle_ones(problem.members) == idle
+    assert idle_ones(problem.members.sites) == idle
     written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
     assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)
 
@@ -382,7 +382,7 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     del content["model"]["run_directory"], content["model"]["executable"]
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
-    found = assemble.located(settings.load(config)).model
+    found = assemble.located(settings.load(config)).places[""].model
     assert isinstance(found, settings.ClmFates)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
@@ -417,7 +417,7 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
     chosen = assemble.located(settings.load(config))
     assert assemble.located(settings.load(config)) == chosen  # unpacked once
     assemble.checked(chosen)
-    model = assemble.model(chosen, lambda: False)
+    model = assemble.model(chosen.places[""], lambda: False)
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()

@@ -18,7 +18,7 @@ FLOORS = [
     {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
-    {"preparation", "trial"},
+    {"preparation", "ensemble", "trial"},
     {"workflow"},
     {"assemble", "products"},
     {"run"},

@@ -85,7 +85,7 @@ def clm_fates(folder: Path, request: pytest.FixtureRequest) -> Case:
     )
     chosen = settings.load(config)
     return Case(
-        lambda: assemble.model(chosen, lambda: False),
+        lambda: assemble.model(chosen.places[""], lambda: False),
         {name: 50.0}, {name: 70.0}, {name: -5.0}, False, FATES, days,
     )  # fmt: skip
 

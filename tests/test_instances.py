@@ -111,7 +111,7 @@ class Cluster:
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         chosen = assemble.located(settings.load(self.config(**changes)))
-        model = assemble.model(chosen, stop)
+        model = assemble.model(chosen.places[""], stop)
         assert isinstance(model, MultiInstance)
         return model
 

@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, verified, the same whoever wrote them."""
 
+import functools
 import shutil
 import subprocess
 from typing import Any
@@ -149,8 +150,8 @@ def test_a_stage_of_other_inputs_is_refused(store):
 
 
 def test_wall_clock_fields_do_not_enter_the_digest(tmp_path):
-    def row(seconds, u):
-        return lambda i: {
+    def row(i, seconds, u):
+        return {
             "u": np.full(2, u + i), "theta": np.zeros(2), "predictions": np.zeros(3),
             "status": np.asarray(0), "seconds": np.asarray(seconds),
         }  # fmt: skip
@@ -158,7 +159,8 @@ def test_wall_clock_fields_do_not_enter_the_digest(tmp_path):
     digests = []
     for n, (seconds, u) in enumerate([(1.0, 0.0), (2.0, 0.0), (2.0, 0.5)]):
         store = Store(tmp_path / str(n), World())
-        store.once_rows("evaluation-00", Evaluation, 4, row(seconds, u))
+        rows = {i: row(i, seconds, u) for i in range(4)}
+        store.once_rows("evaluation-00", Evaluation, 4, functools.partial(dict, rows))
         digests.append(store.digest("evaluation-00"))
     assert digests[0] == digests[1] != digests[2]
 
@@ -202,7 +204,7 @@ ROWS = """
         return {"u": np.full(2, i), "theta": np.full(2, i), "predictions": np.arange(1000.0) * i,
                 "status": np.asarray(0), "seconds": np.asarray(0.1)}
 
-    result = store.once_rows("evaluation-00", Evaluation, 7, row)
+    result = store.once_rows("evaluation-00", Evaluation, 7, lambda: world.share(row, 7))
     if world.is_root:
         assert (result.predictions == np.arange(1000.0) * np.arange(7)[:, None]).all()
         print("digest", store.digest("evaluation-00"), PARALLEL)

@@ -40,7 +40,7 @@ def plot(observations: Observations, folder: Path) -> list[Path]:
         ax.set_title(
             f"{variable}: windows used and their error sd; {counts}{' (shaded)' if validation.any() else ''}"
         )
-        path = folder / f"check_{variable}.png"
+        path = folder / f"check_{variable.replace('/', '_')}.png"
         hidden = path.with_name(f".{path.name}")
         figure.savefig(hidden, dpi=DPI, format="png")
         os.replace(hidden, path)

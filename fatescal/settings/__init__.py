@@ -4,10 +4,20 @@ Paths are relative to the config's folder and `$VARIABLES` expand; `run.director
 working directory. Sections reject unknown keys and name the nearest known one.
 """
 
-from fatescal.settings.config import Run, Settings
-from fatescal.settings.loading import load, load_machine, schema
+from fatescal.settings.config import Config, Place, Run, Settings, Sites
+from fatescal.settings.loading import load, load_machine, revived, schema
 from fatescal.settings.machine import Cime, Machine
-from fatescal.settings.model import Build, Canopy, ClmFates, Command, ExternalModel, Model, Site, Source
+from fatescal.settings.model import (
+    Build,
+    Canopy,
+    CanopySite,
+    ClmFates,
+    Command,
+    ExternalModel,
+    Model,
+    Site,
+    Source,
+)
 from fatescal.settings.observations import (
     Error,
     Observations,
@@ -32,9 +42,11 @@ __all__ = [
     "Build",
     "Calibrate",
     "Canopy",
+    "CanopySite",
     "Cime",
     "ClmFates",
     "Command",
+    "Config",
     "Emulate",
     "Error",
     "ExternalModel",
@@ -45,6 +57,7 @@ __all__ = [
     "Normal",
     "Observations",
     "Parameter",
+    "Place",
     "Posterior",
     "Quality",
     "QuantileRule",
@@ -54,6 +67,7 @@ __all__ = [
     "Scale",
     "Settings",
     "Site",
+    "Sites",
     "Source",
     "Synthetic",
     "TruncatedNormal",
@@ -61,5 +75,6 @@ __all__ = [
     "Variable",
     "load",
     "load_machine",
+    "revived",
     "schema",
 ]

@@ -12,11 +12,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fatescal.errors import BadInput
-from fatescal.settings.config import Settings
+from fatescal.settings.base import merged
+from fatescal.settings.config import SITE, Config, Settings, Sites
 from fatescal.settings.machine import Machine
 
 MACHINES = Path(__file__).parents[2] / "machines"  # of a checkout
-INTERNAL = {"folder", "machine"}  # fields of Settings that are no keys of a config
+INTERNAL = {"folder", "machine", "site"}  # fields of Settings that are no keys of a config
+SHARED = ("model", "observations")  # sections that `sites` may have of their own
 
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -75,6 +77,8 @@ def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
                 below += resolve(node["properties"][part])
             elif isinstance(node.get("additionalProperties"), dict):
                 below += resolve(node["additionalProperties"])
+            elif "patternProperties" in node:
+                below += [n for described in node["patternProperties"].values() for n in resolve(described)]
             elif node.get("properties", {}).get("kind", {}).get("const") == part:
                 below.append(node)  # pydantic names the chosen alternative of a tagged union
         nodes = below or nodes
@@ -98,8 +102,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     return "\n  ".join(lines)
 
 
-def load(path: Path) -> Settings:
-    """Return the settings of a config file.
+def load(path: Path) -> Config:
+    """Return the settings of a config file: `Settings`, or `Sites` where it has several.
 
     Raises
     ------
@@ -108,9 +112,34 @@ def load(path: Path) -> Settings:
     """
     raw = _raw(path, "config", "sections run, model, parameters ...")
     for key in INTERNAL & raw.keys():
-        hint = "--machine on the command line" if key == "machine" else ""
+        hint = {"machine": "--machine on the command line", "site": "`sites`, or model.site"}.get(key, "")
         raise BadInput(f"{path}: {key}: unknown key", hint=hint)
-    return _valid(Settings, path, raw, folder=path.resolve().parent)
+    kind = Sites if "sites" in raw else Settings
+    try:
+        raw = _spread(raw)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    return _valid(kind, path, raw, folder=path.resolve().parent)
+
+
+def _spread(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose `sites` each have in full what the config gives for all of them."""
+    if "sites" not in raw:
+        return raw
+    if not (raw["sites"] and isinstance(raw["sites"], dict)):
+        raise BadInput(
+            "sites",
+            expected="each by its name: {NAME: {model: {...}, observations: {...}}}",
+            got=raw["sites"],
+        )
+    for name in raw["sites"]:
+        if not re.fullmatch(SITE, str(name)):
+            raise BadInput(
+                f"sites: {name!r} is no name of a site", expected="a letter, then letters, digits, _ and -"
+            )
+    shared = {key: raw[key] for key in SHARED if key in raw}
+    sites = {name: merged(shared, {} if own is None else own) for name, own in raw["sites"].items()}
+    return {key: value for key, value in raw.items() if key not in SHARED} | {"sites": sites}
 
 
 def load_machine(name: str) -> Machine:
@@ -162,9 +191,28 @@ def _valid(model: type[Checked], path: Path, raw: dict[str, Any], **more: Any) -
         raise BadInput(f"{path}: {error}") from None
 
 
+def revived(raw: dict[str, Any]) -> Config:
+    """Return the settings that `Config.plain` made plain.
+
+    Raises
+    ------
+    ValidationError
+        If they are of another version of fatescal.
+    """
+    return (Sites if "sites" in raw else Settings).model_validate(raw)
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a config, for editors."""
     described = Settings.model_json_schema()
     for key in INTERNAL:
         described["properties"].pop(key)
+    own = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {key: {"type": "object"} for key in SHARED},
+    }
+    described["properties"]["sites"] = {"type": "object", "additionalProperties": own}
+    described["required"] = [key for key in described["required"] if key not in SHARED]
+    described["anyOf"] = [{"required": list(SHARED)}, {"required": ["sites"]}]
     return described

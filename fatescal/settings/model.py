@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from fatescal.settings.base import Finite, Positive, Section
+from fatescal.settings.base import Finite, Positive, Section, merged
 
 
 class Alternatives(BaseModel):
@@ -30,7 +29,7 @@ class Alternatives(BaseModel):
         """The model with its fallback's options; None where it has no fallback."""
         if self.fallback is None:
             return None
-        return type(self).model_validate(_merged(self.model_dump(exclude={"fallback"}), self.fallback))
+        return type(self).model_validate(merged(self.model_dump(exclude={"fallback"}), self.fallback))
 
     @model_validator(mode="after")
     def _alternative_is_possible(self) -> Self:
@@ -49,15 +48,29 @@ class Alternatives(BaseModel):
         return self
 
 
-def _merged(own: Any, other: Any) -> Any:
-    """Return `own` with what `other` has of its keys, at any depth.
+Share = Annotated[float, Field(ge=0, le=1)]
+Months = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=12, max_length=12)]
 
-    >>> _merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
-    {'a': 1, 'b': {'c': 4, 'd': 3}}
-    """
-    if not (isinstance(own, Mapping) and isinstance(other, Mapping)):
-        return other
-    return {**own, **{key: _merged(own.get(key), value) for key, value in other.items()}}
+
+class PlantType(Section):
+    """What differs from the default in a plant type of the embedded model: share of the area, height [m], indices."""
+
+    share: Share | None = None
+    height: Positive | None = None
+    lai: Months | None = None
+    sai: Months | None = None
+
+
+class CanopySite(Section):
+    """The place of the embedded model: a `file` of facts, and what differs from it (without a file from Hyytiala)."""
+
+    file: str | None = None
+    latitude: Annotated[float, Field(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Field(ge=-180, le=360)] | None = None
+    sand: Annotated[float, Field(ge=0, le=100)] | None = None
+    clay: Annotated[float, Field(ge=0, le=100)] | None = None
+    bedrock: Positive | None = None
+    pfts: dict[str, PlantType] | None = None
 
 
 class Canopy(Alternatives, Section):
@@ -65,6 +78,8 @@ class Canopy(Alternatives, Section):
 
     kind: Literal["canopy"]
     forcing: str = "synthetic"
+    weather_seed: Annotated[int, Field(ge=0)] | None = None  # of the synthetic forcing
+    site: CanopySite | None = None
     start: date
     end: date
     spinup_years: Annotated[int, Field(ge=0)] = 1

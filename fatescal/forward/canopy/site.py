@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from fatescal.errors import BadInput
 from fatescal.records import Array
 
 
@@ -45,24 +47,60 @@ class Site:
     utc_offset: float | None = None
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Self:
-        """Read a site file; the default is Hyytiala.
+    def load(cls, path: Path | None = None, changes: Mapping[str, Any] = {}) -> Self:
+        """Read a site file (the default is Hyytiala) and put in what is to differ from it.
 
-        >>> site = Site.load()
-        >>> site.pfts[0], round(float(site.share.sum()), 6)
-        ('needleleaf_evergreen_extratrop_tree', 1.0)
+        Raises
+        ------
+        BadInput
+            If the file is not like `site.yaml` beside this module, or has other plant types.
+
+        >>> site = Site.load(changes={"latitude": 60.0, "pfts": {"cool_c3_grass": {"share": 0.5}}})
+        >>> site.pfts[0], site.latitude, site.share.round(2).tolist()
+        ('needleleaf_evergreen_extratrop_tree', 60.0, [0.82, 0.11, 0.5])
         """
         import yaml
 
-        facts = yaml.safe_load((path or Path(__file__).with_name("site.yaml")).read_text())
-        pfts = facts.pop("pfts")
+        default = Path(__file__).with_name("site.yaml")
+        known = yaml.safe_load(default.read_text())
+        facts = known
+        if path is not None:
+            try:
+                facts = yaml.safe_load(path.read_text())
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                raise BadInput(f"cannot read the site file {path}: {error}") from None
+        _require_alike(facts, known, path or default)
+        pfts = facts["pfts"]
+        for pft, values in changes.get("pfts", {}).items():
+            if pft not in pfts:
+                raise BadInput(f"model.site.pfts: unknown PFT '{pft}'", expected=f"among {', '.join(pfts)}")
+            pfts[pft] |= values
         columns: dict[str, Any] = {
-            key: np.array([pft[key] for pft in pfts.values()]).T for key in ("share", "height", "lai", "sai")
+            key: np.array([pft[key] for pft in pfts.values()], dtype=float).T
+            for key in ("share", "height", "lai", "sai")
         }
-        return cls(pfts=tuple(pfts), **columns, **facts)
+        if not columns["share"].sum() > 0:
+            raise BadInput("model.site.pfts: the shares add up to 0", expected="plants")
+        return cls(**{**facts, **changes, **columns, "pfts": tuple(pfts)})
 
     def monthly_to_daily(self, monthly: Array) -> Array:
         """Return (365, F) from (12, F): linear between mid-months, as CLM's satellite phenology does."""
         mid = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30]) + 15.0
         noon = np.arange(365) + 0.5
         return np.array([np.interp(noon, mid, column, period=365) for column in monthly.T]).T
+
+
+def _require_alike(facts: Any, known: Mapping[str, Any], path: Path) -> None:
+    """Raise `BadInput` unless the facts have the keys, plant types and months of the `known` ones."""
+    if not (isinstance(facts, dict) and set(facts) == set(known)):
+        raise BadInput(f"site file {path}", expected=f"the keys {', '.join(known)}", got=list(facts or ()))
+    if list(facts["pfts"]) != list(known["pfts"]):
+        raise BadInput(
+            f"site file {path}: pfts",
+            expected=f"{', '.join(known['pfts'])}, the embedded model's types; an absent one has share: 0",
+            got=list(facts["pfts"]),
+        )
+    for pft, values in facts["pfts"].items():
+        lengths = {key: np.shape(value) for key, value in values.items()}
+        if lengths != {"share": (), "height": (), "lai": (12,), "sai": (12,)}:
+            raise BadInput(f"site file {path}: {pft}", expected="share, height, and 12 months of lai and sai")
