@@ -481,7 +481,11 @@ def scheme(chosen: settings.Calibrate, n_parameters: int) -> UpdateScheme:
 
 def emulator(chosen: settings.Emulate) -> Emulator:
     """Return the emulator of a config."""
-    return OutputsEmulator() if chosen.target == "outputs" else MisfitEmulator()
+    return (
+        OutputsEmulator(variance=chosen.variance or "auto")
+        if chosen.target == "outputs"
+        else MisfitEmulator()
+    )
 
 
 def planned_evaluations(chosen: Config) -> int:

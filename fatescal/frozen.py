@@ -35,6 +35,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "calibrate.members": ("ensemble",),
     "calibrate.design": ("ensemble",),
     "emulate": ("surrogate",),
+    "emulate.variance": ("warm-up",),
     "emulate.rounds": ("posterior", "scorecard"),
     "emulate.force": ("posterior", "scorecard"),
     "sample": ("warm-up",),

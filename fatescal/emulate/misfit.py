@@ -9,6 +9,7 @@ import numpy as np
 from fatescal.emulate.gp import (
     JOINT,
     Form,
+    Process,
     calibrate,
     explained,
     fit_outputs,
@@ -77,17 +78,19 @@ class MisfitEmulator:
         transforms = [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, NEAR - phi.min())]
         outputs = np.stack([transform.forward(phi) for transform in transforms], axis=1)
         form, axes = Form(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
-        [fitted] = fit_outputs(rng, u @ axes, outputs, [form], map)
-        fitted, held_out = calibrate(fitted, u, outputs, form, axes, groups)
+        single = [fit_outputs(rng, u @ axes, f[:, None], [form], map)[0] for f in outputs.T]
+        fitted = np.vstack([one.hyperparameters for one in single])
+        held_out, variance = Process.condition(fitted, u, outputs, form, axes).hold_out(outputs, groups)
         errors = [
             np.mean((transform.inverse(f) - phi[near]) ** 2)
             for transform, f in zip(transforms, held_out.T, strict=True)
         ]
         best = [int(np.argmin(errors))]
+        truth, held_out, variance = outputs[near][:, best], held_out[:, best], variance[:, best]
         return Surrogate(
             target="misfit", kernel=form.kernel, mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)),
-            hyperparameters=fitted[best], u=u, latent=outputs[:, best],
-            scores=explained(outputs[near][:, best], held_out[:, best]),
+            hyperparameters=calibrate(fitted[best], truth, held_out, variance), u=u, latent=outputs[:, best],
+            scores=explained(truth, held_out),
             memory={
                 "degree": np.array(form.degree), "axes": axes,
                 "power": np.array(transforms[best[0]].power), "shift": np.array(transforms[best[0]].shift),

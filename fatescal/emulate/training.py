@@ -7,6 +7,7 @@ import numpy as np
 from fatescal.records import Array
 
 NEAR = 10.0  # Phi - Phi_min below which a run has a say in the posterior: exp(-10) of the maximum
+LEARNING = 256  # rows that length scales are learnt from, at most: their fit takes the cube of that
 
 
 def rows_needed(n_parameters: int) -> int:
@@ -34,6 +35,22 @@ def nearest_rows(phi: Array, n_parameters: int) -> Array:
         mask = np.zeros(len(phi), dtype=bool)
         mask[np.argsort(phi, kind="stable")[: rows_needed(n_parameters)]] = True
     return mask
+
+
+def learning_rows(phi: Array, n: int = LEARNING) -> Array:
+    """Return the indices of `n` rows to learn length scales from: half of them the best, half evenly from the rest.
+
+    All rows where there are no more.
+
+    >>> learning_rows(np.array([5.0, 1.0, 3.0, 2.0, 9.0, 4.0, 7.0, 6.0]), 4).tolist()
+    [1, 2, 3, 4]
+    """
+    if len(phi) <= n:
+        return np.arange(len(phi))
+    order = np.argsort(phi, kind="stable")
+    best, rest = np.split(order, [n // 2])
+    spread = rest[np.linspace(0, len(rest) - 1, n - n // 2).round().astype(int)]
+    return np.sort(np.concatenate([best, spread]))
 
 
 def principal_axes(u: Array) -> tuple[Array, Array]:

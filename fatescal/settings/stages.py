@@ -31,8 +31,15 @@ class Calibrate(Section):
 
 class Emulate(Section):
     target: Literal["outputs", "misfit"] = "outputs"
+    variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None  # of outputs; None: auto
     force: bool = False  # sample an emulator that failed its validation; the report says so
     rounds: Annotated[int, Field(ge=0)] = 3  # of refinement when the validation fails
+
+    @model_validator(mode="after")
+    def _variance_of_outputs(self) -> Emulate:
+        if self.variance is not None and self.target != "outputs":
+            raise ValueError("`variance` is for `target: outputs`: the emulated misfit is taken at its word")
+        return self
 
 
 class Sample(Section):
