@@ -28,6 +28,16 @@ STREAMS = {
     "Faxa_precn": "Precip",
     "Sa_tbot": "TPQW",
 }  # field: what DATM calls its stream
+KEYS = {  # where the config, or the machine file, says what create_newcase is told
+    "compset": "model.build.compset",
+    "res": "model.build.res",
+    "mpilib": "model.build.mpilib",
+    "machine": "cime.machine of the machine file",
+    "compiler": "cime.compiler of the machine file",
+    "project": "cime.project of the machine file",
+    "output-root": "cime.output_root of the machine file",
+    "DIN_LOC_ROOT": "cime.inputdata of the machine file",
+}
 NO_CLM51 = (5, 3, 14)  # the first CTSM without it
 
 
@@ -59,13 +69,38 @@ def plan(chosen: Settings) -> Plan:
         For what is missing, and for what CIME would take without a word and be wrong.
     """
     from fatescal.forward.clm_fates.case import Plan
-    from fatescal.forward.clm_fates.install import CREATE_NEWCASE
     from fatescal.forward.clm_fates.site import Site
 
-    options = chosen.model
+    options, build, root, cime = _given(chosen)
+    folder = site_folder(chosen)
+    site = None if folder is None else Site.of(folder)
+    of_site = _of_site(site, folder)
+    inputs = {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
+    xml = {**ALWAYS, **_times(options), **of_site, **inputs, **build.xml}
+    mods = [chosen.path(path) for path in build.user_mods]
+    if site is not None and site.user_mods is not None:
+        mods.insert(0, site.user_mods)
+    made = Plan(
+        path=chosen.path(build.case),
+        source=root,
+        create=_create(build, cime),
+        user_mods=tuple(mods),
+        xml=xml,
+        user_nl=_user_nl(chosen, build, root, site, xml["DATM_MODE"]),
+        keys=dict.fromkeys(of_site, "model.site") | KEYS | _keys(build),
+        config=decisive(options),
+    )
+    _refuse_traps(made, options)
+    return made
+
+
+def _given(chosen: Settings) -> tuple[settings.ClmFates, settings.Build, Path, settings.Cime]:
+    """Return the model, its case, the checkout and what CIME calls the machine, all of which must be given."""
+    from fatescal.forward.clm_fates.install import CREATE_NEWCASE
+
+    options, cime = chosen.model, chosen.machine.cime
     assert isinstance(options, settings.ClmFates)
-    build, source, cime = options.build, options.source, chosen.machine.cime
-    if build is None or source is None:
+    if options.build is None or options.source is None:
         raise BadInput("the config does not say what to build", expected="model.source and model.build")
     if cime is None:
         raise BadInput(
@@ -73,23 +108,17 @@ def plan(chosen: Settings) -> Plan:
             expected="a machine file with `cime: {machine: fram, project: nn1234k}`",
             hint="--machine fram, or a copy of machines/template.yaml",
         )
-    root = chosen.path(source.path)
+    root = chosen.path(options.source.path)
     if not (root / CREATE_NEWCASE).is_file():
         raise BadInput(
             f"model.source: {root} has no {CREATE_NEWCASE}", hint="python -m fatescal install CONFIG"
         )
-    folder = site_folder(chosen)
-    site = None if folder is None else Site.of(folder)
-    xml = {**ALWAYS, **_times(options), **_of_site(site, folder)}
-    xml |= {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
-    keys = {name: f"model.build.xml.{name}" for name in build.xml}
-    keys |= dict.fromkeys(_of_site(site, folder).keys() - keys.keys(), "model.site")
-    xml |= build.xml
-    user_nl = _user_nl(chosen, build, root, site, xml["DATM_MODE"])
-    for name in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
-        given: Mapping[str, object] = getattr(build, name)
-        keys |= {key.rpartition(":")[0] or key: f"model.build.{name}.{key}" for key in given}
-    create = {
+    return options, options.build, root, cime
+
+
+def _create(build: settings.Build, cime: settings.Cime) -> dict[str, str]:
+    """Return the options of create_newcase."""
+    options = {
         "compset": build.compset,
         "res": build.res,
         "mpilib": build.mpilib,
@@ -99,28 +128,16 @@ def plan(chosen: Settings) -> Plan:
         "project": cime.project,
         "output-root": cime.output_root,
     }
-    keys |= {"compset": "model.build.compset", "res": "model.build.res", "mpilib": "model.build.mpilib"}
-    keys |= {
-        "machine": "cime.machine of the machine file",
-        "compiler": "cime.compiler of the machine file",
-        "project": "cime.project of the machine file",
-        "DIN_LOC_ROOT": "cime.inputdata of the machine file",
-    }
-    mods = tuple(chosen.path(path) for path in build.user_mods)
-    if site is not None and site.user_mods is not None:
-        mods = (site.user_mods, *mods)
-    made = Plan(
-        path=chosen.path(build.case),
-        source=root,
-        create={name: value for name, value in create.items() if value is not None},
-        user_mods=mods,
-        xml=xml,
-        user_nl=user_nl,
-        keys=keys,
-        config=decisive(options),
-    )
-    _refuse_traps(made, options, source.tag or "")
-    return made
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _keys(build: settings.Build) -> dict[str, str]:
+    """Return where the config says what, by the names that CIME's errors use."""
+    keys = {name: f"model.build.xml.{name}" for name in build.xml}
+    for file in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
+        given: Mapping[str, object] = getattr(build, file)
+        keys |= {key.rpartition(":")[0] or key: f"model.build.{file}.{key}" for key in given}
+    return keys
 
 
 def _times(options: settings.ClmFates) -> dict[str, str]:
@@ -145,7 +162,12 @@ def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
     lat, lon = site.coordinates
     first, last = map(str, site.years)
     years = {"DATM_YR_START": first, "DATM_YR_END": last, "DATM_YR_ALIGN": first}
-    return {"PTS_LAT": f"{lat:g}", "PTS_LON": f"{lon:g}", **years, "CLM_USRDAT_DIR": str(folder)}
+    return {
+        "PTS_LAT": str(round(lat, 6)),
+        "PTS_LON": str(round(lon, 6)),
+        **years,
+        "CLM_USRDAT_DIR": str(folder),
+    }
 
 
 def _user_nl(
@@ -188,9 +210,10 @@ def _user_nl(
     }
 
 
-def _refuse_traps(made: Plan, options: settings.ClmFates, tag: str) -> None:
+def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
     """Raise `BadInput` for what CIME takes with a return code of 0, or refuses only after minutes."""
     compset, xml = made.create["compset"], made.xml
+    tag = (options.source.tag if options.source is not None else None) or ""
     version = re.search(r"ctsm(\d+)\.(\d+)\.(?:dev)?(\d+)", tag)
     if "CLM51" in compset and version is not None and tuple(map(int, version.groups())) >= NO_CLM51:
         raise BadInput(f"model.build.compset: {tag} has no CLM51", expected="CLM60 or CLM50", got=compset)

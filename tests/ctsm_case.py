@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,6 @@ class Case:
 
 def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = (2004, 2010)) -> Case:
     """Write the run directory of a version, as CIME leaves it, with the forcing of `years` in one file."""
-    import standin_cesm  # here, since the stand-in CIME needs neither, and starts often
-
     from fatescal.forward.clm_fates import cdl
 
     run = folder / "run"
@@ -43,7 +42,7 @@ def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = 
         re.sub(r"fates_paramfile = '.*'", f"fates_paramfile = '{parameters}'", lnd_in)
     )
     known = data / "ctsm" / SAMPLES[version] / "lnd_in"
-    return Case(run, standin_cesm.install(folder / "bld", version, known), version)
+    return Case(run, install(folder / "bld", version, known), version)
 
 
 def write_run_directory(run: Path, data: Path, version: str, years: tuple[int, int]) -> None:
@@ -58,6 +57,16 @@ def write_run_directory(run: Path, data: Path, version: str, years: tuple[int, i
         lnd_in = re.sub(f"'/[^']*/{re.escape(old)}'", f"'{new}'", lnd_in)
     (run / "lnd_in").write_text(lnd_in)
     (run / "datm.streams.xml").write_text(_streams((sample / "datm.streams.xml").read_text(), data, years))
+
+
+def install(folder: Path, version: str, lnd_in: Path) -> Path:
+    """Write the executable `folder`/cesm.exe, which starts the stand-in; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "cesm.exe"
+    program = Path(__file__).with_name("standin_cesm.py").resolve()
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {program} {version} {lnd_in} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 def _inputs(data: Path) -> dict[str, Path]:

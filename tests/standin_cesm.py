@@ -1,6 +1,6 @@
 """A stand-in for CTSM's `cesm.exe` at one point: its files, its refusals, its exit codes; not its science.
 
-Started as `standin_cesm.py VERSION LND_IN` in a run directory, by the little script that `install` writes under
+Started as `standin_cesm.py VERSION LND_IN` in a run directory, by the little script that `ctsm_case.install` writes under
 the name ``cesm.exe``. VERSION is ``A`` (ctsm5.4, FATES JSON parameter file) or ``B`` (ctsm5.1, netCDF); LND_IN is
 a namelist of the real model, whose keys (and the history keys) are the ones that it knows. It reads the eight
 files the real model reads, runs the embedded land model over the forcing that the streams name, and leaves
@@ -21,7 +21,6 @@ import json
 import os
 import re
 import resource
-import stat
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -54,15 +53,6 @@ FIELDS = {  # column of the embedded model's output, or None; unit, factor, long
 HISTORY_KEYS = {"hist_empty_htapes", *(f"hist_fincl{n}" for n in range(1, 11)), "hist_mfilt", "hist_nhtfrq"}
 FILL = 1e36
 SOURCE = "/src/CTSM"
-
-
-def install(folder: Path, version: str, lnd_in: Path) -> Path:
-    """Write the executable `folder`/cesm.exe; return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "cesm.exe"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} {version} {lnd_in} "$@"\n')
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
 
 
 class Logs:

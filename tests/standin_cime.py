@@ -717,11 +717,11 @@ def case_build(root: Path, arguments: Sequence[str]) -> None:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("Error: Can't open module file 'pio.mod' for reading\n")
             raise Refused(f"BUILD FAIL: clm.buildlib failed, cat {log}")
-        import standin_cesm
         from ctsm_case import SAMPLES
+        from ctsm_case import install as install_executable
 
         sample = Path(case.checkout["data"]) / "ctsm" / SAMPLES[case.version]
-        standin_cesm.install(executable.parent, case.version, sample / "lnd_in")
+        install_executable(executable.parent, case.version, sample / "lnd_in")
         case.set("BUILD_COMPLETE", "TRUE")
         case.lock("env_build.xml")
     print("Time spent building: 0.1 sec\nMODEL BUILD HAS FINISHED SUCCESSFULLY")

@@ -15,10 +15,11 @@ import standin_cime
 import yaml
 from clm_problem import write_config
 from ctsm_case import FATES, Case
+from test_clm_fates import write_site
 
 from fatescal import assemble, run, settings
 from fatescal.errors import BadInput, RunFailed
-from fatescal.forward.clm_fates import namelist
+from fatescal.forward.clm_fates import namelist, streams
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -272,6 +273,25 @@ def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypat
     model = settings.load(built.config).places[""].model
     assert isinstance(model, settings.ClmFates)
     assert model.case == "/cases/mine"
+
+
+def test_a_site_folder_gives_place_surface_forcing_and_user_mods(built, data, tmp_path):
+    site = write_site(tmp_path / "site", data, (2004, 2005))
+    (site / "user_mods" / "user_nl_clm").write_text("use_bedrock = .false.\n")
+    built.edit(lambda content: content["model"].update(site={"path": str(site)}))
+    built.set("", xml={"CCSM_CO2_PPMV": 389.8})
+    built.build()
+    assert namelist.get(built.lnd_in, "fsurdat") == str(site / "surfdata_62N.nc")
+    assert namelist.get(built.lnd_in, "use_bedrock") == ".false."
+    run_directory = built.output / "run"
+    assert " scol_lat = 62.0\n" in (run_directory / "nuopc.runconfig").read_text()
+    weather = [s for s in streams.parse((run_directory / "datm.streams.xml").read_text()) if s.is_weather]
+    assert [(s.year_first, s.year_last, s.year_align, len(s.files)) for s in weather] == [
+        (2004, 2005, 2004, 24)
+    ] * 3
+    assert all(file.parent == site / "datmdata" for stream in weather for file in stream.files)
+    (site / "user_mods" / "user_nl_clm").write_text("use_bedrock = .true.\n")
+    assert "hyy.before-1 is the old one" in built.build()
 
 
 @pytest.mark.parametrize(("name", "version"), [("hyytiala_clm_fates", "A"), ("hyytiala_keetz2025", "B")])

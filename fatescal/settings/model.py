@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -150,6 +151,9 @@ Written = bool | int | Finite | str
 ON_OFF = ("CLM_FORCE_COLDSTART", "CLM_ACCELERATED_SPINUP")  # YAML reads on and off as true and false
 
 
+_XML = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}  # for editors
+
+
 def _xml_words(value: Any) -> Any:
     """Return XML values as CIME writes them; YAML takes ``on``, dates and ``12:00:00`` for something else."""
     if not isinstance(value, dict):
@@ -174,7 +178,9 @@ class Build(Section):
     res: str = "CLM_USRDAT"
     mpilib: str = "mpi-serial"
     user_mods: tuple[str, ...] = ()
-    xml: Annotated[dict[str, str], BeforeValidator(_xml_words)] = Field(default_factory=dict)
+    xml: Annotated[dict[str, str], BeforeValidator(_xml_words), WithJsonSchema(_XML)] = Field(
+        default_factory=dict
+    )
     user_nl_clm: dict[str, Written | list[Written]] = Field(default_factory=dict)
     user_nl_datm: dict[str, Written | list[Written]] = Field(default_factory=dict)
     user_nl_datm_streams: dict[str, Written | list[Written]] = Field(default_factory=dict)

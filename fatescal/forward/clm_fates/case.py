@@ -6,6 +6,7 @@ change needs beyond that (`case.setup --reset`, a clean build) is written down i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Any
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
 from fatescal.forward.clm_fates.cime import Case, CimeError, call
-from fatescal.forward.clm_fates.install import CREATE_NEWCASE
+from fatescal.forward.clm_fates.install import CREATE_NEWCASE, commit
 from fatescal.forward.clm_fates.template import FILES
 
 RECORD = "fatescal_build.json"
@@ -88,8 +89,9 @@ class Plan:
     @property
     def made_with(self) -> dict[str, Any]:
         """What only a new case can change."""
-        mods = {str(p): p.stat().st_mtime_ns for d in self.user_mods for p in sorted(d.rglob("*"))}
-        return {"source": str(self.source), **self.create, "user_mods": mods}
+        files = [path for folder in self.user_mods for path in sorted(folder.rglob("*")) if path.is_file()]
+        mods = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {"source": [str(self.source), commit(self.source, "HEAD")], **self.create, "user_mods": mods}
 
 
 def _has_word(text: str, word: str) -> bool:

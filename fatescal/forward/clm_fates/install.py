@@ -51,8 +51,9 @@ def install(url: str, tag: str, root: Path, say: Callable[[str], None]) -> None:
         When git or the tool for the externals ends with an error.
     """
     if not root.exists() or not any(root.iterdir()):
+        say(f"model         cloning {url}, which may take minutes")
         _clone(url, tag, root)
-        say(f"model         {url} at {tag} cloned into {root}")
+        say(f"model         {tag} is in {root}")
     else:
         _require_at(root, tag)
         say(f"model         {root} is at {tag}")
@@ -72,7 +73,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
 
 
-def _commit(folder: Path, version: str) -> str | None:
+def commit(folder: Path, version: str) -> str | None:
     """Return the commit of a tag, commit or branch in a repository of its own, None where either is not there."""
     if not (folder / ".git").exists():
         return None
@@ -85,13 +86,13 @@ def _commit(folder: Path, version: str) -> str | None:
 
 def _is_at(folder: Path, version: str) -> bool:
     """Tell whether a repository is at a version, all its files written."""
-    head = _commit(folder, "HEAD")
-    return head is not None and head == _commit(folder, version) and not _torn(folder)
+    head = commit(folder, "HEAD")
+    return head is not None and head == commit(folder, version) and not _torn(folder)
 
 
 def _torn(folder: Path) -> bool:
     """Tell whether git was killed before it had checked out a repository."""
-    if _commit(folder, "HEAD") is None:
+    if commit(folder, "HEAD") is None:
         return True
     lock, index = (
         folder / _git(folder, "rev-parse", "--git-path", name).stdout.strip()
@@ -114,8 +115,8 @@ def _clone(url: str, tag: str, root: Path) -> None:
         raise RunFailed(
             f"git clone {url} failed: {_last(cloned.stderr)}. Start the same command again to retry"
         )
-    commit = _commit(part, tag)
-    if commit is None:
+    known = commit(part, tag)
+    if known is None:
         names = _git(part, "tag").stdout.split()
         shutil.rmtree(part)
         near = difflib.get_close_matches(tag, names, n=1)
@@ -123,7 +124,7 @@ def _clone(url: str, tag: str, root: Path) -> None:
             f"model.source.tag: {url} has no tag, branch or commit {tag}",
             hint=f"did you mean {near[0]}" if near else f"git ls-remote --tags {url}",
         )
-    done = _git(part, "checkout", "--quiet", "--detach", commit)
+    done = _git(part, "checkout", "--quiet", "--detach", known)
     if done.returncode:
         raise RunFailed(f"git checkout {tag} in {part} failed: {_last(done.stderr)}")
     if root.exists():
@@ -132,12 +133,12 @@ def _clone(url: str, tag: str, root: Path) -> None:
 
 
 def _require_at(root: Path, tag: str) -> None:
-    head = _commit(root, "HEAD")
+    head = commit(root, "HEAD")
     if head is None:
         raise BadInput(
             f"model.source.path: {root} is no git checkout, and not empty", hint="another path, or empty it"
         )
-    if head != _commit(root, tag):
+    if head != commit(root, tag):
         described = _git(root, "describe", "--tags", "--always").stdout.strip()
         raise BadInput(
             f"model.source: {root} is at another version",
