@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fatescal import cases, kept, observations, parameters, preparation, settings, tables, units
+from fatescal import (
+    cases,
+    designs,
+    kept,
+    observations,
+    parameters,
+    preparation,
+    settings,
+    tables,
+    units,
+)
 from fatescal.align import align
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
@@ -49,6 +59,7 @@ class Parts:
     observed: Observations | None
     summary: tuple[Summary, ...]
     table: str
+    first: Array
     scheme: UpdateScheme
 
 
@@ -79,14 +90,19 @@ def problem(chosen: Config, world: World) -> Problem:
         summary=parts.summary,
         table=parts.table,
         truth=parts.truth,
+        noise=noise(_synthetic(chosen)),
+        noise_seed=noise_seed(chosen),
         n_members=chosen.calibrate.members,
-        design=chosen.calibrate.design,
+        first=parts.first,
+        first_role="prior" if settings.of_prior(chosen.calibrate.design) else "design",
         scheme=parts.scheme,
         emulator=emulator(chosen.emulate),
         rounds=chosen.emulate.rounds,
         force=chosen.emulate.force,
         sampling=chosen.sample,
         n_posterior=chosen.posterior.members,
+        updates=chosen.calibrate.iterations != 0 and chosen.run.stop_after is None,
+        stop_after=chosen.run.stop_after,
     )
 
 
@@ -196,7 +212,7 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
                 _check_fallback(model(other, lambda: False), forward, shared)
             seen.append(observe(place, forward.calendar))
     grids, observed, summaries, tables_ = zip(*seen, strict=True)
-    synthetic = next(iter(places.values())).observations.synthetic  # the same at all sites
+    synthetic = _synthetic(chosen)
     return Parts(
         space=shared,
         truth=None if synthetic is None else parameters.truth(synthetic.truth, shared),
@@ -205,7 +221,32 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
         summary=tuple(s for of_site in summaries for s in of_site),
         table="\n".join(filter(None, tables_)),
         scheme=scheme(chosen.calibrate, len(shared.names)),
+        first=first_members(chosen, shared),
     )
+
+
+def first_members(chosen: Config, space: parameters.ParameterSpace) -> Array:
+    """Return the coordinates (J-1, P) of the first ensemble, without the default run."""
+    design, n_members = chosen.calibrate.design, chosen.calibrate.members - 1
+    if design is not None and design.endswith(".csv"):
+        return designs.read_ensemble(chosen.path(design), n_members, space)
+    return designs.first_ensemble(design, chosen.run.seed, n_members, space)
+
+
+def _synthetic(chosen: Config) -> settings.Synthetic | None:
+    """Return the synthetic truth, the same at all sites."""
+    return next(iter(chosen.places.values())).observations.synthetic
+
+
+def noise(synthetic: settings.Synthetic | None) -> float:
+    """Return the multiple of the error model's noise that a synthetic truth gets."""
+    return 1.0 if synthetic is None or synthetic.noise is None else float(synthetic.noise)
+
+
+def noise_seed(chosen: Config) -> int:
+    """Return the seed of a synthetic truth's noise."""
+    synthetic = _synthetic(chosen)
+    return chosen.run.seed if synthetic is None or synthetic.seed is None else synthetic.seed
 
 
 def _check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters.ParameterSpace) -> None:
@@ -473,10 +514,11 @@ def scheme(chosen: settings.Calibrate, n_parameters: int) -> UpdateScheme:
             hint="10 members per parameter",
         )
     form = {} if chosen.form is None else {"form": chosen.form}
+    iterations = 1 if chosen.iterations == 0 else chosen.iterations  # with 0 no step is taken
     if chosen.scheme == "ienks":
-        assert isinstance(chosen.iterations, int)
-        return IEnKS(iterations=chosen.iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
-    return ESMDA(schedule=chosen.iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
+        assert isinstance(iterations, int)
+        return IEnKS(iterations=iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
+    return ESMDA(schedule=iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
 
 
 def emulator(chosen: settings.Emulate) -> Emulator:
@@ -490,27 +532,33 @@ def emulator(chosen: settings.Emulate) -> Emulator:
 
 def planned_evaluations(chosen: Config) -> int:
     """Return how many ensembles will run before the posterior's, as far as the config tells."""
+    if chosen.run.stop_after is not None:
+        return 1
     iterations = chosen.calibrate.iterations
     if isinstance(iterations, list):
         return len(iterations) + 1
     return iterations + 1 if isinstance(iterations, int) else 8  # adaptive: a usual number
 
 
+def _planned_batches(chosen: Config) -> list[int]:
+    """Return how many members each batch will have, as far as the config tells."""
+    if chosen.run.stop_after == "default":
+        return [1]
+    last = [] if chosen.run.stop_after == "prior" else [chosen.posterior.members]
+    return [chosen.calibrate.members] * planned_evaluations(chosen) + last
+
+
 def planned_runs(chosen: Config) -> int:
     """Return how often a model will run, as far as the config tells: each member at each site."""
-    members = planned_evaluations(chosen) * chosen.calibrate.members + chosen.posterior.members
-    return members * len(chosen.places)
+    return sum(_planned_batches(chosen)) * len(chosen.places)
 
 
 def planned_waves(chosen: Config, n_ranks: int) -> int:
     """Return how many model runs each rank makes one after another; of a model that runs batches, how many of these."""
-    n_evaluations, n_sites = planned_evaluations(chosen), len(chosen.places)
+    batches, n_sites = _planned_batches(chosen), len(chosen.places)
     if any(getattr(place.model, "execution", "") == "multi-instance" for place in chosen.places.values()):
-        return n_evaluations + 1
-    per_ensemble, last = (
-        -(-members * n_sites // n_ranks) for members in (chosen.calibrate.members, chosen.posterior.members)
-    )
-    return n_evaluations * per_ensemble + last
+        return len(batches)
+    return sum(-(-size * n_sites // n_ranks) for size in batches)
 
 
 def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[str]:

@@ -120,9 +120,10 @@ class Ensemble:
             log.warning("%s: members fail where %s", stage, line)
         if not result.ok[0]:
             log.warning("%s: the default run itself failed: see %s", stage, self.folder / stage / "0000")
-        if not result.ok[1:].any():
+        first = min(1, len(result.ok) - 1)  # the default run, where it is alone
+        if not result.ok[first:].any():
             raise RunFailed(
-                f"{stage}: no member survived ({causes}). The first reason: {self._reason(stage, 1)}"
+                f"{stage}: no member survived ({causes}). The first reason: {self._reason(stage, first)}"
             )
 
     def _reason(self, stage: str, j: int) -> str:

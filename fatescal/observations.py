@@ -285,14 +285,18 @@ def with_errors(
 
 
 def synthesise(
-    rng: np.random.Generator, grid: ObservationGrid, predictions: Array, errors: Mapping[str, ErrorModel]
+    rng: np.random.Generator,
+    grid: ObservationGrid,
+    predictions: Array,
+    errors: Mapping[str, ErrorModel],
+    noise: float = 1.0,
 ) -> Observations:
-    """Return observations of a known truth: its `predictions` (D) plus one draw of the error model.
+    """Return observations of a known truth: its `predictions` (D) plus `noise` times one draw of the error model.
 
     A window counts as one measurement; a relative part is of the truth.
     """
     grid = with_errors(grid, predictions, errors)
-    return grid.with_values(np.asarray(predictions) + grid.colour(rng.standard_normal(len(grid))))
+    return grid.with_values(np.asarray(predictions) + noise * grid.colour(rng.standard_normal(len(grid))))
 
 
 def climatology(observations: Observations, half_width: int = 7) -> Array:

@@ -45,8 +45,7 @@ class ParameterSpace:
 
     def u(self, theta: Array) -> Array:
         """Return coordinates (J, P) of physical parameters (J, P)."""
-        theta = np.atleast_2d(theta)
-        z = np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
+        z = self.margin_u(theta)
         if self.factor is None:
             return z
         u = np.empty_like(z)
@@ -54,6 +53,11 @@ class ParameterSpace:
             before = sum((row[q] * u[:, q] for q in np.flatnonzero(row[:p])), np.zeros(len(u)))
             u[:, p] = (z[:, p] - before) / row[p]
         return u
+
+    def margin_u(self, theta: Array) -> Array:
+        """Return z (J, P), the standard normal coordinate of each parameter (J, P) by itself; infinite at a bound."""
+        theta = np.atleast_2d(theta)
+        return np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
 
     def z(self, u: Array) -> Array:
         """Return L u (J, P), the standard normal coordinate of each parameter by itself.

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from fatescal.workflow import Problem
 
 R = TypeVar("R", bound=Record)
+SCORECARDS = (
+    "scorecard",
+    "scorecard-prior",
+    "scorecard-default",
+)  # of whole runs, of those with run.stop_after
 
 
 def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[str, str]) -> Results:
@@ -67,7 +72,7 @@ def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[st
         "validation": maybe(f"{validation}-draws", Validation) or maybe(f"{validation}-rows", Validation),
         "chains": list(every(f"chains-{round_}-", ChainBlock).values()) if round_ else [],
         "posterior": maybe("posterior", Posterior),
-        "scorecard": maybe("scorecard", Scorecard),
+        "scorecard": next(filter(None, (maybe(k, Scorecard) for k in SCORECARDS)), None),
         "climatology": climatology(observations),
         "versions": dict(versions),
     }
@@ -91,6 +96,8 @@ def _discrepancies(store: Store, observations: Observations, problem: Problem) -
 def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
     """Say whether the result can be trusted, and why not."""
     validation, posterior = results["validation"], results["posterior"]
+    if problem.stop_after is not None and posterior is None:
+        yield f"stopped after the {problem.stop_after} run, as run.stop_after says; without that key the same command goes on"
     if validation is not None:
         yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
     if posterior is not None:

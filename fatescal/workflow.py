@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from fatescal import evidence, failures, scores
-from fatescal.designs import first_ensemble
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
 from fatescal.ensemble import Ensemble
@@ -67,14 +66,19 @@ class Problem:
     summary: tuple[Summary, ...]  # of `observed`: windows used, dropped and why
     table: str  # how the file of `observed` was read
     truth: Array | None
+    noise: float  # of the observations made at `truth`, in units of the error model
+    noise_seed: int
     n_members: int
-    design: str | None
+    first: Array  # coordinates (J-1, P) of the first ensemble
+    first_role: str  # "prior", or "design" where its members are no draws of the prior
     scheme: UpdateScheme
     emulator: Emulator
     rounds: int
     force: bool
     sampling: Sample
     n_posterior: int
+    updates: bool  # whether the scheme takes any step
+    stop_after: str | None  # "default": run that alone; "prior": the first ensemble
 
 
 @dataclass
@@ -107,33 +111,53 @@ def calibrate(run: Run) -> Scorecard:
     RunFailed
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
-    prepare(run.problem.members.sites, run.world)
+    problem = run.problem
+    prepare(problem.members.sites, run.world)
     observations = observe(run)
+    if problem.stop_after == "default":
+        run.evaluate("evaluation-default", np.empty((0, len(problem.space.names))), [])
+        return score(run, observations, "scorecard-default", "evaluation-default", {})
     last, observations = smooth(run, observations)
+    ensembles = {problem.first_role: "evaluation-00"}
+    if problem.stop_after == "prior":
+        return score(run, observations, "scorecard-prior", "evaluation-00", ensembles)
+    if last != "evaluation-00":
+        ensembles["last"] = last
     calibration = observations.select(observations.period == "calibration")
     posterior = explore(run, observations, calibration)
-    ensembles = {"prior": "evaluation-00", "last": last}
     if posterior is not None:
         run.evaluate("evaluation-posterior", posterior.u, ["posterior"])
         ensembles["posterior"] = "evaluation-posterior"
+    card = score(run, observations, "scorecard", "evaluation-00", ensembles)
+    if posterior is None:
+        instead = (
+            "and the last ensemble stands in for it"
+            if "last" in ensembles
+            else "and no ensemble stands in for it"
+        )
+        not_validated = NotValidated(
+            f"the emulator did not validate, so no posterior was sampled {instead}. "
+            "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
+        )
+        run.world.agree(not_validated)
+    return card
 
-    def score() -> Scorecard:
-        """Score the ensembles side by side with the default run and the seasons' mean."""
+
+def score(
+    run: Run, observations: Observations, key: str, default: str, ensembles: Mapping[str, str]
+) -> Scorecard:
+    """Score the ensembles, stages by role, side by side with the default run of a stage and the seasons' mean."""
+
+    def scored() -> Scorecard:
         predictions = {"climatology": climatology(observations)}
-        predictions["default"] = run.evaluated("evaluation-00").predictions[0]
+        predictions["default"] = run.evaluated(default).predictions[0]
         for name, stage in ensembles.items():
             result = run.evaluated(stage)
             predictions[name] = result.predictions[1:][result.ok[1:]]
         return scores.score_table(observations, predictions)
 
-    card = run.store.once("scorecard", Scorecard, score, [run.likelihood, *ensembles.values()])
-    if posterior is None:
-        not_validated = NotValidated(
-            "the emulator did not validate, so no posterior was sampled and the last ensemble stands in for it. "
-            "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
-        )
-        run.world.agree(not_validated)
-    return card
+    inputs = list(dict.fromkeys([run.likelihood, default, *ensembles.values()]))
+    return run.store.once(key, Scorecard, scored, inputs)
 
 
 def observe(run: Run) -> Observations:
@@ -149,8 +173,9 @@ def observe(run: Run) -> Observations:
         truth = run.evaluated("truth").predictions[1]
         parts = []
         for site, columns in problem.members.columns.items():
-            rng = stream(problem.seed, f"observations of {site}" if site else "observations")
-            parts.append(synthesise(rng, problem.grid.select(columns), truth[columns], problem.errors))
+            rng = stream(problem.noise_seed, f"observations of {site}" if site else "observations")
+            grid = problem.grid.select(columns)
+            parts.append(synthesise(rng, grid, truth[columns], problem.errors, problem.noise))
         return Observations.joined(parts)
 
     return run.store.once("observations", Observations, noisy, ["truth"])
@@ -168,11 +193,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
     """
     problem, store = run.problem, run.store
 
-    def prior() -> KalmanState:
-        size = len(problem.space.names)
-        return problem.scheme.start(first_ensemble(problem.design, problem.seed, problem.n_members - 1, size))
-
-    state = store.once("ensemble-00", KalmanState, prior)
+    state = store.once("ensemble-00", KalmanState, lambda: problem.scheme.start(problem.first))
     for iteration in itertools.count():
         stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
         run.evaluate(stage, state.u, inputs)
@@ -180,7 +201,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         calibration = observations.select(observations.period == "calibration")
         if iteration == 0:
             log.info("%s", run.world.on_root(functools.partial(weighed, run, observations, calibration)))
-        if state.finished:
+        if state.finished or not problem.updates:
             return stage, observations
         step = _Step(run, state, stage, observations, calibration)
         inputs += [stage, run.likelihood]
@@ -198,6 +219,8 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
 
 def weighed(run: Run, observations: Observations, calibration: Observations) -> str:
     """Return what the prior ensemble says about the data, and they about the parameters; on root."""
+    if run.problem.first_role != "prior":
+        return "evidence: not told, for the first ensemble is no draw of the prior"
     prior = run.evaluated("evaluation-00")
     rows = np.flatnonzero(prior.ok[1:]) + 1
     if len(rows) < 3:

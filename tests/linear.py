@@ -61,8 +61,11 @@ def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
     return path
 
 
-def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and sd (3) of the parameters given the calibration period, by the normal equations."""
+def exact_posterior(folder: Path, correlation: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sd (3) of the parameters given the calibration period, by the normal equations.
+
+    `correlation` (3, 3) is that of the prior; None: there is none.
+    """
     table = np.genfromtxt(folder / "fluxes.csv", delimiter=",", skip_header=2, usecols=(1, 2))[
         :CALIBRATION_DAYS
     ]
@@ -76,8 +79,10 @@ def exact_posterior(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         rest.append((table[:, column] - np.array(base[name])[:CALIBRATION_DAYS]) / sd)
     a, y = np.concatenate(rows), np.concatenate(rest)
     prior_mean, prior_sd = (np.array(x) for x in zip(*PRIOR.values(), strict=True))
-    precision = a.T @ a + np.diag(prior_sd**-2)
-    return np.linalg.solve(precision, a.T @ y + prior_mean / prior_sd**2), np.sqrt(
+    correlation = np.eye(len(PRIOR)) if correlation is None else correlation
+    prior_precision = np.linalg.inv(correlation * np.outer(prior_sd, prior_sd))
+    precision = a.T @ a + prior_precision
+    return np.linalg.solve(precision, a.T @ y + prior_precision @ prior_mean), np.sqrt(
         np.diag(np.linalg.inv(precision))
     )
 

@@ -74,6 +74,11 @@ MISTAKES = {
     "correlations that contradict": (
         "correlations", {"mean": {"wave": 0.9, "trend": 0.9}, "wave": {"trend": -0.9}}, "cannot hold together",
     ),
+    "unknown design": ("calibrate.design", "lhc", "prior, lhs, sobol, uniform or a file"),
+    "updates of a design": ("calibrate.design", "uniform", "goes with `iterations: 0` alone"),
+    "updates of a csv": ("calibrate.design", "members.csv", "goes with `iterations: 0` alone"),
+    "negative iterations": ("calibrate.iterations", -1, "greater than or equal to 0"),
+    "unknown stop": ("run.stop_after", "posterior", "'default' or 'prior'"),
     "zero sd": ("observations.variables.GPP.error.sd", 0, "greater than 0"),
     "negative sd": ("observations.variables.GPP.error.sd", -1, "greater than 0"),
     "not a number": ("parameters.mean.prior.sd", float("nan"), "finite"),
@@ -132,6 +137,31 @@ def test_a_mistake_is_named_before_any_run(tmp_path, capsys, mistake):
     assert words in message
     assert "Traceback" not in message
     assert not (tmp_path / "run" / "members").exists()
+
+
+ROWS = "mean,wave,trend\n" + "5,1,0\n" * 17
+ENSEMBLES = {
+    "no file": (None, "No such file"),
+    "nothing in it": ("", "no column mean, wave, trend"),
+    "a column less": (ROWS.replace("wave", "weave"), "no column wave. Expected comma-separated columns mean, wave, trend"),
+    "too few rows": (ROWS, "17 rows. Expected 19, the members without the default run. Try: calibrate.members: 18"),
+    "no number": (ROWS + "5,1,0\n5,one,0\n", "line 20: wave is no number. Got 'one'"),
+    "a short row": (ROWS + "5,1,0\n5,1\n", "line 20: trend is no number"),
+    "outside": (ROWS + "#\n5,1,0\n5,1,4\n", "line 21: trend is outside its prior's bounds. Expected between -3 and 3, got 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", ENSEMBLES)
+def test_an_ensemble_that_cannot_be_run_is_refused(tmp_path, capsys, mistake):
+    text, words = ENSEMBLES[mistake]
+    config = write_problem(tmp_path, calibrate={"design": "members.csv", "iterations": 0})
+    change(config, "parameters.trend.prior", {"kind": "uniform", "bounds": [-3, 3]})
+    if text is not None:
+        (tmp_path / "members.csv").write_text(text)
+    assert main([str(config)]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
 
 
 def test_a_column_of_nan_is_refused(tmp_path, capsys):

@@ -19,6 +19,7 @@ COLOUR = {
     "default": "#CC79A7",
     "truth": "#D55E00",
     "prior": "#E69F00",
+    "design": "#E69F00",
     "iteration": "#999999",
     "last": "#009E73",
     "posterior": "#0072B2",

@@ -241,7 +241,7 @@ def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
 
     start = np.datetime64("2001-01-01", "h")
     time = start + ((bins + 0.5) * width * 24).astype("timedelta64[h]")
-    for role in dict.fromkeys(("prior", best)):
+    for role in dict.fromkeys(("prior", "design", best)):
         if role in data.ensembles:
             low, high = np.quantile(mean(data.ensembles[role]), INTERVAL, axis=0)
             alpha = 0.25 if role != best else 0.6

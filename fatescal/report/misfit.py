@@ -11,7 +11,7 @@ from fatescal.errors import Status
 from fatescal.records import Array, Evaluation
 from fatescal.report.figure import COLOUR, canvas, embed, styled
 from fatescal.report.markup import Markup, paragraph, section, table
-from fatescal.report.results import Results, is_kalman, label, members, ran
+from fatescal.report.results import Results, is_kalman, members, ran
 
 
 def misfit(results: Results) -> Markup | None:
@@ -72,7 +72,7 @@ def _figure(results: Results) -> Figure:
     right.set_title("spread / prior spread")
     right.margins(y=0.1)
     right.set_ylim(bottom=0)
-    names = [label(key) for key in chi2]
+    names = [results.label(key) for key in chi2]
     for ax in (left, right):
         ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
         ax.set_xlim(-0.6, len(names) - 0.4)
@@ -95,7 +95,7 @@ def _of_evaluations(results: Results) -> Markup:
         update = updates.get(key)
         rows.append(
             [
-                label(key),
+                results.label(key),
                 len(evaluation.status),
                 _failures(evaluation),
                 float(np.median(values)) if values is not None else np.nan,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from fatescal.records import Array
 from fatescal.report.figure import COLOUR, WIDTH, canvas, embed, styled, wrap
 from fatescal.report.markup import Markup, breakable, element, paragraph, section, spread, table
-from fatescal.report.results import Results, label, ran
+from fatescal.report.results import Results, ran
 
 COLUMNS = 3
 MOST_IN_CORNER = 8
@@ -187,7 +187,7 @@ def _densities(ax, results: Results, p: int, theta: Array, values: Array) -> Non
 def _strips(results: Results) -> list[tuple[str, str, Array]]:
     """Return label, colour and members that ran (J, P) of every evaluation, in order."""
     return [
-        (label(stage), COLOUR[results.role(stage)], evaluation.theta[ran(evaluation)])
+        (results.label(stage), COLOUR[results.role(stage)], evaluation.theta[ran(evaluation)])
         for stage, evaluation in results.history.items()
         if ran(evaluation).any()
     ]

@@ -21,6 +21,7 @@ from fatescal.records import (
     Validation,
 )
 from fatescal.sample.diagnostics import LEAST_STEPS, Diagnosis, diagnose
+from fatescal.settings import of_prior
 
 RERUN = "evaluation-posterior"
 
@@ -97,7 +98,7 @@ class Results:
         """
         kalman = self.kalman
         roles = {
-            "prior": kalman[0] if kalman else None,
+            self.first_role: kalman[0] if kalman else None,
             "last": kalman[-1] if len(kalman) > 1 else None,
             "posterior": self.history.get(RERUN),
         }
@@ -118,7 +119,17 @@ class Results:
     def role(self, stage: str) -> str:
         """Return what an evaluation of `history` stands for: prior, iteration, last or posterior."""
         kalman = [key for key in self.history if is_kalman(key)]
-        return {RERUN: "posterior", kalman[-1]: "last", kalman[0]: "prior"}.get(stage, "iteration")
+        ends = {kalman[-1]: "last", kalman[0]: self.first_role} if kalman else {}
+        return (ends | {RERUN: "posterior"}).get(stage, "iteration")
+
+    @property
+    def first_role(self) -> str:
+        """What the first ensemble is: prior, or design where its members are no draws of the prior."""
+        return "prior" if of_prior(self.settings.get("calibrate", {}).get("design")) else "design"
+
+    def label(self, stage: str) -> str:
+        """Return what an evaluation is called on the page."""
+        return self.first_role if stage == "evaluation-00" else label(stage)
 
     @property
     def cold(self) -> Array | None:

@@ -13,6 +13,7 @@ ENSEMBLES = {
     "climatology": "climatology",
     "default": "default",
     "prior": "prior ensemble",
+    "design": "design",
     "last": "last ensemble",
     "posterior": "posterior",
 }

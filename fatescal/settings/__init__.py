@@ -36,7 +36,7 @@ from fatescal.settings.parameters import (
     TruncatedNormal,
     Uniform,
 )
-from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
+from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample, of_prior
 
 __all__ = [
     "Build",
@@ -75,6 +75,7 @@ __all__ = [
     "Variable",
     "load",
     "load_machine",
+    "of_prior",
     "revived",
     "schema",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ class Run(Section):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     directory: Path
     seed: Annotated[int, Field(ge=0)] = 1
+    stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
 
 
 class Config(Section):

@@ -75,9 +75,11 @@ TruthValue = Annotated[Scale | Finite, Field(union_mode="left_to_right")]
 
 
 class Synthetic(Section):
-    """Observations made from a model run at `truth` plus noise of the error model."""
+    """Observations made from a model run at `truth` plus noise of the error model, or a multiple of it, or none."""
 
     truth: dict[str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]]
+    noise: Literal[False] | Positive | None = None  # None: as the error model says
+    seed: Annotated[int, Field(ge=0)] | None = None  # of the noise; None: that of the run
 
 
 class Observations(Section):

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fatescal.settings.base import Count, Positive, Section
 
+DESIGNS = ("prior", "lhs", "sobol", "uniform")
+
+
+def of_prior(design: str | None) -> bool:
+    """Whether the members of a design are distributed as the prior says."""
+    return design in (None, "lhs", "sobol")
+
+
+def _known_design(design: str | None) -> str | None:
+    if design is not None and design not in DESIGNS and not design.endswith(".csv"):
+        raise ValueError(f"design is one of {', '.join(DESIGNS)} or a file that ends in .csv, got {design}")
+    return None if design == "prior" else design
+
 
 class Calibrate(Section):
-    """The ensemble Kalman update; `members` counts the default run."""
+    """The ensemble Kalman update, or with no iterations a design of runs alone; `members` counts the default run."""
 
     scheme: Literal["ienks", "es-mda"] = "ienks"
     members: Annotated[int, Field(ge=4)]
-    design: Literal["lhs", "sobol"] | None = None  # of the first ensemble; None: independent draws
-    iterations: Count | list[Positive] | Literal["adaptive"] = 4
+    design: Annotated[str | None, AfterValidator(_known_design)] = (
+        None  # of the first ensemble; None: draws of the prior
+    )
+    iterations: Annotated[int, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
     form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
     min_survivors: Annotated[float, Field(ge=0, le=1)] = 0.5
 
@@ -26,6 +41,11 @@ class Calibrate(Section):
             raise ValueError(f"form of {self.scheme} is one of {', '.join(allowed)}, got {self.form}")
         if self.scheme == "ienks" and not isinstance(self.iterations, int):
             raise ValueError(f"iterations of ienks is a number, got {self.iterations}")
+        if self.iterations != 0 and not of_prior(self.design):
+            raise ValueError(
+                f"design {self.design} goes with `iterations: 0` alone: a Kalman update takes the first ensemble for draws "
+                "of the prior, and would count what the design happens to be as prior knowledge"
+            )
         return self
 
 
