@@ -23,11 +23,8 @@ ALWAYS = {  # XML variables of every case that members run from
     "CLM_FORCE_COLDSTART": "on",
     "DOUT_S": "FALSE",
 }
-STREAMS = {
-    "Faxa_swdn": "Solar",
-    "Faxa_precn": "Precip",
-    "Sa_tbot": "TPQW",
-}  # field: what DATM calls its stream
+# What DATM calls the stream of a field.
+STREAMS = {"Faxa_swdn": "Solar", "Faxa_precn": "Precip", "Sa_tbot": "TPQW"}
 KEYS = {  # where the config, or the machine file, says what create_newcase is told
     "compset": "model.build.compset",
     "res": "model.build.res",

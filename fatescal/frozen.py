@@ -20,11 +20,8 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "run.name": (),
     "run.directory": (),
     "run.seed": ("observations", "ensemble"),
-    "sites": (
-        "truth",
-        "observations",
-        "evaluation",
-    ),  # which there are; what each has is known without its name
+    # Which sites there are; what each of them has is looked up without its name.
+    "sites": ("truth", "observations", "evaluation"),
     "run.stop_after": (),
     "model": ("truth", "evaluation"),
     "model.timeout": (),
@@ -49,11 +46,8 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "posterior": ("posterior",),
 }
 
-ORDERED = (
-    "sites",
-    "parameters",
-    "observations.variables",
-)  # whose order is that of the columns of all arrays
+# Their order is that of the columns of all arrays.
+ORDERED = ("sites", "parameters", "observations.variables")
 
 
 def freeze(chosen: Config, directory: Path, versions: Mapping[str, str], finished: Sequence[str]) -> None:

@@ -49,9 +49,8 @@ def prepare(sites: Sequence[Members], world: World) -> None:
     tasks = [(members, task) for members in sites for task in tasks_of(members)]
     if not tasks:
         return
-    tasks.sort(
-        key=lambda pair: pair[1].name != SPIN_UP
-    )  # the longest first, so that the others fit beside it
+    # The longest first, so that the others fit beside it.
+    tasks.sort(key=lambda pair: pair[1].name != SPIN_UP)
     world.share(lambda i: _make(*tasks[i]), len(tasks))
     for line in world.on_root(lambda: remarks(sites)):
         log.warning(line)

@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from fatescal.workflow import Problem
 
 R = TypeVar("R", bound=Record)
-SCORECARDS = (
-    "scorecard",
-    "scorecard-prior",
-    "scorecard-default",
-)  # of whole runs, of those with run.stop_after
+SCORECARDS = ("scorecard", "scorecard-prior", "scorecard-default")  # the last two with run.stop_after
 
 
 def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[str, str]) -> Results:

@@ -163,10 +163,8 @@ def install(config: Path, machine: str | None = None) -> int:
     from fatescal.forward.clm_fates import install
 
     chosen = _chosen(config, None, machine)
-    sources = dict.fromkeys(
-        _clm_fates(place).source for place in chosen.places.values()
-    )  # sites may share one
-    for source in sources:
+    sources = [_clm_fates(place).source for place in chosen.places.values()]
+    for source in dict.fromkeys(sources):  # sites may share one
         if source is None or source.url is None or source.tag is None:
             raise BadInput(
                 f"{config} does not say what to install",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,20 @@ def exact_posterior(folder: Path, correlation: np.ndarray | None = None) -> tupl
     return np.linalg.solve(precision, a.T @ y + prior_precision @ prior_mean), np.sqrt(
         np.diag(np.linalg.inv(precision))
     )
+
+
+def draws(run: Path) -> np.ndarray:
+    """Return the draws (N, 3) in a run's `posterior.csv`."""
+    with open(run / "posterior.csv") as file:
+        return np.array([[float(row[name]) for name in PRIOR] for row in csv.DictReader(file)])
+
+
+def require_exact(folder: Path, correlation: np.ndarray | None = None) -> None:
+    """Require of the run in a folder mean and sd of the exact posterior, within 0.1 sd and 10 %."""
+    found = draws(folder / "run")
+    mean, sd = exact_posterior(folder, correlation)
+    assert (np.abs(found.mean(axis=0) - mean) < 0.1 * sd).all()
+    np.testing.assert_allclose(found.std(axis=0), sd, rtol=0.1)
 
 
 def run_program(

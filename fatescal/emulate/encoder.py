@@ -43,12 +43,10 @@ def encode(
     latent = left[:, :rank] * singular[:rank]
     target = right[:rank] @ (obs.whiten(obs.y) - mean)
     lost = np.cumsum(latent[near, ::-1] ** 2, axis=1)[:, ::-1].max(axis=0)
-    n_modes = 1 + int(
-        np.flatnonzero(lost >= discarded).max(initial=0)
-    )  # modes whose loss, with all after it, shows
-    along = (
-        latent[:, n_modes:] @ target[n_modes:]
-    )  # what is discarded changes 2 Phi by its square less twice this
+    shows = np.flatnonzero(lost >= discarded)  # modes whose loss, with all after it, does
+    n_modes = 1 + int(shows.max(initial=0))
+    # What is discarded changes 2 Phi by its square less twice this.
+    along = latent[:, n_modes:] @ target[n_modes:]
     if np.abs(2.0 * along[near]).max(initial=0.0) >= discarded > 0.0:
         size = np.linalg.norm(target[n_modes:])
         residual = target[n_modes:] @ right[n_modes:rank] / size

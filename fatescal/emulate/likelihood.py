@@ -28,9 +28,7 @@ import numpy as np
 from fatescal.emulate.gp import Process
 from fatescal.records import Array
 
-BEYOND = (
-    3.0  # root mean square residual at the optimum, in sd of noise and emulator, above which no run can fit
-)
+BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
 STARTS = 3  # best runs from which the optimum is looked for
 STEP = 1e-4  # of the difference quotients, in prior sd
 Mode = Callable[[Array, Array], Array]

@@ -59,9 +59,8 @@ class OutputsEmulator:
         few = len(u) <= FEW
         near = np.ones(len(u), dtype=bool) if few else nearest_rows(phi, u.shape[1])
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
-        degrees = sorted(
-            {0, trend_degree(len(u), u.shape[1], rows_each=6)}
-        )  # with 3, in-sample, it wins and then fails
+        # With three rows for a coefficient a trend wins among the training runs and fails on others.
+        degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
         forms = [Form(k, d, warped=True) for k in (JOINT, PRODUCT) for d in degrees]
         fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi))
         judged = np.arange(len(u)) if few else np.argsort(phi, kind="stable")[:LEARNING]

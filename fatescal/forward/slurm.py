@@ -22,19 +22,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 UNDER_WAY = frozenset(
-    {
-        *(
-            "PENDING",
-            "CONFIGURING",
-            "RUNNING",
-            "COMPLETING",
-            "SUSPENDED",
-            "STOPPED",
-            "SIGNALING",
-            "STAGE_OUT",
-        ),
-        *("RESIZING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
-    }
+    {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
+    | {"RESIZING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
 MACHINE_FAILED = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"})  # another attempt may succeed
 PATIENCE = 60.0  # s a command of Slurm may take

@@ -22,14 +22,15 @@ def _known_design(design: str | None) -> str | None:
     return None if design == "prior" else design
 
 
+Design = Annotated[str | None, AfterValidator(_known_design)]
+
+
 class Calibrate(Section):
     """The ensemble Kalman update, or with no iterations a design of runs alone; `members` counts the default run."""
 
     scheme: Literal["ienks", "es-mda"] = "ienks"
     members: Annotated[int, Field(ge=4)]
-    design: Annotated[str | None, AfterValidator(_known_design)] = (
-        None  # of the first ensemble; None: draws of the prior
-    )
+    design: Design = None  # of the first ensemble; None: draws of the prior
     iterations: Annotated[int, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
     form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
     min_survivors: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -36,9 +36,8 @@ def read(folder: Path, variables: Sequence[str], prefix: str) -> xr.Dataset:
     """
     import xarray as xr
 
-    tape = re.compile(
-        rf"{re.escape(prefix)}\.clm2\.h\d+a?\..*\.nc"
-    )  # h0i and the like hold instants, no means
+    # h0i and the like hold instants, no means.
+    tape = re.compile(rf"{re.escape(prefix)}\.clm2\.h\d+a?\..*\.nc")
     files = sorted(path for path in folder.iterdir() if tape.fullmatch(path.name))
     if not files:
         raise ModelFailed(Status.TRUNCATED, f"{folder} has no history file {prefix}.clm2.h*.nc")
@@ -85,15 +84,8 @@ def _read_file(path: Path, variables: Sequence[str], reader: classic.Reader) -> 
                 Status.MISSING_VARIABLE, f"{path} has no {', '.join(missing)}; it has {', '.join(said)}"
             )
         n = len(arrays[BOUNDS])
-        return {
-            name: values if name == BOUNDS else values.reshape(n) for name, values in arrays.items()
-        }, said
-    except (
-        OSError,
-        RuntimeError,
-        IndexError,
-        ValueError,
-    ) as error:  # what netCDF4 raises on a torn file, too
+        return {k: values if k == BOUNDS else values.reshape(n) for k, values in arrays.items()}, said
+    except (OSError, RuntimeError, IndexError, ValueError) as error:  # netCDF4's on a torn file, too
         raise ModelFailed(Status.TRUNCATED, f"{path} cannot be read: {error}") from error
 
 

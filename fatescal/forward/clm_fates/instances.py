@@ -108,11 +108,8 @@ class MultiInstance:
     @cached_property
     def description(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters."""
-        own = {
-            "execution": "multi-instance",
-            "executable": str(self.single.template.executable),
-        }  # linked for each job
-        return {**self.single.description, **own}
+        executable = str(self.single.template.executable)  # linked for each job
+        return {**self.single.description, "execution": "multi-instance", "executable": executable}
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
