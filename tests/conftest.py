@@ -11,8 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 MPIRUN = os.environ.get("MPIRUN", "mpirun")
+
+# The same examples every time; others: make test ARGS="--hypothesis-profile=default"
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def mpi_environment() -> dict[str, str]:
