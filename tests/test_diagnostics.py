@@ -141,10 +141,13 @@ def test_weights_that_hardly_differ_are_trusted_whatever_the_shape_of_their_tail
     assert "confirms the emulated posterior: importance weights within a factor 1.6" in found.words
 
 
-def test_importance_of_few_members_claims_nothing():
-    found = importance(np.arange(10.0), -np.arange(10.0))
+@pytest.mark.parametrize("n_members", [1, 2, 10])  # 1: what `posterior: {members: 2}` runs beside the default
+def test_importance_of_few_members_claims_nothing(n_members):
+    misfit = np.arange(float(n_members))
+    found = importance(misfit, -misfit)
     assert not found.trusted
-    assert "too few to judge" in found.words
+    assert_allclose(found.weights, 1 / n_members)
+    assert f"too few members ran again to judge the emulated posterior: {n_members}" in found.words
 
 
 def test_importance_refuses_failed_members():

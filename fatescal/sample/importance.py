@@ -17,8 +17,8 @@ LEAST_MEMBERS = 25  # of which the largest fifth, 5 weights, are the fewest a Pa
 class Importance:
     """Pareto-smoothed importance weights from the emulated to the true posterior.
 
-    `k` is the tail index of the raw weights, NaN with fewer than 25 members, -inf where they are all alike;
-    what is averaged with these weights cannot be trusted above `k_limit`.
+    `k` is the tail index of the raw weights, -inf where they are all alike, and NaN, as is `k_limit`, with fewer than
+    25 members, whose weights stay raw; what is averaged with these weights cannot be trusted above `k_limit`.
     """
 
     weights: Array  # (J,), sum 1
@@ -38,14 +38,16 @@ class Importance:
     @property
     def words(self) -> str:
         """The finding as a sentence for the report."""
+        n_members, effective = len(self.weights), f"effective size {self.effective_size:.0f}"
+        if np.isnan(self.k):
+            return (
+                f"too few members ran again to judge the emulated posterior: {n_members}, at least {LEAST_MEMBERS} can "
+                f"({effective})"
+            )
         weights = f"PSIS k-hat {self.k:.2f} (limit {self.k_limit:.2f})"
         if np.isneginf(self.k):
             weights = f"importance weights within a factor {np.exp(ALIKE):.1f}"
-        finding = f"{weights}, effective size {self.effective_size:.0f} of {len(self.weights)}"
-        if np.isnan(self.k):
-            return (
-                f"{len(self.weights)} members are too few to judge, at least {LEAST_MEMBERS} can: {finding}"
-            )
+        finding = f"{weights}, {effective} of {n_members}"
         if self.trusted:
             return f"the model confirms the emulated posterior: {finding}"
         return f"the model does not confirm the emulated posterior: {finding}"
@@ -75,13 +77,13 @@ def importance(misfit: Array, emulated_log_likelihood: Array) -> Importance:
         raise ValueError("misfit and emulated_log_likelihood must be finite: leave failed members out")
     log_weights -= log_weights.max()
     n_members = len(log_weights)
-    smoothed, k = arviz().psislw(log_weights)
     if n_members < LEAST_MEMBERS:
-        k = np.nan
-    elif np.ptp(log_weights) < ALIKE:
-        k = -np.inf  # k-hat knows no scale: it calls a tail heavy even if all weights agree to three digits
-    return Importance(
-        weights=np.exp(smoothed) / np.exp(smoothed).sum(),
-        k=float(k),
-        k_limit=min(1 - 1 / np.log10(n_members), 0.7),
-    )
+        smoothed, k, k_limit = log_weights, np.nan, np.nan
+    else:
+        smoothed, k = arviz().psislw(log_weights)
+        k_limit = min(1 - 1 / np.log10(n_members), 0.7)
+        if np.ptp(log_weights) < ALIKE:
+            k = (
+                -np.inf
+            )  # k-hat knows no scale: it calls a tail heavy even if all weights agree to three digits
+    return Importance(np.exp(smoothed) / np.exp(smoothed).sum(), float(k), k_limit)

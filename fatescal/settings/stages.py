@@ -75,4 +75,6 @@ class Sample(Section):
 
 
 class Posterior(Section):
-    members: Annotated[int, Field(ge=2)]
+    """The ensemble of posterior draws that is run again; `members` counts the default run."""
+
+    members: Annotated[int, Field(ge=2, le=4001)]  # at most the draws that are kept of the chains
