@@ -179,9 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fold", **fold)
     sub.add_argument("--machine", **machine)
     verb("report", "write the report of a run again", _report).add_argument("run", **folder)
-    sub = verb("priors", "print the priors of a config", _priors)
+    sub = verb(
+        "priors", "print what decides the parameters of a config: priors, rules, correlations", _priors
+    )
     sub.add_argument("config", **config)
-    sub.add_argument("--format", choices=("csv", "json"), default="csv")
+    sub.add_argument("--format", choices=("text", "csv", "json"), default="text")
     sub = verb("reset", "set a stage and all later ones aside, to compute them again", _reset)
     sub.add_argument("run", **folder)
     sub.add_argument("--from", dest="stage", required=True, metavar="STAGE")

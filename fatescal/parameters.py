@@ -95,10 +95,14 @@ class ParameterSpace:
         """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has it."""
         return {n: value for n, value in self._values(theta).items() if n not in self.hidden}
 
-    def following(self, theta: Array) -> dict[str, Array]:
-        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J, P)."""
+    def following(self, theta: Array, hidden: bool = False) -> dict[str, Array]:
+        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J, P).
+
+        Of those that the model gets; with `hidden` of those as well that only serve others.
+        """
         members = [self._values(row) for row in np.atleast_2d(theta)]
-        return {n: np.array([m[n] for m in members]) for n in self.rules if n not in self.hidden}
+        shown = [n for n in self.rules if hidden or n not in self.hidden]
+        return {n: np.array([m[n] for m in members]) for n in shown}
 
     def _values(self, theta: Array) -> dict[str, float]:
         values = dict(zip(self.names, map(float, theta), strict=True))

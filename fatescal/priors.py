@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -219,6 +220,15 @@ class Uniform:
         from scipy.special import ndtri
 
         return ndtri((np.asarray(theta) - self.lower) / (self.upper - self.lower))
+
+
+def kind(prior: Prior) -> str:
+    """Return what a config calls the kind of a prior.
+
+    >>> kind(LogNormal(1.0, 0.2)), kind(Normal(1.0, 0.2))
+    ('log-normal', 'normal')
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(prior).__name__).lower()
 
 
 def _expit(x: npt.ArrayLike) -> Array:

@@ -13,12 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, cases, preparation, products, scores, settings, trial
+from fatescal import __version__, assemble, cases, overview, preparation, products, scores, settings, trial
 from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
 from fatescal.frozen import freeze, thaw
 from fatescal.records import Scorecard
@@ -139,13 +138,8 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
         print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
         for line in assemble.told(chosen, site.model, runs // len(chosen.places), waves):
             print(line)
-    for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
-        print(f"parameter     {name}: default {problem.space.default[name]:g}, {prior}")
-    default = problem.space.following(problem.space.theta_default)
-    for name, values in default.items():
-        print(f"parameter     {name}: default {values[0]:g}, {problem.space.rules[name]}")
-    for first, others in (chosen.correlations or {}).items():
-        print(f"correlations  {first}: {', '.join(f'{rho:g} with {name}' for name, rho in others.items())}")
+    for row in overview.overview(problem.space, chosen.correlations):
+        print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")
     for line in assemble.summary(chosen, problem):
         print(f"observations  {line}")
     if problem.observed is not None:
@@ -274,21 +268,19 @@ def _report_folds(directory: Path, folds: list[Path], world: World) -> int:
 
 
 def priors(config: Path, form: str) -> int:
-    """Print every parameter's prior: median, central 95 %, and what it was specified by."""
-    rows = []
-    space = assemble.space(settings.load(config))
-    for name, prior in zip(space.names, space.priors, strict=True):
-        low, median, high = (float(prior.theta(u)) for u in (-1.959964, 0.0, 1.959964))
-        quantiles = {"default": space.default[name], "q025": low, "q500": median, "q975": high}
-        rows.append({"parameter": name, "prior": type(prior).__name__, **quantiles, **asdict(prior)})  # type: ignore[call-overload]
-    if form == "json":
+    """Print all that decides the parameters: default, median, central 95 %, prior or rule, correlations."""
+    chosen = settings.load(config)
+    rows = overview.overview(assemble.space(chosen), chosen.correlations)
+    if form == "text":
+        print(overview.as_text(rows))
+    elif form == "json":
         print(json.dumps(rows, indent=1))
-        return 0
-    table = csv.DictWriter(
-        sys.stdout, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
-    )
-    table.writeheader()
-    table.writerows(rows)
+    else:
+        flat = [overview.flat(row) for row in rows]
+        columns = list(dict.fromkeys(k for row in flat for k in row))
+        table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(flat)
     return 0
 
 

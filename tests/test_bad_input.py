@@ -216,11 +216,26 @@ def test_the_schema_is_that_of_the_shipped_config():
     )
 
 
-def test_priors_are_printed_as_csv_and_json(tmp_path, capsys):
-    config = write_problem(tmp_path)
+def test_all_that_decides_the_parameters_is_printed_as_text_csv_and_json(tmp_path, capsys):
+    config = write_problem(tmp_path, correlations={"mean": {"wave": 0.5}})
+    change(config, "parameters.trend", {"derived": "2 * slope"})
+    change(config, "parameters.slope", {"auxiliary": True, "prior": NORMAL})
+    change(config, "parameters.group", {"prior": NORMAL, "scales": {"a": 3, "b": 4}})
     assert main(["priors", str(config)]) == 0
-    header, first, *_ = capsys.readouterr().out.splitlines()
-    assert header.startswith("parameter,prior,default,q025,q500,q975")
-    assert first.startswith("mean,Normal,5.0")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "mean 5 3.04 5 6.96 normal, mean 5, sd 1; correlation 0.5 with wave",
+        "slope 1 0.804 1 1.196 normal, mean 1, sd 0.1; not given to the model",
+        "group 1 0.804 1 1.196 normal, mean 1, sd 0.1; times it: a, b",
+    ):
+        assert line in lines
+    assert next(line for line in lines if line.startswith("trend 2 1.6")).endswith("derived, 2 * slope")
+    assert main(["priors", str(config), "--format", "csv"]) == 0
+    header, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert header == "parameter,default,q025,q500,q975,given_to_model,prior,rule,scales,correlations,mean,sd"
+    assert first.startswith("mean,5.0,3.04")
+    assert second.endswith(",True,normal,,,mean 0.5,1.0,0.5")
     assert main(["priors", str(config), "--format", "json"]) == 0
-    assert [row["parameter"] for row in json.loads(capsys.readouterr().out)] == ["mean", "wave", "trend"]
+    found = {row["parameter"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(found) == ["mean", "wave", "slope", "group", "trend", "a", "b"]
+    assert found["group"]["scales"] == ["a", "b"]

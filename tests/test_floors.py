@@ -15,7 +15,7 @@ FLOORS = [
     {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
     {"parameters", "observations"},
     {"designs", "update", "emulate", "sample", "scores"},
-    {"evidence", "failures", "kept", "stragglers", "world", "align", "forward"},
+    {"evidence", "failures", "kept", "overview", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
     {"preparation", "ensemble", "trial"},
