@@ -129,10 +129,12 @@ def write(results: Results, directory: Path) -> Path:
         _put(directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True)))
         _put(directory / "scorecard.txt", lambda part: part.write_text(scores.render(card) + "\n"))
     if posterior is not None:
-        _put(
-            directory / "posterior.csv",
-            lambda part: _write_csv(part, posterior.parameter, posterior.draws_theta),
+        following = [name for name in results.prior.rules if name in posterior.draws_following]
+        header = [*posterior.parameter, *following]
+        draws = np.column_stack(
+            [posterior.draws_theta, *(posterior.draws_following[name] for name in following)]
         )
+        _put(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
         _put(directory / "posterior.nc", lambda part: _write_chains(part, results))
     else:
         for stale in ("posterior.csv", "posterior.nc"):

@@ -322,13 +322,17 @@ class ChainBlock(Record):
 
 @dataclass(frozen=True, eq=False)
 class Posterior(Record):
-    """The posterior ensemble that is run again: `theta` (J, P) drawn from the chains."""
+    """The posterior ensemble that is run again: `theta` (J, P) drawn from the chains.
+
+    `draws_following` (N) holds, by name, what follows from `draws_theta`: all else that a model gets by the config.
+    """
 
     u: Array = array("J P")
     theta: Array = array("J P", "unit of each parameter")
     parameter: Array = array("P", dtype=np.str_)
     draws_u: Array = array("N P")
     draws_theta: Array = array("N P", "unit of each parameter")
+    draws_following: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

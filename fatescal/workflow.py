@@ -442,13 +442,15 @@ def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
     """Return the posterior: thinned draws, and among them the representative few to run again; on root."""
     space = run.problem.space
     draws = thinned(chains)
+    draws_theta = space.theta(draws)
     u = draws[representative(draws, run.problem.n_posterior - 1)]
     return Posterior(
         u=u,
         theta=space.theta(u),
         parameter=np.array(space.names),
         draws_u=draws,
-        draws_theta=space.theta(draws),
+        draws_theta=draws_theta,
+        draws_following=space.following(draws_theta),
     )
 
 

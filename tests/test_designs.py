@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_a_uniform_design_without_updates_gives_the_exact_posterior_of_correlate
     """The emulator learns from the design, the sampler uses the prior's density: the design leaves no trace."""
     config = write_problem(
         tmp_path,
+        parameters={"twice": {"derived": "2 * wave"}, "same": {"same_as": "twice"}},
         correlations={"mean": {"wave": 0.7}, "wave": {"trend": -0.5}},
         calibrate={"design": "uniform", "iterations": 0, "members": 30},
     )
@@ -94,6 +96,10 @@ def test_a_uniform_design_without_updates_gives_the_exact_posterior_of_correlate
     without, _ = exact_posterior(tmp_path)
     assert (np.abs(mean - without) > 0.2 * sd).any()  # the correlations matter
     require_exact(tmp_path, correlation)
+    header, *rows = csv.reader((tmp_path / "run" / "posterior.csv").read_text().splitlines())
+    assert header == ["mean", "wave", "trend", "twice", "same"]
+    theta = np.array(rows, dtype=float)
+    np.testing.assert_array_equal(theta[:, 3:], 2 * theta[:, [1, 1]])
     scores = (tmp_path / "run" / "scorecard.csv").read_text()
     assert ",design,rmse," in scores
     assert ",prior,rmse," not in scores

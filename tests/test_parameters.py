@@ -81,7 +81,7 @@ def test_u_is_the_inverse_of_theta(given_space: ParameterSpace, u: list[float]) 
     if np.abs(z).max() < 3.0:
         # where one bit of a parameter is wide in z, z cannot come back
         widths = np.column_stack(
-            [p.theta(c + 1e-6) - p.theta(c - 1e-6) for p, c in zip(given_space.priors, z.T)]
+            [p.theta(c + 1e-6) - p.theta(c - 1e-6) for p, c in zip(given_space.priors, z.T, strict=True)]
         )
         assume((widths > 1e-11 * np.abs(theta)).all())
         np.testing.assert_allclose(given_space.z(given_space.u(theta)), z, atol=1e-6)
