@@ -213,7 +213,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(message)s" if world.is_root else f"rank {world.rank}: %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("arviz").setLevel(logging.WARNING)  # it tells at INFO which of its parts are missing
     if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
         if not world.is_root:
             return 0

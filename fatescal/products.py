@@ -25,7 +25,7 @@ from fatescal.records import (
     Validation,
 )
 from fatescal.report.results import Results
-from fatescal.sample.diagnostics import diagnose, to_inference_data
+from fatescal.sample.diagnostics import diagnose, to_tree
 from fatescal.sample.importance import importance
 from fatescal.settings import Config
 from fatescal.store import Store
@@ -157,9 +157,9 @@ def _write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]])
 
 
 def _write_chains(path: Path, results: Results) -> None:
-    """Write all kept cold draws in physical units, as `arviz.from_netcdf` reads them."""
+    """Write all kept cold draws in physical units, as ArviZ knows them."""
     u = np.concatenate([block.u for block in results.chains], axis=1)
     cold = np.concatenate([block.log_likelihood[:, :, -1] for block in results.chains], axis=1)
     theta = results.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
     units = [results.units.get(name, "1") for name in results.parameter]
-    to_inference_data(theta, results.parameter, units, cold).to_netcdf(str(path))
+    to_tree(theta, results.parameter, units, cold).to_netcdf(str(path))

@@ -360,7 +360,17 @@ def _writer() -> str:
 
 def _versions() -> dict[str, str]:
     """Return the versions of all that can change a result's bits."""
-    packages = ("numpy", "scipy", "scikit-learn", "numba", "h5py", "mpi4py", "xarray", "netCDF4", "arviz")
+    packages = (
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "numba",
+        "h5py",
+        "mpi4py",
+        "xarray",
+        "netCDF4",
+        "arviz-stats",
+    )
     return {
         "fatescal": __version__,
         "git": _git_hash(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fatescal.sample.diagnostics import arviz, diagnose, mixing, to_inference_data
+from fatescal.sample.diagnostics import diagnose, mixing, to_tree
 from fatescal.sample.importance import importance
 from fatescal.sample.run import advance, end_states, stack, warm_up
 
@@ -97,9 +98,10 @@ def test_mixing_weighs_blocks_by_their_steps():
 
 def test_posterior_opens_with_arviz(tmp_path):
     theta = np.random.default_rng(1).standard_normal((4, 50, 3, 2))
-    data = to_inference_data(theta, ["vcmax_pine", "slope"], ["umol m-2 s-1", "1"], theta[..., 0])
-    data.to_netcdf(str(tmp_path / "posterior.nc"))
-    opened = arviz().from_netcdf(str(tmp_path / "posterior.nc"))
+    to_tree(theta, ["vcmax_pine", "slope"], ["umol m-2 s-1", "1"], theta[..., 0]).to_netcdf(
+        tmp_path / "posterior.nc"
+    )
+    opened = xr.open_datatree(tmp_path / "posterior.nc")
     assert list(opened.posterior.data_vars) == ["vcmax_pine", "slope"]
     assert opened.posterior["vcmax_pine"].attrs["units"] == "umol m-2 s-1"
     assert_array_equal(opened.posterior["slope"].sel(chain=5), theta[1, :, 2, 1])

@@ -32,7 +32,7 @@ DOORS = {
     "pandas": {"tables"},
     "sklearn": set(),
     "matplotlib": {"report"},
-    "arviz": {"sample"},
+    "arviz_stats": {"sample"},
     "numba": {"forward"},
     "netCDF4": {"forward"},
     "pyrealm": {"forward"},
@@ -110,7 +110,7 @@ def reachable() -> set[Path]:
 
 
 def test_a_rank_starts_without_heavy_libraries():
-    heavy = {"scipy", "pandas", "xarray", "matplotlib", "arviz", "sklearn", "pint", "netCDF4", "numba"}
+    heavy = {"scipy", "pandas", "xarray", "matplotlib", "arviz_stats", "sklearn", "pint", "netCDF4", "numba"}
     for path in reachable():
         if part(path) == "report" or "canopy" in path.parts:
             continue  # imported inside functions

@@ -5,15 +5,13 @@ sample sizes see each walker as a chain of its own: once everything is frozen, t
 never meet. R-hat over all R*W chains was rejected: it is about 1 + 1/(2 ESS per half chain) at its
 best, so that 16 chains would have to run for four times the ESS of 4 to pass below 1.01; a walker stuck in
 a mode of its own shows in the ESS, where differences between chains count.
-ArviZ is imported by the functions that need it: only the root rank pays the seconds that takes.
+ArviZ's array statistics are imported by the functions that need them: they take two seconds, on the root rank alone.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,18 +20,11 @@ from fatescal.records import Array, ChainBlock
 from fatescal.sample.ladder import barrier
 
 if TYPE_CHECKING:
-    import arviz as az
+    import xarray as xr
 
 LEAST_RUNS = 4  # below which R-hat has too few independent runs to compare (Vehtari et al. 2021)
+TAILS = (0.05, 0.95)  # quantiles whose effective sample size, the smaller one, is that of the tails
 LEAST_STEPS = 8  # of a chain: the halves of split R-hat need 4 draws each
-
-
-def arviz() -> ModuleType:
-    """Return ArviZ, imported without the notice of its coming release, which is nothing to a user of ours."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-        import arviz
-    return arviz
 
 
 @dataclass(frozen=True)
@@ -80,17 +71,18 @@ def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess:
     ----------
     Vehtari et al. 2021, doi:10.1214/20-BA1221.
     """
-    az = arviz()
+    from arviz_stats.base import array_stats
+
     n_runs, n_steps, _, n_parameters = draws.shape
     if n_steps < LEAST_STEPS:
         raise ValueError(f"{n_steps} steps cannot be diagnosed, at least {LEAST_STEPS} can")
     chains = _chains(draws)
     runs = draws.reshape(n_runs, -1, n_parameters).transpose(2, 0, 1)  # in time, so that halves are halves
     with np.errstate(invalid="ignore"):  # a chain that never moved has R-hat NaN, which is reported
-        rhats = _each(az.rhat, runs, method="rank")
-        bulk = _each(az.ess, chains, method="bulk")
-        tail = _each(az.ess, chains, method="tail")
-        mcse = _each(az.mcse, chains, method="mean")
+        rhats = _each(array_stats.rhat, runs, method="rank")
+        bulk = _each(array_stats.ess, chains, method="bulk")
+        tail = _each(array_stats.ess, chains, method="tail", prob=TAILS)
+        mcse = _each(array_stats.mcse, chains, method="mean")
     reasons = []
     for name, r, b, t in zip(parameter, rhats, bulk, tail, strict=True):
         # asked for in this form because NaN must fail
@@ -105,9 +97,9 @@ def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess:
     return Diagnosis(tuple(parameter), rhats, bulk, tail, mcse, tuple(reasons))
 
 
-def _each(measure: Callable, chains: Array, method: str) -> Array:
+def _each(measure: Callable, chains: Array, **how: object) -> Array:
     """Return what ArviZ's `measure` says of each parameter's chains (P)."""
-    return np.array([np.asarray(measure(x, method=method)).item() for x in chains])
+    return np.array([np.asarray(measure(x, **how)).item() for x in chains])
 
 
 def _chains(draws: Array) -> Array:
@@ -152,10 +144,10 @@ def mixing(blocks: Sequence[ChainBlock]) -> Mixing:
     )
 
 
-def to_inference_data(
+def to_tree(
     theta: Array, parameter: Sequence[str], unit: Sequence[str], log_likelihood: Array
-) -> az.InferenceData:
-    """Return the posterior as ArviZ knows it; its ``to_netcdf`` writes what ``arviz.from_netcdf`` opens.
+) -> xr.DataTree:
+    """Return the posterior as ArviZ knows it; its ``to_netcdf`` writes a file that ``xarray.open_datatree`` reads for ArviZ.
 
     Parameters
     ----------
@@ -166,14 +158,16 @@ def to_inference_data(
     log_likelihood : (R, S, W)
         Of the cold draws, as the sampler saw it: ``lp`` of the group ``sample_stats``.
     """
-    az = arviz()
-    n_runs, _, n_walkers, _ = theta.shape
-    data = az.from_dict(
-        posterior=dict(zip(parameter, _chains(theta), strict=True)),
-        sample_stats={"lp": _chains(log_likelihood[..., None])[0]},
-        coords={"chain": np.arange(n_runs * n_walkers)},
-        attrs={"walkers": n_walkers, "chains": "chain = run * walkers + walker"},
-    )
-    for name, its_unit in zip(parameter, unit, strict=True):
-        data.posterior[name].attrs["units"] = its_unit
-    return data
+    import xarray as xr
+
+    n_runs, n_steps, n_walkers, _ = theta.shape
+    where = {"chain": np.arange(n_runs * n_walkers), "draw": np.arange(n_steps)}
+    attributes = {"walkers": n_walkers, "chains": "chain = run * walkers + walker"}
+
+    def group(of_chains: dict[str, tuple]) -> xr.Dataset:
+        return xr.Dataset(of_chains, where, attributes)
+
+    draws = zip(parameter, _chains(theta), unit, strict=True)
+    posterior = {name: (("chain", "draw"), x, {"units": its_unit}) for name, x, its_unit in draws}
+    seen = {"lp": (("chain", "draw"), _chains(log_likelihood[..., None])[0])}
+    return xr.DataTree.from_dict({"posterior": group(posterior), "sample_stats": group(seen)})

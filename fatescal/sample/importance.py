@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fatescal.records import Array
-from fatescal.sample.diagnostics import arviz
 
 ALIKE = 0.5  # of log weights: nobody minds a posterior density that is wrong by less
 LEAST_MEMBERS = 25  # of which the largest fifth, 5 weights, are the fewest a Pareto tail is fitted to
@@ -18,7 +17,7 @@ class Importance:
     """Pareto-smoothed importance weights from the emulated to the true posterior.
 
     `k` is the tail index of the raw weights, -inf where they are all alike, and NaN, as is `k_limit`, with fewer than
-    25 members, whose weights stay raw; what is averaged with these weights cannot be trusted above `k_limit`.
+    25 members; in both cases the weights stay raw; what is averaged with these weights cannot be trusted above `k_limit`.
     """
 
     weights: Array  # (J,), sum 1
@@ -72,18 +71,18 @@ def importance(misfit: Array, emulated_log_likelihood: Array) -> Importance:
     ----------
     Vehtari et al. 2024, JMLR 25(72): k-hat, and its limit min(1 - 1/log10(J), 0.7).
     """
+    from arviz_stats.base import array_stats
+
     log_weights = -np.asarray(misfit) - np.asarray(emulated_log_likelihood)
     if not np.isfinite(log_weights).all():
         raise ValueError("misfit and emulated_log_likelihood must be finite: leave failed members out")
     log_weights -= log_weights.max()
     n_members = len(log_weights)
-    if n_members < LEAST_MEMBERS:
-        smoothed, k, k_limit = log_weights, np.nan, np.nan
-    else:
-        smoothed, k = arviz().psislw(log_weights)
-        k_limit = min(1 - 1 / np.log10(n_members), 0.7)
-        if np.ptp(log_weights) < ALIKE:
-            k = (
-                -np.inf
-            )  # k-hat knows no scale: it calls a tail heavy even if all weights agree to three digits
+    smoothed, k, k_limit = log_weights, np.nan, np.nan
+    if n_members >= LEAST_MEMBERS:
+        k, k_limit = -np.inf, min(1 - 1 / np.log10(n_members), 0.7)
+        if (
+            np.ptp(log_weights) > ALIKE
+        ):  # k-hat knows no scale: it calls a tail heavy whose weights are all alike
+            smoothed, k = array_stats.psislw(-log_weights)
     return Importance(np.exp(smoothed) / np.exp(smoothed).sum(), float(k), k_limit)
