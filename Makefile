@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 READY := .venv/mpi.env
 RANKS ?= 2
+JOBS ?= 2
 ARGS ?=
 
 # One BLAS thread a rank, since the ranks fill the cores. Open MPI (4 and 5) refuses more ranks than cores, and
@@ -22,7 +23,7 @@ endif
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
 	@echo "make demo       calibrate the embedded model against its own synthetic truth (RANKS=2)"
-	@echo "make test       the whole test suite, serial and parallel (ARGS=\"-m 'not mpi'\" for pytest)"
+	@echo "make test       the whole test suite, JOBS=2 tests at a time (ARGS=\"-m 'not mpi'\" for pytest)"
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
@@ -38,7 +39,7 @@ demo: $(READY)
 	@. $(READY) && "$${MPIRUN:?there is no mpirun}" -n $(RANKS) .venv/bin/python -m fatescal $(ARGS)
 
 test: $(READY)
-	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest $(ARGS)
+	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 faults: $(READY)
 	@. $(READY) && export MPIRUN && FATESCAL_FAULTS=docs/faults.md .venv/bin/python -m pytest tests/test_faults.py $(ARGS)

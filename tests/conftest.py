@@ -45,7 +45,7 @@ def mpirun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         pytest.skip(f"{MPIRUN} is not on the PATH")
 
     def start(
-        n_ranks: int, source: str, *arguments: object, timeout: float = 60
+        n_ranks: int, source: str, *arguments: object, timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "ranks.py"
         script.write_text(textwrap.dedent(source))
