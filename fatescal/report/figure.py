@@ -61,7 +61,11 @@ def embed(figure: Figure, alt: str, *caption: object, vector: bool = True) -> Ma
     buffer = io.BytesIO()
     kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
     metadata = {"Date": None} if vector else {"Software": None}
+    layout = figure.get_layout_engine()
     with rc_context(STYLE):
+        if layout is not None:  # arranged here, once: savefig would draw it all twice to do so
+            layout.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     image = base64.b64encode(buffer.getvalue()).decode()
     width = round(100 * figure.get_figwidth())
