@@ -17,7 +17,19 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fatescal import __version__, assemble, cases, overview, preparation, products, scores, settings, trial
+from fatescal import (
+    __version__,
+    assemble,
+    cases,
+    costs,
+    models,
+    overview,
+    preparation,
+    products,
+    scores,
+    settings,
+    trial,
+)
 from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
 from fatescal.frozen import freeze, thaw
 from fatescal.records import Scorecard
@@ -72,7 +84,7 @@ def _finish(directory: Path, chosen: settings.Config, problem: Problem, store: S
 
 def _left_to_do(chosen: settings.Config, problem: Problem, n_ranks: int, seconds: float) -> str:
     """Return what the rest of a run, stopped after `seconds` of this job, will cost."""
-    runs = assemble.planned_runs(chosen)
+    runs = costs.planned_runs(chosen)
     took = [seconds for site in problem.members.sites for seconds in site.seconds()]
     if not took:
         return f"no member of about {runs} has finished: what the rest will cost is not known"
@@ -108,7 +120,7 @@ def check(config: Path | None, world: World, fold: Fold = None, machine: str | N
     if machine is None and world.size == 1:
         return 0
     directory = chosen.run.directory.absolute()
-    runs, needed = assemble.planned_runs(chosen), partial(assemble.needed, chosen, problem.members.sites)
+    runs, needed = costs.planned_runs(chosen), partial(costs.needed, chosen, problem.members.sites)
     return _try_out(chosen.machine, directory, world, lambda: trial.space(directory, runs, needed()))
 
 
@@ -116,7 +128,7 @@ def _try_out(
     machine: settings.Machine, directory: Path, world: World, space: Callable[[], trial.Finding]
 ) -> int:
     """Print what a trial in `directory` has found; return 0 if all is well."""
-    launching = world.on_root(lambda: assemble.launching(machine))
+    launching = world.on_root(lambda: models.launching(machine))
     findings = trial.trial(directory, launching, world, space)
     if world.is_root:
         for found in findings:
@@ -130,13 +142,13 @@ def _try_out(
 def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world: World) -> None:
     directory = chosen.run.directory.absolute()
     _require_writable(directory)
-    runs = assemble.planned_runs(chosen)
+    runs = costs.planned_runs(chosen)
     print(f"config        {config}: ok")
-    waves = assemble.planned_waves(chosen, world.size)
+    waves = costs.planned_waves(chosen, world.size)
     for place, site in zip(chosen.places.values(), problem.members.sites, strict=True):
         where = f"{place.site}: " if place.site else ""
         print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
-        for line in assemble.told(chosen, site.model, runs // len(chosen.places), waves):
+        for line in costs.told(chosen, site.model, runs // len(chosen.places), waves):
             print(line)
     for row in overview.overview(problem.space, chosen.correlations):
         print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")

@@ -17,7 +17,7 @@ from clm_problem import write_config
 from ctsm_case import FATES, Case
 from test_clm_fates import write_site
 
-from fatescal import assemble, run, settings
+from fatescal import assemble, models, run, settings
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
 
@@ -109,7 +109,7 @@ def built(data, tmp_path) -> Built:
 
 def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     with pytest.raises(BadInput, match=r"hyy is not built. Try: python -m fatescal build"):
-        assemble.located(settings.load(built.config))
+        models.located(settings.load(built.config))
     said = built.build()
     assert [line.split()[0] for line in said.splitlines()] == [
         *("case", "xml", "set", "namelists", "namelists", "build", "build", "case"),
@@ -122,17 +122,17 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     }
     fields = "'FATES_GPP','QFLX_EVAP_TOT'"
     assert values == dict(zip(values, ["389.8", fields, ".true.", "-24", ".true."], strict=True))
-    located = assemble.located(settings.load(built.config)).places[""].model
+    located = models.located(settings.load(built.config)).places[""].model
     assert isinstance(located, settings.ClmFates)
     assert located.run_directory == str(built.output / "run")
-    assemble.checked(assemble.located(settings.load(built.config)))
+    assemble.checked(models.located(settings.load(built.config)))
 
     assert built.build().endswith("is as the config says, nothing to do\n")
     assert (built.case / "CaseStatus").read_text() == status
 
     built.set("user_nl_clm", fates_spitfire_mode=1)  # namelists alone
     with pytest.raises(BadInput, match=r"user_nl_clm changed since .* was built"):
-        assemble.located(settings.load(built.config))
+        models.located(settings.load(built.config))
     built.build()
     assert namelist.get(built.lnd_in, "fates_spitfire_mode") == "1"
     built.set("xml", CCSM_CO2_PPMV=420, NTHRDS=2)  # setup again, and build
@@ -160,7 +160,7 @@ def test_an_interrupted_build_goes_on(built, monkeypatch):
     built.refused()
     monkeypatch.delenv("STANDIN_CIME_DIE")
     with pytest.raises(BadInput, match="is not built"):
-        assemble.located(settings.load(built.config))
+        models.located(settings.load(built.config))
     said = built.build()
     assert "made" not in said
     assert "set up" not in said
@@ -309,5 +309,5 @@ def test_the_ready_made_configs_build(name, version, data, tmp_path, monkeypatch
         )
     )
     assert "is built" in built.build()
-    parts = assemble.checked(assemble.located(settings.load(built.config)))
+    parts = assemble.checked(models.located(settings.load(built.config)))
     assert list(parts.space.default.values()) == [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]

@@ -24,7 +24,7 @@ from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
 from ctsm_case import FATES, SAMPLES, Case, write_case
 from linear import fatescal, run_program
 
-from fatescal import assemble, settings
+from fatescal import assemble, costs, models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward.clm_fates import cdl, history, outcome, parameter_file
 from fatescal.forward.clm_fates.model import ClmFates
@@ -48,7 +48,7 @@ def case_a(data, tmp_path) -> Case:
 
 
 def model_of(config: Path) -> ClmFates:
-    model = assemble.model(settings.load(config).places[""], lambda: False)
+    model = models.model(settings.load(config).places[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 
@@ -322,7 +322,7 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
         tmp_path, case_a, model={"end": "2006-12-31", "spinup": {"years": 10, "reuse": "none"}}
     )
     chosen = settings.load(config)
-    lines = "\n".join(assemble.told(chosen, model_of(config), 29, 10))
+    lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
     assert "61.8474 N 24.2950 E" in lines
     assert "CLMGSWP3v1.TPQW: 2004 to 2010, 1 files; the spin-up reads 2009-2010, 2004-2010, 2004" in lines
     assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
@@ -382,13 +382,13 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     del content["model"]["run_directory"], content["model"]["executable"]
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
-    found = assemble.located(settings.load(config)).places[""].model
+    found = models.located(settings.load(config)).places[""].model
     assert isinstance(found, settings.ClmFates)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
     config.write_text(yaml.safe_dump(content))
     with pytest.raises(BadInput, match=r"does not answer \./xmlquery"):
-        assemble.located(settings.load(config))
+        models.located(settings.load(config))
 
 
 def write_site(folder: Path, data: Path, years: tuple[int, ...]) -> Path:
@@ -414,10 +414,10 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
         model={"site": given, "spinup": {"years": 1}, "end": "2005-01-20"},
         observations={"calibration": ["2005-01-01", "2005-01-20"]},
     )
-    chosen = assemble.located(settings.load(config))
-    assert assemble.located(settings.load(config)) == chosen  # unpacked once
+    chosen = models.located(settings.load(config))
+    assert models.located(settings.load(config)) == chosen  # unpacked once
     assemble.checked(chosen)
-    model = assemble.model(chosen.places[""], lambda: False)
+    model = models.model(chosen.places[""], lambda: False)
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()
@@ -435,7 +435,7 @@ def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
     def problem(**site: str) -> str:
         with pytest.raises(BadInput) as caught:
             assemble.checked(
-                assemble.located(settings.load(write_config(tmp_path, case_a, model={"site": site})))
+                models.located(settings.load(write_config(tmp_path, case_a, model={"site": site})))
             )
         return str(caught.value)
 
@@ -462,7 +462,7 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_CTSM_CASE", str(cime_case(tmp_path / "hyy", case)))
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parent.parent / "config" / f"{name}.yaml")
-    parts = assemble.checked(assemble.located(chosen))
+    parts = assemble.checked(models.located(chosen))
     expected = [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]
     assert (
         list(parts.space.default.values()) == expected

@@ -19,7 +19,7 @@ FLOORS = [
     {"store", "frozen", "cases"},
     {"members", "report"},
     {"preparation", "ensemble", "trial"},
-    {"workflow"},
+    {"workflow", "models", "measurements", "costs"},
     {"assemble", "products"},
     {"run"},
     {"__main__", "__init__"},

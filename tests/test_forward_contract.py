@@ -16,7 +16,7 @@ from clm_problem import NEEDLELEAF, VCMAX, write_config
 from ctsm_case import write_case
 from linear import MODEL, TRUTH
 
-from fatescal import assemble, calendars, settings
+from fatescal import calendars, models, settings
 from fatescal.align import align
 from fatescal.errors import BadInput, ModelFailed
 from fatescal.forward.canopy import Canopy
@@ -85,7 +85,7 @@ def clm_fates(folder: Path, request: pytest.FixtureRequest) -> Case:
     )
     chosen = settings.load(config)
     return Case(
-        lambda: assemble.model(chosen.places[""], lambda: False),
+        lambda: models.model(chosen.places[""], lambda: False),
         {name: 50.0}, {name: 70.0}, {name: -5.0}, False, FATES, days,
     )  # fmt: skip
 

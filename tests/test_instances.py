@@ -24,7 +24,7 @@ from conftest import mpi_command, mpi_environment
 from ctsm_case import FATES, Case
 from linear import fatescal
 
-from fatescal import assemble, settings
+from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance, log
@@ -110,8 +110,8 @@ class Cluster:
     def model(self, monkeypatch, stop: Callable[[], bool] = lambda: False, **changes: Any) -> MultiInstance:
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
-        chosen = assemble.located(settings.load(self.config(**changes)))
-        model = assemble.model(chosen.places[""], stop)
+        chosen = models.located(settings.load(self.config(**changes)))
+        model = models.model(chosen.places[""], stop)
         assert isinstance(model, MultiInstance)
         return model
 
@@ -286,7 +286,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
 def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     def problem() -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(assemble.located(settings.load(cluster_a.config())))
+            assemble.checked(models.located(settings.load(cluster_a.config())))
         return str(caught.value)
 
     cluster_a.model(monkeypatch).check()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from linear import fatescal, write_problem
 
-from fatescal import assemble, settings, tables, units
+from fatescal import measurements, settings, tables, units
 from fatescal.errors import BadInput
 from fatescal.noise import ErrorModel
 from fatescal.observations import Quality, Variable, build
@@ -253,4 +253,4 @@ def test_check_states_what_a_unit_is_taken_for(tmp_path, variable, words):
     fluxes = tmp_path / "fluxes.csv"
     fluxes.write_text("# units: GPP g C m-2 d-1; ET mm d-1\n" + fluxes.read_text())
     chosen = settings.load(config)
-    assert words in assemble.observe(chosen.places[""], "noleap")[3]
+    assert words in measurements.observe(chosen.places[""], "noleap")[3]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fatescal import assemble, settings
+from fatescal import models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward.clm_fates.cime import of_case
 from fatescal.forward.clm_fates.inspection import shares_of_pfts
@@ -66,8 +66,8 @@ def model_of(case: Path, folder: Path, spinup: int = 0, year: int | None = None)
     config = folder / "config.yaml"
     values = {"year": year or weather.year_first, "pft": max(shares, key=lambda pft: shares[pft])}
     config.write_text(CONFIG.format(folder=folder, case=case, vcmax=VCMAX, spinup=spinup, **values))
-    chosen = assemble.located(settings.load(config))
-    model = assemble.model(chosen.places[""], lambda: False)
+    chosen = models.located(settings.load(config))
+    model = models.model(chosen.places[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 

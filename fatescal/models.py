@@ -1,0 +1,210 @@
+"""The model of each site, as the config describes it: located, made, checked, and how its members are launched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fatescal import cases, parameters, preparation, settings
+from fatescal.errors import BadInput
+from fatescal.forward.command import Command
+from fatescal.forward.process import HIDDEN_PREFIXES
+from fatescal.members import previous
+from fatescal.protocols import Foresighted, ForwardModel
+from fatescal.settings import Config, Settings
+from fatescal.trial import Launching
+
+ENTRY_POINTS = "fatescal.forward_models"
+C = TypeVar("C", bound=Config)
+
+
+@contextmanager
+def at_site(place: Settings) -> Iterator[None]:
+    """Put the name of the site, where it is one of several, before what is wrong there."""
+    try:
+        yield
+    except BadInput as error:
+        if not place.site:
+            raise
+        raise BadInput(f"sites.{place.site}: {error}") from None
+
+
+def located(chosen: C) -> C:
+    """Return the config with what must be asked for once: where a CIME case runs, a site from the web unpacked."""
+    return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
+
+
+def _located(place: Settings) -> settings.Model:
+    options = place.model
+    if not isinstance(options, settings.ClmFates):
+        return options
+    found: dict[str, object] = {}
+    with at_site(place):
+        if options.run_directory is None:
+            from fatescal.forward.clm_fates.cime import of_case
+
+            case = _case(place, options)
+            run_directory, executable = of_case(case)
+            found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
+            if options.execution == "multi-instance":
+                from fatescal.forward.clm_fates.seats import keep_single
+
+                kept = keep_single(case, run_directory, place.run.directory.absolute() / "case")
+                found |= {"case": str(case), "run_directory": str(kept)}
+        if options.site is not None and options.site.url is not None:
+            found |= {"site": settings.Site(path=str(cases.site_folder(place)))}
+    return options.model_copy(update=found)
+
+
+def _case(place: Settings, options: settings.ClmFates) -> Path:
+    """Return the case that the config names, or else the one built for it."""
+    if options.case is not None:
+        return place.path(options.case)
+    from fatescal.forward.clm_fates.case import require_built
+
+    assert options.build is not None
+    built = place.path(options.build.case)
+    require_built(cases.decisive(options), built, "python -m fatescal build CONFIG --machine MACHINE")
+    return built
+
+
+def members_folder(chosen: Config) -> Path:
+    """Return `RUN/members`."""
+    return chosen.run.directory.absolute() / "members"
+
+
+def fallback(place: Settings) -> Settings | None:
+    """Return a site's config with the model's fallback as its model, located."""
+    other = place.model.alternative
+    return None if other is None else located(place.model_copy(update={"model": other}))
+
+
+def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
+    """Return the forward model; `stop` is asked by models that wait for another process."""
+    options = chosen.model
+    variables = [variable.model for variable in chosen.observations.variables.values()]
+    match options:
+        case settings.Canopy():
+            from fatescal.forward.canopy import Canopy
+            from fatescal.forward.canopy.site import Site
+
+            forcing, given = options.forcing, options.site or settings.CanopySite()
+            return Canopy(
+                forcing=forcing if forcing == "synthetic" else chosen.path(forcing),
+                start=options.start,
+                end=options.end,
+                spinup_years=options.spinup_years,
+                seed=1 if options.weather_seed is None else options.weather_seed,
+                site=Site.load(
+                    None if given.file is None else chosen.path(given.file),
+                    given.model_dump(exclude={"file"}, exclude_none=True),
+                ),
+            )
+        case settings.ClmFates():
+            return _clm_fates(chosen, options, variables, stop)
+        case settings.Command():
+            return Command(
+                options.command,
+                chosen.folder,
+                parameters_file=options.parameters_file,
+                output=options.output,
+                calendar=options.calendar,
+                variables=variables,
+                **_launching(chosen, options.timeout, stop),
+            )
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if options.kind not in found:
+        raise BadInput(
+            f"model.kind {options.kind} is unknown",
+            expected=f"one of {', '.join(['canopy', 'command', 'clm_fates', *found])}",
+            hint="install the package that brings it",
+        )
+    return found[options.kind].load()(options.model_dump(exclude={"kind", "fallback"}), chosen.folder)
+
+
+def _clm_fates(
+    chosen: Settings, options: settings.ClmFates, variables: list[str], stop: Callable[[], bool]
+) -> ForwardModel:
+    from fatescal.forward.clm_fates.model import ClmFates
+    from fatescal.forward.clm_fates.site import Site
+    from fatescal.forward.clm_fates.template import Template
+
+    assert options.run_directory is not None, "the case has been located"
+    assert options.executable is not None
+    site = None
+    if options.site is not None:
+        site = Site.of(chosen.path(str(options.site.path)))
+    launching = _launching(chosen, options.timeout, stop)
+    single = ClmFates(
+        Template(chosen.path(options.run_directory), chosen.path(options.executable), options.namelist, site),
+        options.start,
+        options.end,
+        spinup_years=options.spinup.years,
+        reuse=options.spinup.reuse,
+        variables=variables,
+        spun_up=preparation.folder(members_folder(chosen), chosen.site) / preparation.SPIN_UP,
+        previous=previous,
+        parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
+        keep=options.keep,
+        **launching,
+    )
+    if options.execution == "processes":
+        return single
+    from fatescal.forward.clm_fates.instances import MultiInstance
+
+    assert options.case is not None
+    return MultiInstance(
+        single, Path(options.case), retries=chosen.machine.retries, hide=launching["hide"], stop=stop
+    )
+
+
+def _launching(chosen: Settings, timeout: str | float | None, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Return how the processes of members are launched on this machine; the model's own time-out goes before."""
+    machine = chosen.machine
+    how = launching(machine)
+    limit = machine.timeout if timeout is None else timeout
+    return {"timeout": limit, "hide": how.hide, "launcher": how.launcher, "stop": stop}
+
+
+def launching(machine: settings.Machine) -> Launching:
+    """Return how members are launched on a machine.
+
+    Raises
+    ------
+    BadInput
+        If its launcher is not found.
+    """
+    if machine.launcher and shutil.which(machine.launcher[0]) is None:
+        raise BadInput(
+            f"the machine file's launcher {machine.launcher[0]} is not found",
+            expected="a program on the PATH",
+            hint="load the module that brings it, or launch members directly: launcher: []",
+        )
+    return Launching(machine.launcher, HIDDEN_PREFIXES if machine.hide is None else machine.hide)
+
+
+def check_values(forward: Foresighted, space: parameters.ParameterSpace) -> None:
+    """Let the model see its default and both ends of the priors, at three standard deviations."""
+    for theta in (space.theta_default, *space.ends()):
+        forward.check_values(space.named(theta))
+
+
+def check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters.ParameterSpace) -> None:
+    """Raise `BadInput` for a fallback that cannot run, or is another model than the one it stands in for."""
+    for key in ("calendar", "pfts"):
+        if getattr(other, key) != getattr(forward, key):
+            raise BadInput(
+                f"model.fallback: its {key} differ from those of the model",
+                expected=getattr(forward, key),
+                got=getattr(other, key),
+            )
+    try:
+        other.check()
+        if isinstance(other, Foresighted):
+            check_values(other, space)
+    except BadInput as error:
+        raise BadInput(f"model.fallback: {error}") from None
