@@ -48,7 +48,7 @@ def write_config(folder: Path, case: Case, **changes: dict) -> Path:
         "posterior": {"members": 5},
     }
     for section, values in changes.items():
-        config[section] = values if section == "parameters" else {**config[section], **values}
+        config[section] = values if section == "parameters" else {**config.get(section, {}), **values}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path

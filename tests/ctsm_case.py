@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import standin_door
 
 SAMPLES = {"A": "ctsm5.4_run", "B": "ctsm5.1_run"}
 FATES = {
@@ -63,8 +64,8 @@ def install(folder: Path, version: str, lnd_in: Path) -> Path:
     """Write the executable `folder`/cesm.exe, which starts the stand-in; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cesm.exe"
-    program = Path(__file__).with_name("standin_cesm.py").resolve()
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {program} {version} {lnd_in} "$@"\n')
+    standin_door.open_door()
+    path.write_text(standin_door.script("standin_cesm", version, lnd_in))
     path.chmod(0o755)
     return path
 

@@ -561,5 +561,10 @@ def _finish(logs: Logs, made: list[Tape], torn: bool) -> None:
     print("  max rss=86110208.0 MB")
 
 
+def program(arguments: list[str]) -> int:
+    main(arguments[0], Path(arguments[1]))
+    return 0
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    program(sys.argv[1:])

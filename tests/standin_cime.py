@@ -31,6 +31,8 @@ from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+import standin_door
+
 COMPONENTS = ("CPL", "ATM", "LND", "ICE", "OCN", "ROF", "GLC", "WAV", "ESP")
 PER_COMPONENT = ("NTASKS", "NTHRDS", "ROOTPE", "PSTRID")
 PER_JOB = ("JOB_WALLCLOCK_TIME", "JOB_QUEUE")
@@ -332,8 +334,7 @@ def create_newcase(source: Path, arguments: Sequence[str]) -> None:
         (root / "user_nl_clm").write_text(FATES_SP)
     for command in COMMANDS:
         path = root / command
-        script = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))}"
-        path.write_text(f'#!/bin/sh\nexec {script} {command} "$@"\n')
+        path.write_text(_script(command))
         path.chmod(0o755)
     case = Case(root)
     if given.ninst:
@@ -940,12 +941,18 @@ def install(checkout: Path, version: str, data: Path, machines: dict[str, Machin
     content = {"version": version, "data": str(data), "machines": known}
     (cime / "standin.json").write_text(json.dumps(content, indent=1))
     script = cime / "scripts" / "create_newcase"
-    program = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))}"
-    script.write_text(
-        f'#!/bin/sh\nSRCROOT=$(cd "$(dirname "$0")/../.." && pwd) exec {program} create_newcase "$@"\n'
-    )
+    standin_door.open_door()
+    source = 'SRCROOT=$(cd "$(dirname "$0")/../.." && pwd) exec'
+    script.write_text(_script("create_newcase").replace("exec", source, 1))
     script.chmod(0o755)
     return script
+
+
+def _script(command: str) -> str:
+    """Return the script of a command; what starts the model does not go through the door, to be killed with it."""
+    if command != "case.submit":
+        return standin_door.script("standin_cime", command)
+    return f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))} {command} "$@"\n'
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -972,5 +979,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     return 0
 
 
+def program(arguments: list[str]) -> int:
+    return main(arguments[0], arguments[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(program(sys.argv[1:]))

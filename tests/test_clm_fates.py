@@ -491,7 +491,9 @@ def runs_of(log: Path) -> list[list[str]]:
 @pytest.mark.slow
 def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     case = write_case(tmp_path / "case", data, "A")
-    config = write_config(tmp_path, case, model={"timeout": "8 s"}, calibrate={"iterations": 1, "members": 9})
+    config = write_config(
+        tmp_path, case, model={"timeout": "10 s"}, calibrate={"iterations": 1, "members": 9}
+    )
     theta = 62.0, 8.0
     prior = assemble.space(settings.load(config))
     drawn = [prior.theta(stream(3, "prior", j).standard_normal(2))[0, 0] for j in range(1, 9)]
@@ -507,7 +509,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     expected[[crash + 1, hang + 1, tear + 1]] = Status.MODEL_ERROR, Status.TIME_OUT, Status.TRUNCATED
     assert statuses(run, "evaluation-00") == expected.tolist()
     hung = json.loads((run / f"members/evaluation-00/{hang + 1:04d}/member.json").read_text())["reason"]
-    assert hung.startswith("still running after 8 s, ended\nit came to 2005-07-02")
+    assert hung.startswith("still running after 10 s, ended\nit came to 2005-07-02")
     reason = json.loads((run / f"members/evaluation-00/{crash + 1:04d}/member.json").read_text())["reason"]
     assert "BalanceCheckMod.F90 at line 742" in reason
 

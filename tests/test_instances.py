@@ -93,6 +93,7 @@ class Cluster:
                 "model": {"end": "2005-01-31", "spinup": {"years": 0}},
                 "observations": {"calibration": ["2005-01-01", "2005-01-31"]},
                 "calibrate": {"members": 5, "iterations": 1},
+                "sample": {"max_steps": 2000, "rhat": 1.5, "ess": 20},
                 "posterior": {"members": 3},
                 **changes,
             },
@@ -272,7 +273,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
     note.write_text(json.dumps(json.loads(note.read_text()) | {"number": None}))
     said: list[str] = []
     monkeypatch.setattr(log, "info", lambda words, *rest: said.append(words % rest))
-    threading.Timer(3.0, cluster_a.cancel, ["1000"]).start()
+    threading.Timer(1.0, cluster_a.cancel, ["1000"]).start()
     with pytest.raises(RunFailed, match=r"job 1000 CANCELLED.*Start again"):
         cluster_a.model(monkeypatch).run_together(batch, stage)
     assert said[0] == "evaluation-00: job 1000 was submitted before: it is not submitted again"
@@ -307,7 +308,7 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
 def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path):
     cluster = Cluster(tmp_path, data, "B")
     config = cluster.config()
-    environment = mpi_environment() | cluster.environment | {"STANDIN_SLURM_WAIT": "4"}
+    environment = mpi_environment() | cluster.environment | {"STANDIN_SLURM_WAIT": "2"}
     path = f"PATH={cluster.environment['PATH']}"  # mpirun puts its own folder, perhaps of a real Slurm, before it
     mpirun, python = mpi_command(2)[:3], mpi_command(2)[3]
     command = [*mpirun, "env", path, python, "-m", "fatescal", str(config)]
