@@ -146,6 +146,11 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     built.build()
     assert (namelist.get(built.lnd_in, "co2_ppmv"), built.builds) == ("367.0", 3)
     assert namelist.get(built.lnd_in, "fates_spitfire_mode") == "0"
+    (built.case / "SourceMods" / "src.clm").mkdir(parents=True)
+    (built.case / "SourceMods" / "src.clm" / "mine.F90").write_text("! mine")
+    assert "since the last build: SourceMods/src.clm/mine.F90\nbuild " in built.build()
+    assert built.builds == 4
+    assert built.build().endswith("nothing to do\n")
     built.set("", compset=COMPSETS["A"].replace("CLM60", "CLM50"))  # another case
     assert "hyy.before-1 is the old one" in built.build()
     assert built.builds == 1

@@ -16,6 +16,7 @@ from standin_checkout import git, write_repositories
 from fatescal import run
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import cdl
+from fatescal.forward.clm_fates.install import edits
 
 
 class Installation:
@@ -96,6 +97,13 @@ def test_an_installation_goes_on_where_it_was_interrupted_and_then_does_nothing(
     assert installation.tools_run == n
     assert "made from CDL" not in again
     assert {path: path.stat().st_mtime_ns for path in parameters.iterdir()} == made
+
+    assert edits(installation.root) == {}  # the file made from CDL is none
+    (installation.root / "src" / "fates" / "mine.F90").write_text("! mine")
+    (installation.root / "cime" / "notes.txt").write_text("no part of the model")
+    tool = installation.root / "cime" / "scripts" / "create_newcase"
+    tool.write_text(tool.read_text() + "# mine")
+    assert sorted(edits(installation.root)) == ["cime/scripts/create_newcase", "src/fates/mine.F90"]
 
 
 def test_what_is_wrong_or_in_the_way_is_said(data, tmp_path):

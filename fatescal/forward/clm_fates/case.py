@@ -20,7 +20,7 @@ from typing import Any
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
 from fatescal.forward.clm_fates.cime import Case, CimeError, call
-from fatescal.forward.clm_fates.install import CREATE_NEWCASE, commit
+from fatescal.forward.clm_fates.install import CREATE_NEWCASE, commit, digests, edits
 from fatescal.forward.clm_fates.template import FILES
 
 RECORD = "fatescal_build.json"
@@ -104,7 +104,8 @@ class Record:
     Attributes
     ----------
     content : dict
-        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``pending``: steps to be done; ``config``.
+        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as they were
+        built; ``pending``: steps to be done; ``config``.
     """
 
     def __init__(self, case: Path) -> None:
@@ -112,6 +113,7 @@ class Record:
         self.content: dict[str, Any] = {
             "pending": ["setup", "build", "namelists"],
             "before": {},
+            "edits": {},
             "config": {},
         }
         if self.path.is_file():
@@ -155,6 +157,7 @@ def build(plan: Plan, say: Say) -> None:
         _change_xml(plan, case, record, say)
         _set_up(plan, case, record, say)
         _write_namelists(plan, case, record, say)
+        _look_for_edits(plan, record, say)
         worked = bool(before) or bool(record.pending)
         _verify(plan, case)
         worked |= _compile(case, record, say)
@@ -281,8 +284,7 @@ def _set_up(plan: Plan, case: Case, record: Record, say: Say) -> None:
     if "setup" not in record.pending:
         return
     again = ["--reset"] if (plan.path / "LockedFiles" / "env_mach_pes.xml").is_file() else []
-    git = ["--disable-git"] if "--disable-git" in case("case.setup", "--help") else []
-    case("case.setup", *again, *git)
+    case.set_up(*again)
     record.done("setup")
     record.need("namelists")
     say(f"set up        case.setup {' '.join(again)}".rstrip())
@@ -388,6 +390,19 @@ def _parts(written: str) -> list[str | float]:
 # ---- case.build
 
 
+def _look_for_edits(plan: Plan, record: Record, say: Say) -> None:
+    """Have the case built again where source files, or SourceMods, differ from those it was built from."""
+    mods = plan.path / "SourceMods"
+    now = edits(plan.source) | digests(plan.path, (path for path in mods.rglob("*") if path.is_file()))
+    before: dict[str, str] = record.content["edits"]
+    changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    if changed:
+        record.need("build")
+        record.keep(edits=now)
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        say(f"source        edited, or put back, since the last build: {', '.join(changed[:3])}{more}")
+
+
 def _compile(case: Case, record: Record, say: Say) -> bool:
     """Build the executable where it is not there or is out of date; tell whether that was so."""
     executable = Path(case.query("EXEROOT")) / "cesm.exe"
@@ -399,7 +414,7 @@ def _compile(case: Case, record: Record, say: Say) -> bool:
         record.done("clean")
     say(f"build         case.build, some ten minutes; what it says: {record.path.with_name(LOG)}")
     try:
-        said = case("case.build", "--skip-provenance-check", log=record.path.with_name(LOG))
+        said = case.build(record.path.with_name(LOG))
     except CimeError as error:
         if "BUILD FAIL" not in error.line:
             raise

@@ -111,6 +111,15 @@ class Case:
             words = [f"{name}={value}".replace(",", "\\,") for name, value in values.items()]
             self("xmlchange", *flags, ",".join(words))
 
+    def set_up(self, *flags: str) -> None:
+        """Call case.setup, which in newer versions would make the case a git repository, unless told not to."""
+        git = ["--disable-git"] if "--disable-git" in self("case.setup", "--help") else []
+        self("case.setup", *flags, *git)
+
+    def build(self, log: Path) -> str:
+        """Return what case.build says."""
+        return self("case.build", "--skip-provenance-check", log=log)
+
     def file_of(self, variable: str) -> str:
         """Return the name of the XML file that holds a variable (``NTASKS_LND`` is part of ``NTASKS``)."""
         for path in sorted(self.path.glob("env_*.xml")):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,18 @@ TOOLS = {  # what a tag may bring to check out its externals, and how it is told
     Path("bin", "git-fleximod"): ("update",),
     Path("manage_externals", "checkout_externals"): (),
 }
+SOURCES = {
+    ".F90",
+    ".F",
+    ".f90",
+    ".f",
+    ".inc",
+    ".c",
+    ".cpp",
+    ".h",
+    ".in",
+    ".xml",
+}  # what a new file may be to count
 LAST_LINES = 6  # of what git or a tool said
 
 
@@ -82,6 +95,32 @@ def commit(folder: Path, version: str) -> str | None:
         if found.returncode == 0:
             return found.stdout.strip()
     return None
+
+
+def edits(root: Path) -> dict[str, str]:
+    """Return the files of a checkout and its externals that are not as committed, by path, with a digest of each.
+
+    New files count where they can be part of the model; parameter files, which the namelist names, do not.
+    """
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all")
+    found: dict[str, str] = {}
+    for folder in (root, *(root / external.path for external in externals(root))):
+        if not (folder / ".git").exists():
+            continue
+        entries = [(word[:2], Path(word[3:])) for word in _git(folder, "status", *options).stdout.split("\0")]
+        kept = [
+            path for state, path in entries if state.strip() and (state != "??" or path.suffix in SOURCES)
+        ]
+        found |= digests(root, (folder / path for path in kept))
+    return {name: digest for name, digest in found.items() if not Path(name).is_relative_to(PARAMETER_FILES)}
+
+
+def digests(root: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Return a digest of each file by its path below `root`; that of one that is gone is empty."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in files
+    }
 
 
 def _is_at(folder: Path, version: str) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, namelist, outcome, seats
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+LOG = "fatescal_build.log"
 JOBS, NOTE, RESULT = "jobs", "submission.json", "result.json"
 MOST_JOBS = 5  # for one batch; a member that dies costs all of them another
 SILENCE = 60.0  # s of Slurm, before anything is submitted
@@ -289,9 +291,9 @@ class MultiInstance:
         if single.template.sequence != single.template.files["nuopc.runseq"]:
             (self.case / "nuopc.runseq").write_text(single.template.sequence)  # goes before CIME's own
         if fewer_or_more:
-            self._cime("case.setup", "--reset")
+            self._of_case(lambda case: case.set_up("--reset"))
         if self._ask("BUILD_COMPLETE") != "TRUE":
-            self._cime("case.build")
+            self._of_case(lambda case: case.build(self.case / LOG))
         self._cime("preview_namelists")
         seats.require_read(self.run_directory, changes)
 
@@ -473,8 +475,11 @@ class MultiInstance:
 
     def _cime(self, tool: str, *arguments: str) -> str:
         """Run a tool of the case; return what it says."""
+        return self._of_case(lambda case: case(tool, *arguments))
+
+    def _of_case(self, ask: Callable[[Case], T]) -> T:
         try:
-            return Case(self.case, self._environment)(tool, *arguments)
+            return ask(Case(self.case, self._environment))
         except CimeError as error:
             raise RunFailed(f"{self.case}: {error}") from None
 
