@@ -308,7 +308,8 @@ def climatology(observations: Observations, half_width: int = 7) -> Array:
     """
     middles = observations.start + (observations.end - observations.start) // 2
     day = calendars.day_of_year(middles)
-    second = (middles - middles.astype("datetime64[D]")).astype(np.int64)
+    # of the start: a window's length, and so its middle's time of day, changes with months and over a day the calendar lacks
+    second = (observations.start - observations.start.astype("datetime64[D]")).astype(np.int64)
     known = observations.period == "calibration"
     predictions = np.full(len(observations), np.nan)
     for variable in dict.fromkeys(observations.variable):

@@ -389,6 +389,14 @@ def test_climatology_is_nan_where_nothing_near_was_measured():
     assert np.isnan(climatology(observed)[observed.period == "validation"]).all()
 
 
+@pytest.mark.parametrize("window", ["1D", "MS"])
+def test_a_window_that_a_leap_day_lengthens_has_a_climatology(window):
+    """The only leap year validates: its 28 February, which holds the 29th that noleap lacks, is the same day as in any other."""
+    periods = (("2003-01-01", "2003-12-31"), ("2004-01-01", "2004-12-31"))
+    observed, _ = build(table("2003-01-01"), [GPP], window, *periods, "noleap")
+    assert np.isfinite(climatology(observed)).all()
+
+
 DATA = os.environ.get("FATESCAL_DATA", "")
 
 
