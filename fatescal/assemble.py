@@ -234,5 +234,9 @@ def summary(chosen: Config, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is not None:
         return [*made.table.splitlines(), *observations.describe(made.summary).splitlines()]
-    counts = {name: np.sum(made.grid.variable == name) for name in made.errors}
-    return [f"{name}: {count} windows, made from a run at the truth" for name, count in counts.items()]
+    lines = []
+    for name in made.errors:
+        periods, counts = np.unique(made.grid.period[made.grid.variable == name], return_counts=True)
+        words = ", ".join(f"{n} of {period}" for period, n in zip(periods, counts, strict=True))
+        lines.append(f"{name}: windows made from a run at the truth, {words}")
+    return lines

@@ -16,10 +16,10 @@ import time
 N_DAYS = 90
 
 
-def fluxes(parameters: dict[str, float]) -> dict[str, list[float]]:
+def fluxes(parameters: dict[str, float], n_days: int = N_DAYS) -> dict[str, list[float]]:
     """Return daily GPP [g m-2 d-1] and ET [mm d-1]."""
     mean, wave, trend = (parameters[name] for name in ("mean", "wave", "trend"))
-    turn = [2 * math.pi * t / 60 for t in range(N_DAYS)]
+    turn = [2 * math.pi * t / 60 for t in range(n_days)]
     return {
         "GPP": [mean + wave * math.sin(x) + trend * t / 60 for t, x in enumerate(turn)],
         "ET": [1.0 + 0.5 * mean - trend * math.cos(x) for x in turn],

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from linear import MODEL, SD, fatescal, write_problem
+import yaml
+from linear import MODEL, SD, TRUTH, fatescal, write_problem
+from linear_model import fluxes
 
+from fatescal import assemble, settings
+from fatescal.calendars import exists
 from fatescal.errors import BadInput
 from fatescal.noise import ErrorModel
 from fatescal.observations import Variable, grid_of, held_out
 from fatescal.records import Scorecard
 from fatescal.scores import over_folds
+from fatescal.world import World
 
 YEARS = ("2004-01-01", "2010-12-31")
 
@@ -37,6 +42,52 @@ def test_each_window_validates_in_one_fold_and_calibrates_in_the_others(n_folds)
 def test_folds_that_cannot_be_are_refused(fold):
     with pytest.raises(BadInput, match="block of years"):
         held_out(np.array(["2004-01-01"], "datetime64[s]"), YEARS, fold)
+
+
+SITES = {  # calendar of the model, its first day, and the years of calibration
+    "north": ("noleap", "2003-01-01", ["2003-01-01", "2004-12-31"]),
+    "south": ("standard", "2004-01-01", ["2004-01-01", "2005-12-31"]),
+}
+
+
+def write_two_calendars(folder: Path) -> Path:
+    """Write two years of the linear problem, without noise, at each of two sites; return the config's path."""
+    content = yaml.safe_load(write_problem(folder).read_text())
+    shared = {key: content["observations"][key] for key in ("time_column", "variables")}
+    content |= {"observations": shared, "sites": {}}
+    for site, (calendar, first, years) in SITES.items():
+        text = MODEL.read_text().replace("N_DAYS = 90", "N_DAYS = 731").replace('"standard"', f'"{calendar}"')
+        (folder / f"{site}.py").write_text(text.replace("days since 2004-01-01", f"days since {first}"))
+        days = np.datetime64(first) + np.arange(732)
+        days = days[exists(days, calendar)]
+        made = fluxes(TRUTH, len(days))
+        rows = [f"{d},{g!r},{e!r}" for d, g, e in zip(days, made["GPP"], made["ET"], strict=True)]
+        (folder / f"{site}.csv").write_text("\n".join(["date,GPP,ET", *rows]) + "\n")
+        content["sites"][site] = {
+            "model": {"command": [sys.executable, "-SE", f"{site}.py"], "calendar": calendar},
+            "observations": {"file": f"{site}.csv", "calibration": years},
+        }
+    path = folder / "sites.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_fold_of_sites_with_other_calendars_and_years(tmp_path):
+    """Each day of each site is compared with the same day of its model, and of each site a year is held out."""
+    config = settings.load(write_two_calendars(tmp_path)).folded(1, 2)
+    problem = assemble.problem(config, World().alone())
+    observed, predictions = problem.observed, []
+    assert observed is not None
+    for site in problem.members.sites:
+        (tmp_path / site.site).mkdir()
+        site.model.run(TRUTH, tmp_path / site.site)
+        predictions.append(site.align(site.model.read(tmp_path / site.site)))
+    np.testing.assert_allclose(np.concatenate(predictions), observed.y, rtol=1e-12)
+    for name, held, n_days in (("north", 2003, {365}), ("south", 2004, {366, 365})):
+        rows = np.array([label.startswith(name) for label in observed.variable.tolist()])
+        year = observed.start.astype("datetime64[Y]").astype(int) + 1970
+        assert (observed.period[rows] == np.where(year[rows] == held, "validation", "calibration")).all()
+        assert {np.sum(year[observed.variable == f"{name}/GPP"] == y) for y in (held, held + 1)} == n_days
 
 
 def test_scores_are_averaged_over_folds_key_by_key():
