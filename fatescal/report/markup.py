@@ -52,8 +52,17 @@ def spread(mean: float, sd: float) -> Markup:
     if not 1e-4 < sd < 1e4:  # also NaN
         return Markup(f"{html(mean)} ± {html(sd)}")
     decimals = max(0, 2 - math.floor(math.log10(sd)))
-    shown = [f'<data value="{x!r}">{f"{x:.{decimals}f}".replace("-", "−")}</data>' for x in (mean, sd)]
-    return Markup(" ± ".join(shown))
+    return Markup(" ± ".join(fixed(x, decimals) for x in (mean, sd)))
+
+
+def fixed(x: float, decimals: int) -> Markup:
+    """Return a number to some decimals, with its exact value.
+
+    >>> fixed(-0.12345, 2), fixed(-1e-17, 2)
+    ('<data value="-0.12345">−0.12</data>', '<data value="-1e-17">0.00</data>')
+    """
+    shown = f"{round(x, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+    return Markup(f'<data value="{x!r}">{shown}</data>')
 
 
 def breakable(name: str) -> Markup:

@@ -110,10 +110,12 @@ def _key_numbers(results: Results) -> Markup:
     counts = {period: int(results.rows(period).sum()) for period in results.periods}
     runs = sum(len(e.status) for e in results.history.values())
     failed = sum(int((~e.ok).sum()) for e in results.history.values())
+    n_sites = len(results.settings.get("sites", ()))
+    members = f"{runs} members at {n_sites} sites" if n_sites > 1 else f"{runs}"
     numbers: list[list[object]] = [
         ["parameters", len(results.parameter)],
         ["observations", ", ".join(f"{n} {period}" for period, n in counts.items())],
-        ["model runs", f"{runs}, of which {failed} failed"],
+        ["model runs", f"{members}, of which {failed} failed"],
     ]
     if results.ensembles and "calibration" in counts:
         numbers.append(["reduced χ² (calibration, median)", " → ".join(_chi2_words(results))])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fatescal.records import Scorecard
-from fatescal.report.markup import Markup, element, framed, html, paragraph, section
+from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph, section
 from fatescal.report.results import Results
 from fatescal.scores import LEVEL
 
@@ -72,7 +74,10 @@ def _of_variable(card: Scorecard, variable: str, results: Results) -> Markup:
     rows = [
         [
             ENSEMBLES.get(ensemble, ensemble),
-            *(_cell(value.get((period, ensemble, score)), best[period, score]) for period, score in columns),
+            *(
+                _cell(value.get((p, ensemble, s), np.nan), s, best[p, s], best.get((p, "rmse")))
+                for p, s in columns
+            ),
         ]
         for ensemble in ensembles
     ]
@@ -98,6 +103,8 @@ def _best(value: dict, ensembles: list[str], period: str, score: str) -> float |
     return min(reached, key=PENALTY[score]) if reached and score in PENALTY else None
 
 
-def _cell(x: float | None, best: float | None) -> Markup:
-    shown = html(np.nan if x is None else x)
-    return element("mark", shown) if x is not None and x == best else shown
+def _cell(x: float, score: str, best: float | None, rmse: float | None) -> Markup:
+    """Return a score to four digits; a bias, which may be next to nothing, to the last of the best `rmse`."""
+    decimals = max(0, 3 - math.floor(math.log10(rmse))) if rmse else 0
+    shown = fixed(x, decimals) if score == "bias" and rmse and np.isfinite(x) else html(x)
+    return element("mark", shown) if x == best else shown
