@@ -60,6 +60,46 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
     return predictions
 
 
+def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
+    """Refuse before any run what `align` would refuse of every one, of a model that tells enough about its output.
+
+    A model may tell its ``period``, first and last day, and its ``outputs``, the unit of each variable by name.
+
+    Raises
+    ------
+    BadInput
+        For windows outside the period, a variable that is not written, a unit it cannot be converted to.
+    """
+    told: tuple[object, object] | None = getattr(model, "period", None)
+    if told is not None:
+        begin, stop = calendars.period(*told, getattr(model, "calendar", "standard"))
+        outside = (grid.start < begin) | (grid.end > stop)
+        if outside.any():
+            raise BadInput(
+                f"{outside.sum()} of {len(grid)} windows of calibration and validation lie outside the model's period",
+                expected=f"{told[0]} to {told[1]}, from model.start to model.end",
+                got=f"{grid.start.min().astype('M8[D]')} to {(grid.end.max() - 1).astype('M8[D]')}",
+                hint="another model.start or model.end (and forcing), or shorter periods",
+            )
+    outputs: Mapping[str, str] = getattr(model, "outputs", {})
+    for variable in dict.fromkeys(grid.variable.tolist() if outputs else ()):
+        name, unit = names[variable], str(grid.unit[grid.variable == variable][0])
+        if name not in outputs:
+            near = difflib.get_close_matches(name, list(outputs), n=1)
+            raise BadInput(
+                f"{variable}: the model writes no variable {name!r}",
+                expected=f"among {_listed(outputs)}",
+                hint=f"model: {near[0]}" if near else "",
+            )
+        try:
+            units.factor(outputs[name], unit)
+        except BadInput:
+            raise BadInput(
+                f"{variable} is compared in {unit!r}, and the model gives {name} in {outputs[name]!r}",
+                expected=f"a unit that fits, as {', '.join(units.fitting(outputs[name]))}",
+            ) from None
+
+
 class _Axis(NamedTuple):
     """The records of a history in order of time, on the clock of the windows' calendar."""
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from fatescal import designs, measurements, models, observations, parameters, settings
-from fatescal.align import align
+from fatescal.align import align, foresee
 from fatescal.emulate.misfit import MisfitEmulator
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.ensemble import Ensemble
@@ -88,7 +88,7 @@ def members(place: Settings, other: Settings | None, parts: Parts, world: World)
     """Return what runs the members at one site; `other` is its config with the fallback."""
     stop = stragglers(place.machine, world)
     forward, grid = models.model(place, stop), parts.grids[place.site]
-    names = {place.label(name): variable.model for name, variable in place.observations.variables.items()}
+    names = _names(place)
     return Members(
         model=forward,
         space=parts.space,
@@ -102,6 +102,11 @@ def members(place: Settings, other: Settings | None, parts: Parts, world: World)
         stragglers=stop,
         site=place.site,
     )
+
+
+def _names(place: Settings) -> dict[str, str]:
+    """Return the model's name of each observed variable."""
+    return {place.label(name): variable.model for name, variable in place.observations.variables.items()}
 
 
 def stragglers(machine: settings.Machine, world: World) -> Stragglers:
@@ -128,6 +133,7 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
             if other is not None:
                 models.check_fallback(models.model(other, lambda: False), forward, shared)
             seen.append(measurements.observe(place, forward.calendar))
+            foresee(seen[-1][0], _names(place), forward)
     grids, observed, summaries, tables_ = zip(*seen, strict=True)
     synthetic = _synthetic(chosen)
     return Parts(

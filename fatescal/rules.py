@@ -194,6 +194,7 @@ class Expression:
         return BadInput(
             f"'{self.text.strip()}', position {position + 1}: {why}",
             expected=f"numbers, parameters, + - * / ** and {', '.join(FUNCTIONS)}",
+            hint="a power is written **" if "^" in self.text else "",
         )
 
     def __getstate__(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from linear import fatescal, write_problem
 
-from fatescal.__main__ import main
+from fatescal.__main__ import DEFAULT_CONFIG, main
 from fatescal.settings import schema
 
 
@@ -74,6 +74,10 @@ MISTAKES = {
     "correlations that contradict": (
         "correlations", {"mean": {"wave": 0.9, "trend": 0.9}, "wave": {"trend": -0.9}}, "cannot hold together",
     ),
+    "correlations in a list": ("correlations", [["mean", "wave", 0.5]], "correlations: input should be a section with keys"),
+    "misspelt kind": ("parameters.mean.prior.kind", "lognormal", "parameters.mean.prior: unknown kind 'lognormal'; did you mean 'log-normal'?"),
+    "years for days": ("observations.calibration", [2004, 2005], "calibration.0: input should be a day as 2004-01-31, got 2004"),
+    "more members than draws": ("posterior.members", 5000, "less than or equal to 4001"),
     "unknown design": ("calibrate.design", "lhc", "prior, lhs, sobol, uniform or a file"),
     "updates of a design": ("calibrate.design", "uniform", "goes with `iterations: 0` alone"),
     "updates of a csv": ("calibrate.design", "members.csv", "goes with `iterations: 0` alone"),
@@ -105,6 +109,8 @@ FURTHER: dict[str, tuple[dict, str]] = {
     "tied to nothing": ({"b": {"same_as": "maen"}}, "no parameter maen. Expected one of mean, wave, trend, b. Try: did you mean mean"),
     "derived from nothing": ({"b": {"derived": "2 * maen"}}, "no parameter maen (position 5 of '2 * maen')"),
     "no arithmetic": ({"b": {"derived": "mean % 2"}}, "parameters.b.derived: 'mean % 2', position 1: 'mean % 2' is not allowed"),
+    "power": ({"b": {"derived": "mean^2"}}, "Try: a power is written **"),
+    "scales in words": ({"b": {"prior": NORMAL, "scales": "c"}}, "parameters.b.scales: input should be a list ([a, b]) or a section"),
     "torn expression": ({"b": {"derived": "mean +* 2"}}, "position 7: invalid syntax"),
     "circle": ({"b": {"derived": "c + mean"}, "c": {"same_as": "b"}}, "b, c follow from each other in a circle"),
     "itself": ({"b": {"same_as": "b"}}, "b follow from each other"),
@@ -184,6 +190,22 @@ def test_an_unknown_pft_gets_the_nearest_name(tmp_path, capsys):
     config.write_text(yaml.safe_dump(content))
     assert main([str(config)]) == 2
     assert "did you mean cool_c3_grass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("observations.variables.GPP.model", "FATES_GP", "writes no variable 'FATES_GP'. Expected among FATES_GPP"),
+        ("observations.variables.ET.unit", "kg", "ET is compared in 'kg', and the model gives QFLX_EVAP_TOT in 'kg m-2 s-1'"),
+        ("observations.validation", ["2006-07-01", "2007-06-30"], "362 of 2190 windows of calibration and validation"),
+    ],
+)  # fmt: skip
+def test_what_the_embedded_model_does_not_write_is_refused_before_a_run(tmp_path, capsys, path, value, words):
+    config = tmp_path / "twin.yaml"
+    config.write_text(DEFAULT_CONFIG.read_text())
+    change(config, path, value)
+    assert main(["check", str(config)]) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "run: {name: [", "run: {name: a}\nrun: {name: b}"])

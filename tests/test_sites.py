@@ -21,6 +21,8 @@ from fatescal.world import World
 
 ROOT = Path(__file__).parents[1]
 SITES = {"north": "GPP", "south": "ET"}
+ET = {"model": "ET", "unit": "mm d-1", "error": {"sd": 0.8}}
+SYNTHETIC = {"synthetic": {"truth": {"mean": 6}}, "variables": {"ET": ET}}
 COUNTED = {"north": ["--count"], "south": ["--count"]}
 
 
@@ -118,6 +120,10 @@ def changed(config: dict, **sites: Any) -> dict:
         ({"south": {"modl": {}}}, "sites.south.modl: unknown key; did you mean 'model'?"),
         ({"south": {"observations": {"windw": "1D"}}}, "sites.south.observations.windw: unknown key"),
         ({"../x": {}}, "no name of a site"),
+        (
+            {"south": {"observations": {"file": None, "time_column": None, **SYNTHETIC}}},
+            "sites.south: its observations are synthetic, those of north measured",
+        ),
         ({"south": {"model": {"command": None}}}, "sites.south.model.command"),
     ],
 )

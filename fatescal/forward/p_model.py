@@ -115,10 +115,12 @@ class PModel:
     version = 1  # raised whenever the same input gives another output
     defaults: Mapping[str, float] = {p.name: p.default[0] for p in PARAMETERS}
     units: Mapping[str, str] = {p.name: p.unit for p in PARAMETERS}
+    outputs: Mapping[str, str] = {"GPP": "kg m-2 s-1", "ET": "kg m-2 s-1"}
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         self.pyrealm = installed()
         self.options = checked(options)
+        self.period = self.options.start, self.options.end
         self._folder = folder
         place = folder / Path(self.options.site).expanduser()
         if self.options.site and not place.is_file():
@@ -168,8 +170,8 @@ class PModel:
         check_values(np.array(list(values.values())), tuple(values), known)
         gpp, evaporation = self.simulate(values)
         series = {
-            "GPP": daily.Series(gpp, "kg m-2 s-1", "gross primary production, carbon"),
-            "ET": daily.Series(evaporation, "kg m-2 s-1", "evapotranspiration, water"),
+            "GPP": daily.Series(gpp, self.outputs["GPP"], "gross primary production, carbon"),
+            "ET": daily.Series(evaporation, self.outputs["ET"], "evapotranspiration, water"),
         }
         daily.write(
             folder, self.options.start, series, f"fatescal, P-model and SPLASH of pyrealm {self.pyrealm}"

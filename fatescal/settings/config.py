@@ -120,6 +120,12 @@ class Sites(Config):
         truths = {name: place.observations.synthetic for name, place in self.sites.items()}
         (first, truth), *others = truths.items()
         for name, other in others:
+            if (other is None) != (truth is None):
+                of_first, of_other = ("measured", "synthetic") if truth is None else ("synthetic", "measured")
+                raise ValueError(
+                    f"sites.{name}: its observations are {of_other}, those of {first} {of_first}; "
+                    "give `file` at all sites, or `synthetic` for all"
+                )
             if other != truth:
                 raise ValueError(
                     f"sites.{name}: `observations.synthetic` must be that of {first}: one truth for all"

@@ -85,21 +85,63 @@ def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
     return sorted({k for n in nodes for k in n.get("properties", {}) if k not in INTERNAL})
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first mistakes of a file that should be a `model` in words, one line each."""
-    lines = []
-    for mistake in error.errors()[:5]:
-        where = ".".join(str(part) for part in mistake["loc"])
-        if mistake["type"] == "extra_forbidden":
-            known = _known_keys(model, mistake["loc"][:-1])
-            near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-            lines.append(f"{where}: unknown key; {hint}")
-        else:
-            text = mistake["msg"].removeprefix("Value error, ")
-            got = "" if mistake["type"] in ("missing", "value_error") else f", got {mistake['input']!r}"
-            lines.append(f"{where}: {text[0].lower()}{text[1:]}{got}".lstrip(": "))
-    return "\n  ".join(lines)
+WORDS = {  # of pydantic, that mean little to who writes YAML
+    "a valid dictionary or instance of Place": "a section with keys",
+    "a valid dictionary": "a section with keys (a: 1)",
+    "a valid list": "a list ([a, b])",
+    "a valid string": "text",
+    "a valid number, unable to parse string as a number": "a number",
+    "Dictionary should have at least 1 item after validation, not 0": "at least one entry is needed",
+}
+A_DAY = "input should be a day as 2004-01-31"
+
+
+def _explain(error: ValidationError, model: type[BaseModel], raw: Any) -> str:
+    """Return the first mistakes in words, one line each, of what should be a `model` and is `raw`."""
+    lines: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
+    for mistake in error.errors():
+        where = ".".join(_written(mistake["loc"], raw))
+        lines.setdefault(where, []).append(_words(mistake, model))
+        if mistake["type"] not in ("extra_forbidden", "missing", "value_error", "union_tag_invalid"):
+            got[where] = f", got {mistake['input']!r}"
+    said = [
+        f"{where}: {' or '.join(dict.fromkeys(words)).replace(' or input should be', ' or')}{got.get(where, '')}"
+        for where, words in lines.items()
+    ]
+    return "\n  ".join(line.lstrip(": ") for line in said[:5])
+
+
+def _written(loc: tuple[Any, ...], raw: Any) -> list[str]:
+    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in between."""
+    keys = []
+    for i, part in enumerate(loc):
+        held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
+        if held:
+            raw = raw[part]
+        if held or (i == len(loc) - 1 and isinstance(raw, dict)):
+            keys.append(str(part))
+    return keys
+
+
+def _words(mistake: Any, model: type[BaseModel]) -> str:
+    """Return in words what is wrong."""
+    if mistake["type"] == "extra_forbidden":
+        known = _known_keys(model, mistake["loc"][:-1])
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key; {hint}"
+    if mistake["type"] == "union_tag_invalid":
+        tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
+        near = difflib.get_close_matches(tag, re.findall(r"'([^']*)'", expected), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {expected}"
+        return f"unknown kind {tag!r}; {hint}"  # the one key that tells alternatives apart
+    if mistake["type"].startswith("date_"):
+        return A_DAY
+    text = mistake["msg"].removeprefix("Value error, ")
+    for theirs, ours in WORDS.items():
+        text = text.replace(theirs, ours)
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def load(path: Path) -> Config:
@@ -186,7 +228,7 @@ def _valid(model: type[Checked], path: Path, raw: dict[str, Any], **more: Any) -
     try:
         return model.model_validate({**_expand(raw), **more})
     except ValidationError as error:
-        raise BadInput(f"{path} has mistakes:\n  {_explain(error, model)}") from None
+        raise BadInput(f"{path} has mistakes:\n  {_explain(error, model, raw)}") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 

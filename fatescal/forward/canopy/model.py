@@ -63,6 +63,7 @@ class Canopy:
     """
 
     calendar = "noleap"
+    outputs: Mapping[str, str] = {name: unit for name, (_, unit, _) in VARIABLES.items()}
     version = 3  # raised whenever the same input gives another output
 
     def __init__(
@@ -75,7 +76,7 @@ class Canopy:
         site: Site | None = None,
     ) -> None:
         self.forcing, self.seed, self.spinup_years = os.fspath(forcing), seed, spinup_years
-        self.start, self.end = start, end
+        self.start, self.end = self.period = start, end
         self.site = site or Site.load()
         self.pfts = self.site.pfts
         self._known = parameters.flat(self.pfts)

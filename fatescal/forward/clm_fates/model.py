@@ -91,7 +91,7 @@ class ClmFates:
         launcher: Sequence[str] = (),
         stop: Callable[[], bool] = never,
     ) -> None:
-        self.template, self.start, self.end = template, start, end
+        self.template, self.start, self.end, self.period = template, start, end, (start, end)
         self.variables = tuple(variables)
         self.spinup_years, self.reuse, self._spun_up, self._previous = spinup_years, reuse, spun_up, previous
         self._parameter_file = parameter_file
