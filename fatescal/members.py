@@ -176,7 +176,8 @@ class Members:
             if done is None or done["fingerprint"] not in self._valid(parameters, Status(done["status"])):
                 waiting[place.name] = parameters
         if waiting:
-            self.model.run_together(waiting, self.folder / stage)
+            default = self.space.named(self.space.theta_default)
+            self.model.run_together(waiting, self.folder / stage, default)
 
     def _mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
         """Return the fingerprint of a member: of parameters and model, and where it decides, of the fallback too."""

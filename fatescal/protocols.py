@@ -87,10 +87,12 @@ class Batched(Protocol):
     `run` then only brings a member's output into its folder, or raises what became of it.
     """
 
-    def run_together(self, batch: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    def run_together(
+        self, batch: Mapping[str, Mapping[str, float]], folder: Path, default: Mapping[str, float]
+    ) -> None:
         """Run the members (names -> parameters) to their ends; called on one rank, again after an interruption.
 
-        What they leave is kept under `folder`, the stage's, until `run` asks for it.
+        What they share is made before, with the `default` parameters. What they leave is kept under `folder`, the stage's, until `run` asks for it.
         """
 
 

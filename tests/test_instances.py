@@ -27,7 +27,7 @@ from linear import fatescal
 from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import cdl, parameter_file, seats
-from fatescal.forward.clm_fates.instances import MultiInstance, log
+from fatescal.forward.clm_fates.instances import Leg, MultiInstance, log
 from fatescal.forward.slurm import Job
 
 COMPSETS = {
@@ -132,7 +132,7 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
     model.check()
     stage = cluster.folder / "calibration" / "members" / "evaluation-00"
     batch = {f"{j:04d}": {NAME: 50.0 + j} for j in range(3)}
-    model.run_together(batch, stage)
+    model.run_together(batch, stage, {})
     assert [job["name"] for job in cluster.jobs] == ["run.hyy"]
     means = []
     for name, theta in batch.items():
@@ -153,8 +153,9 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
         model.read(alone)["FATES_GPP"], model.read(stage / "0001.part-x")["FATES_GPP"]
     )
 
-    fewer = [model._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}") for j in range(2)]
-    model._prepare(fewer)
+    leg = Leg(model.single.first, model.single.end)
+    fewer = [model._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", leg) for j in range(2)]
+    model._prepare(fewer, leg)
     assert sorted(path.name for path in cluster.case.glob("user_nl_clm*")) == [
         "user_nl_clm", "user_nl_clm_0001", "user_nl_clm_0002",
     ]  # fmt: skip
@@ -168,7 +169,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     )
     jobs = cluster_a.folder / "jobs"
     jobs.mkdir()
-    own = model._inputs({NAME: 55.0}, jobs / "0007")
+    own = model._inputs({NAME: 55.0}, jobs / "0007", Leg(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
     lines = seats.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
@@ -180,6 +181,29 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     assert "use_bedrock = .false." in lines
     assert f"fates_paramfile = '{jobs}/0007/fates_paramfile.json'" in lines
     assert "use_fates_sp = .true." in lines
+
+
+@pytest.mark.slow
+def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, monkeypatch):
+    model = cluster_a.model(
+        monkeypatch, model={"end": "2005-01-31", "spinup": {"years": 1, "reuse": "default"}}
+    )
+    members = cluster_a.folder / "calibration" / "members"
+    batch, default = {f"{j:04d}": {NAME: 50.0 + j} for j in range(2)}, {NAME: 61.0}
+    model.run_together(batch, members / "evaluation-00", default)
+    model.run_together({"0001": {NAME: 55.0}}, members / "evaluation-01", default)
+    assert [job["state"] for job in cluster_a.jobs] == ["COMPLETED"] * 3
+    spun_up = members / "preparation" / "spin-up" / "jobs" / "0000"
+    state = spun_up / "fatescal.clm2.r.2005-01-01-00000.nc"
+    runs = [line.split()[1:5] for line in (cluster_a.folder / "log").read_text().splitlines()]
+    assert runs == 2 * [["20040101", "365", "ndays", "cold"]] + 4 * [["20050101", "31", "ndays", str(state)]]
+    assert parameter_file.read(spun_up / "fates_paramfile.json").defaults[NAME] == 61.0
+    assert not list(model.run_directory.glob("hyy.clm2*"))
+    assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
+
+    monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 65.5 66.5")  # other defaults: another spin-up
+    with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: died"):
+        model.run_together({"0001": {NAME: 57.0}}, members / "evaluation-02", {NAME: 66.0})
 
 
 def fates(stage: Path) -> dict[str, tuple[Status, str]]:
@@ -194,7 +218,7 @@ def test_a_dying_member_takes_all_with_it_and_is_left_out_of_the_next_job(cluste
     monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 50.5 51.5")
     stage = cluster_a.folder / "evaluation-00"
     batch = {f"{j:04d}": {NAME: 50.0 + j} for j in range(3)} | {"0003": {NAME: -1.0}}
-    model.run_together(batch, stage)
+    model.run_together(batch, stage, {})
     found = fates(stage)
     assert {name: status for name, (status, _) in found.items()} == {
         "0000": Status.OK, "0001": Status.MODEL_ERROR, "0002": Status.OK, "0003": Status.MODEL_ERROR,
@@ -228,7 +252,7 @@ def test_a_hanging_member_is_known_by_the_others_that_finished(cluster_a, monkey
         standin_slurm.end("1000", "TIMEOUT")
 
     threading.Thread(target=limit, daemon=True).start()
-    model.run_together({f"{j:04d}": {NAME: 50.0 + j} for j in range(3)}, stage)
+    model.run_together({f"{j:04d}": {NAME: 50.0 + j} for j in range(3)}, stage, {})
     found = fates(stage)
     assert [status for status, _ in found.values()] == [Status.OK, Status.TIME_OUT, Status.OK]
     assert "it came to 2005-01-1" in found["0001"][1]
@@ -245,13 +269,13 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
         monkeypatch.setattr(model._queue.__class__, "wait", lambda self, n, tell, s=state: Job(n, s))
         monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
         with pytest.raises(RunFailed, match=words):
-            model.run_together(batch, stage)
+            model.run_together(batch, stage, {})
         subprocess.run(["scancel", str(999 + len(cluster_a.jobs))], check=True)
     monkeypatch.setattr(
         model._queue.__class__, "wait", lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL"))[1]
     )
     with pytest.raises(RunFailed, match="NODE_FAIL failed without a member to blame: it logged nothing"):
-        model.run_together(batch, stage)
+        model.run_together(batch, stage, {})
     assert len(cluster_a.jobs) == 4  # the last submitted once more, as the machine file's `retries` says
 
 
@@ -261,13 +285,13 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
     monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
     model = cluster_a.model(monkeypatch, stop=lambda: bool(cluster_a.jobs))
     with pytest.raises(OutOfTime, match=r"job 1000 PENDING \(Priority\) goes on"):
-        model.run_together(batch, stage)
+        model.run_together(batch, stage, {})
 
     other = cluster_a.model(monkeypatch)
     with pytest.raises(RunFailed, match=r"job 1000 PENDING .* runs members with other parameters"):
-        other.run_together({name: {NAME: 70.0} for name in batch}, stage)
+        other.run_together({name: {NAME: 70.0} for name in batch}, stage, {})
     with pytest.raises(BadInput, match="has job 1000 in the queue, which this stage has not submitted"):
-        other.run_together(batch, stage.with_name("evaluation-01"))
+        other.run_together(batch, stage.with_name("evaluation-01"), {})
 
     (note,) = stage.glob("jobs/submission.json")  # as if killed while case.submit was at it
     note.write_text(json.dumps(json.loads(note.read_text()) | {"number": None}))
@@ -275,11 +299,11 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
     monkeypatch.setattr(log, "info", lambda words, *rest: said.append(words % rest))
     threading.Timer(1.0, cluster_a.cancel, ["1000"]).start()
     with pytest.raises(RunFailed, match=r"job 1000 CANCELLED.*Start again"):
-        cluster_a.model(monkeypatch).run_together(batch, stage)
+        cluster_a.model(monkeypatch).run_together(batch, stage, {})
     assert said[0] == "evaluation-00: job 1000 was submitted before: it is not submitted again"
 
     monkeypatch.setenv("STANDIN_SLURM_WAIT", "0")
-    cluster_a.model(monkeypatch).run_together(batch, stage)
+    cluster_a.model(monkeypatch).run_together(batch, stage, {})
     assert [job["state"] for job in cluster_a.jobs] == ["CANCELLED", "COMPLETED"]
     assert [status for status, _ in fates(stage).values()] == [Status.OK] * 2
 
@@ -299,7 +323,7 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     assert "is set up for 4 instances" in problem()
     cluster_a("xmlchange", "--force", "NINST=1,MPILIB=mpi-serial")
     assert "is built with mpi-serial" in problem()
-    with pytest.raises(BadInput, match=r"give `spinup: \{reuse: none\}`"):
+    with pytest.raises(BadInput, match=r"knows `spinup: \{reuse: default\}` and `none`"):
         settings.load(cluster_a.config(model={"spinup": {"years": 1, "reuse": "member"}}))
 
 

@@ -241,8 +241,8 @@ class ClmFates(Alternatives, Section):
             raise ValueError(
                 "`execution: multi-instance` needs `build: {mpilib: ...}`, an MPI library of the machine"
             )
-        if self.spinup.years > 0 and self.spinup.reuse != "none":
-            raise ValueError("`execution: multi-instance` spins each member up: give `spinup: {reuse: none}`")
+        if self.spinup.years > 0 and self.spinup.reuse == "member":
+            raise ValueError("`execution: multi-instance` knows `spinup: {reuse: default}` and `none` alone")
         if self.fallback is not None:
             raise ValueError("`execution: multi-instance` runs all members alike: it has no `fallback`")
         if self.site is not None or self.timeout is not None:

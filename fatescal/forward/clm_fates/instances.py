@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, namelist, outcome, seats
 from fatescal.forward.clm_fates.cime import Case, CimeError
-from fatescal.forward.clm_fates.model import ClmFates
-from fatescal.forward.clm_fates.template import days
+from fatescal.forward.clm_fates.model import ClmFates, day_before
+from fatescal.forward.clm_fates.template import CASE_NAME, days
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, visible
 from fatescal.forward.slurm import MACHINE_FAILED, Job, Slurm
 
@@ -39,6 +40,16 @@ MOST_JOBS = 5  # for one batch; a member that dies costs all of them another
 SILENCE = 60.0  # s of Slurm, before anything is submitted
 GRACE = 30.0  # s for the diary of a job that ended to reach this node
 OUT_OF_TIME = ("TIMEOUT", "DEADLINE")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """What the runs of a job are: their days, the state they start from (None: the case's own), whether they leave one."""
+
+    first: date
+    last: date
+    finidat: Path | None = None
+    restart: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,10 +186,13 @@ class MultiInstance:
             raise ModelFailed(Status(result["status"]), result["reason"])
         return float(result["seconds"])
 
-    def run_together(self, batch: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    def run_together(
+        self, batch: Mapping[str, Mapping[str, float]], folder: Path, default: Mapping[str, float]
+    ) -> None:
         """Run members in jobs of the case, until each has its output or a reason why it has none.
 
-        A job that this program submitted before its death is found again and waited for.
+        A job that this program submitted before its death is found again and waited for. Where all members start from
+        one spin-up, a job of its own makes that before the first.
 
         Raises
         ------
@@ -187,6 +201,32 @@ class MultiInstance:
         OutOfTime
             When this program must end; the job goes on.
         """
+        single = self.single
+        if not single.shares_spin_up:
+            leg = Leg(single.first, single.end)
+        else:
+            leg = Leg(single.start, single.end, finidat=self._spun_up(default))
+        self._run_jobs(batch, folder, leg)
+
+    def _spun_up(self, default: Mapping[str, float]) -> Path:
+        """Return the state in which the spin-up with `default` parameters, made once, ended."""
+        single, name = self.single, "0000"
+        jobs = single.spun_up / JOBS
+        state = jobs / name / f"{CASE_NAME}.clm2.r.{single.start}-00000.nc"
+        if not (_decided(jobs / name, self._mark(default)) and state.is_file()):
+            if single.spun_up.exists() and not (jobs / NOTE).is_file():
+                shutil.rmtree(single.spun_up)  # of another config, or failed
+            self._run_jobs(
+                {name: default}, single.spun_up, Leg(single.first, day_before(single.start), restart=True)
+            )
+            result = _noted(jobs / name / RESULT) or {}
+            if result.get("status") != Status.OK or not state.is_file():
+                raise RunFailed(
+                    f"the spin-up failed, and so would every member: {result.get('reason') or f'{state} is not there'}"
+                )
+        return state
+
+    def _run_jobs(self, batch: Mapping[str, Mapping[str, float]], folder: Path, leg: Leg) -> None:
         jobs = folder / JOBS
         jobs.mkdir(parents=True, exist_ok=True)
         marks = {name: self._mark(theta) for name, theta in batch.items()}
@@ -199,11 +239,11 @@ class MultiInstance:
                 }
                 if not waiting:
                     return
-                submission = self._submit(waiting, jobs)
+                submission = self._submit(waiting, jobs, leg)
             if submission is None:
                 return
             job = self._wait(submission, jobs)
-            decided = self._conclude(submission, job, jobs)
+            decided = self._conclude(submission, job, jobs, leg)
             submission = None
             failures += not decided
             if failures > self._retries:
@@ -218,20 +258,20 @@ class MultiInstance:
 
     # ---- before
 
-    def _submit(self, waiting: Mapping[str, Mapping[str, float]], jobs: Path) -> Submission | None:
+    def _submit(self, waiting: Mapping[str, Mapping[str, float]], jobs: Path, leg: Leg) -> Submission | None:
         """Give the case these members, and submit it; None where the model must have none of them."""
         if self._batch_system == "slurm":
             self._require_free()
         written = {}
         for name, theta in waiting.items():
             try:
-                written[name] = self._inputs(theta, jobs / name)
+                written[name] = self._inputs(theta, jobs / name, leg)
             except ModelFailed as failure:
                 self._decide(jobs / name, self._mark(theta), failure, 0.0)
         if not written:
             return None
         members = list(written) * (1 if len(written) > 1 else 2)  # a single instance would not be numbered
-        self._prepare([written[name] for name in members])
+        self._prepare([written[name] for name in members], leg)
         seats.move_aside(
             self.run_directory, self.case_name, self.run_directory / f"before-{int(time.time())}"
         )
@@ -241,15 +281,16 @@ class MultiInstance:
         self._case_submit(submission, jobs / "submit.log")
         return submission
 
-    def _inputs(self, theta: Mapping[str, float], folder: Path) -> dict[str, namelist.Value | None]:
+    def _inputs(self, theta: Mapping[str, float], folder: Path, leg: Leg) -> dict[str, namelist.Value | None]:
         """Write a member's own files into its folder, made anew; return its keys of the land model's namelist."""
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
         single = self.single
         own = single.targets.write(theta, folder)
-        n_days = days(single.first, single.end)
-        return {**single.template.keys, **single.template.land_changes(n_days, single.variables, own, None)}
+        n_days = days(leg.first, leg.last)
+        changes = single.template.land_changes(n_days, single.variables, own, leg.finidat)
+        return {"finidat": self._cold_or_warm, **single.template.keys, **changes}
 
     def _case_submit(self, submission: Submission, said: Path) -> None:
         """Call case.submit, whose exit code tells nothing of the model; without a queue it runs it."""
@@ -270,7 +311,12 @@ class MultiInstance:
                 reason = casestatus.error(diary) or failure.reason
                 raise RunFailed(f"./case.submit in {self.case}: {reason}") from None
 
-    def _prepare(self, changes: Sequence[Mapping[str, namelist.Value | None]]) -> None:
+    @property
+    def _cold_or_warm(self) -> str:
+        """The state that the case itself starts from; blank for a cold start."""
+        return (namelist.get(self.single.template.lnd_in, "finidat") or " ").strip() or " "
+
+    def _prepare(self, changes: Sequence[Mapping[str, namelist.Value | None]], leg: Leg) -> None:
         """Set the case up for so many instances, with their namelists."""
         n, single = len(changes), self.single
         fewer_or_more = self._ask("NINST") != str(n)
@@ -281,10 +327,13 @@ class MultiInstance:
             "RUN_TYPE": "startup",
             "CONTINUE_RUN": "FALSE",
             "RESUBMIT": 0,
-            "RUN_STARTDATE": single.first,
+            "RUN_STARTDATE": leg.first,
             "STOP_OPTION": "ndays",
-            "STOP_N": days(single.first, single.end),
-            "REST_OPTION": "never",
+            "STOP_N": days(leg.first, leg.last),
+            "REST_OPTION": "ndays" if leg.restart else "never",
+            "REST_N": days(leg.first, leg.last),
+            # CLM takes a blank finidat in a cold start alone, and ignores any other one there.
+            "CLM_FORCE_COLDSTART": "off" if str(changes[0]["finidat"]).strip() else "on",
         }
         self._cime("xmlchange", ",".join(f"{key}={value}" for key, value in wanted.items()))
         seats.write_namelists(self.case, changes)
@@ -369,7 +418,7 @@ class MultiInstance:
 
     # ---- after
 
-    def _conclude(self, submission: Submission, job: Job | None, jobs: Path) -> bool:
+    def _conclude(self, submission: Submission, job: Job | None, jobs: Path, leg: Leg) -> bool:
         """Note what became of the members of a job that ended; return whether any member's fate is decided.
 
         Raises
@@ -384,8 +433,8 @@ class MultiInstance:
         mine = dict(zip(submission.members, enumerate(submission.marks, 1), strict=True))
         ends: dict[str, ModelFailed | None] = {}
         for name, (seat, _) in mine.items():
-            seats.collect(self.run_directory, self.case_name, seat, jobs / name)
-            ends[name] = self._end(jobs / name, seat in blamed, succeeded)
+            seats.collect(self.run_directory, self.case_name, seat, jobs / name, restart=leg.restart)
+            ends[name] = self._end(jobs / name, seat in blamed, succeeded, leg)
         whole = [name for name, failure in ends.items() if failure is None]
         ran_out = job is not None and job.state in OUT_OF_TIME
         decided = 0
@@ -414,10 +463,10 @@ class MultiInstance:
         status, reason = (Status.OK, "") if failure is None else (failure.kind, failure.reason)
         _write(folder / RESULT, {"mark": mark, "status": status, "reason": reason, "seconds": seconds})
 
-    def _end(self, folder: Path, blamed: bool, succeeded: bool | None) -> ModelFailed | None:
+    def _end(self, folder: Path, blamed: bool, succeeded: bool | None, leg: Leg) -> ModelFailed | None:
         """Return what is wrong with what an instance left; TRUNCATED where it only was not finished."""
         try:
-            self.single.judge(folder, 0, self.single.first, self.single.end)
+            self.single.judge(folder, 0, leg.first, leg.last)
         except ModelFailed as failure:
             if not succeeded and (blamed or outcome.cause(folder)):
                 return ModelFailed(Status.MODEL_ERROR, outcome.told(folder, "died, and all others with it"))

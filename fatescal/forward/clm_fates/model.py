@@ -28,7 +28,7 @@ _COMMAND = f'"$0" >cesm.log 2>cesm.err; code=$?; echo $code >{EXIT_CODE}; exit $
 _SCRATCH = ("*.r.*.nc", "*.rh*.nc", "rpointer.*")  # what only a restart needs
 
 
-def _day_before(day: date) -> date:
+def day_before(day: date) -> date:
     """Return the day before in a calendar without leap days."""
     before = day - timedelta(days=1)
     return before if (before.month, before.day) != (2, 29) else before - timedelta(days=1)
@@ -93,7 +93,7 @@ class ClmFates:
     ) -> None:
         self.template, self.start, self.end, self.period = template, start, end, (start, end)
         self.variables = tuple(variables)
-        self.spinup_years, self.reuse, self._spun_up, self._previous = spinup_years, reuse, spun_up, previous
+        self.spinup_years, self.reuse, self.spun_up, self._previous = spinup_years, reuse, spun_up, previous
         self._parameter_file = parameter_file
         self._timeout = None if timeout is None else seconds(timeout)
         self._keep, self._hide, self._launcher, self._stop = keep, hide, launcher, stop
@@ -154,7 +154,7 @@ class ClmFates:
                 f"model.parameter_file: {self.targets.fates.path} is of another version of FATES",
                 expected=f"a file {kind}, as the case reads",
             )
-        longest = self._spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
+        longest = self.spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
         if len(str(longest)) > LONGEST_PATH:
             raise BadInput(
                 f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} characters",
@@ -200,13 +200,13 @@ class ClmFates:
 
     def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
         """Run the years before `start` and leave the state; `ModelFailed` when they fail."""
-        last = _day_before(self.start)
+        last = day_before(self.start)
         self._simulate(theta, folder, self.first, last, None, restart=True)
         self._restart(folder, self.start)
 
     def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
         """Run one year from `start`, or less where the output is shorter, from the template's own state."""
-        year_on = _day_before(self.start.replace(year=self.start.year + 1))
+        year_on = day_before(self.start.replace(year=self.start.year + 1))
         self._simulate(theta, folder, self.start, min(self.end, year_on), None, restart=False)
         self._tidy(folder)
 
@@ -220,7 +220,7 @@ class ClmFates:
         """
         first, finidat = self.start, None
         if self.shares_spin_up:
-            finidat = self._restart(self._spun_up, self.start)
+            finidat = self._restart(self.spun_up, self.start)
         else:
             before = self._previous(folder) if self.reuse == "member" else None
             if before is None:

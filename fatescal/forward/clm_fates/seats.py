@@ -126,20 +126,22 @@ def require_read(run_directory: Path, changes: Sequence[Mapping[str, namelist.Va
 
 
 def move_aside(run_directory: Path, case_name: str, folder: Path) -> None:
-    """Move the history and logs of earlier runs from a case's run directory, so that none is taken for a later one's."""
-    patterns = (f"{case_name}.clm2*.h*.nc", "*.log.*", "PET*.ESMF_LogFile")
+    """Move what earlier runs left from a case's run directory, so that none is taken for a later one's."""
+    states = f"{case_name}.*_[0-9][0-9][0-9][0-9].r*"  # of instances
+    patterns = (f"{case_name}.clm2*.h*.nc", states, "*.log.*", "PET*.ESMF_LogFile")
     for path in [path for pattern in patterns for path in run_directory.glob(pattern)]:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.move(path, folder / path.name)
 
 
-def collect(run_directory: Path, case_name: str, seat: int, folder: Path) -> None:
+def collect(run_directory: Path, case_name: str, seat: int, folder: Path, *, restart: bool = False) -> None:
     """Move the history and logs of an instance to a member's folder, under the names a single run gives them.
 
-    Again after an interruption it moves what is left.
+    With `restart` its state as well. Again after an interruption it moves what is left.
     """
     stem = f"{case_name}.clm2{suffix(seat)}."
-    for path in run_directory.glob(f"{stem}h*.nc"):
+    patterns = [f"{stem}h*.nc", *([f"{stem}r.*.nc"] if restart else [])]
+    for path in [path for pattern in patterns for path in run_directory.glob(pattern)]:
         shutil.move(path, folder / f"{CASE_NAME}.clm2.{path.name.removeprefix(stem)}")
     for path in [
         *run_directory.glob(f"{case_name}.*{suffix(seat)}.r*"),
