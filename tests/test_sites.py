@@ -135,6 +135,20 @@ def test_a_mistake_is_told_with_its_site(tmp_path, sites, words):
     assert words in str(error.value)
 
 
+def test_two_sites_do_not_take_turns_in_one_case(tmp_path, monkeypatch):
+    monkeypatch.setenv("FATESCAL_DATA", str(tmp_path))
+    monkeypatch.delenv("FATESCAL_CTSM_CASE", raising=False)
+    config = yaml.safe_load((ROOT / "config/hyytiala_clm_fates.yaml").read_text())
+    path = tmp_path / "two.yaml"
+    config["sites"] = {"west": {}, "east": {"model": {"build": {"xml": {"PTS_LON": 30.0}}}}}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    with pytest.raises(BadInput, match=r"sites\.east: `model\.build\.case` is that of west"):
+        settings.load(path)
+    config["sites"]["east"]["model"]["build"]["case"] = "east"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert len(settings.load(path).places) == 2
+
+
 def test_a_missing_file_is_told_with_its_site(tmp_path):
     path = write_sites(tmp_path)
     config = yaml.safe_load(path.read_text())

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from fatescal.settings.base import Section
 from fatescal.settings.machine import Machine
-from fatescal.settings.model import Model
+from fatescal.settings.model import ClmFates, Model
 from fatescal.settings.observations import Observations
 from fatescal.settings.parameters import Correlations, Parameter
 from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample
@@ -133,6 +133,21 @@ class Sites(Config):
         for name, place in self.sites.items():
             if getattr(place.model, "execution", "") == "multi-instance":
                 raise ValueError(f"sites.{name}: `execution: multi-instance` is for configs without `sites`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_case_each(self) -> Sites:
+        built: dict[str, tuple[str, object]] = {}
+        for name, place in self.sites.items():
+            model = place.model
+            if not isinstance(model, ClmFates) or model.build is None or model.case is not None:
+                continue
+            first, same = built.setdefault(model.build.case, (name, (model.source, model.build, model.site)))
+            if same != (model.source, model.build, model.site):
+                raise ValueError(
+                    f"sites.{name}: `model.build.case` is that of {first}, and the two are built otherwise; "
+                    "give each a folder of its own"
+                )
         return self
 
     @property
