@@ -12,9 +12,11 @@ import pytest
 
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.gp import JOINT, PRODUCT, Form, Process, pair_distances, restricted_likelihood, trend
+from fatescal.emulate.fit import restricted_likelihood, warped_likelihood
+from fatescal.emulate.kernels import JOINT, PRODUCT, Form, pair_differences, pair_distances, trend
 from fatescal.emulate.misfit import MisfitEmulator, Transform
 from fatescal.emulate.outputs import OutputsEmulator
+from fatescal.emulate.process import Process, processes
 from fatescal.emulate.training import near_optimum, nearest_rows, twins
 from fatescal.emulate.validation import posterior_uncertainty, validate
 from fatescal.protocols import Emulator
@@ -195,6 +197,27 @@ def test_restricted_likelihood_is_that_of_contrasts_and_has_the_right_gradient(f
     np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kernel", [JOINT, PRODUCT])
+def test_warped_likelihood_with_its_prior_has_the_right_gradient(kernel):
+    from scipy.optimize import approx_fprime
+
+    _, _, u, outputs = small_process(Form(kernel, 1))
+    x = np.concatenate([np.log([1.0, 2.0, 0.7, 1e-2]), [0.3, -0.2, 0.6]])
+    differences = pair_differences(u), pair_differences(np.sqrt(1.0 + u * u))
+    arguments = (
+        *differences,
+        outputs,
+        trend(u, 1),
+        kernel,
+        np.array([0.7, 0.3]),
+        0.1 + x,
+        np.linspace(0.2, 0.8, 7),
+    )
+    _, gradient = warped_likelihood(x, *arguments)
+    numerical = approx_fprime(x, lambda p: warped_likelihood(p, *arguments)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_predictions_are_those_of_universal_kriging(form):
     """Rasmussen & Williams eqs 2.41-2.42 by plain linear algebra, the kernel from scikit-learn."""
@@ -276,15 +299,40 @@ def test_emulator_meets_the_protocol_and_predicts_new_runs(emulator):
     assert np.corrcoef(values, -obs.misfit(smooth_model(new)))[0, 1] > 0.99
 
 
+def backwards(task, items):
+    return [task(item) for item in list(items)[::-1]][::-1]
+
+
 @pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
 def test_fit_is_deterministic_and_independent_of_the_map(emulator):
-    def backwards(task, items):
-        return [task(item) for item in list(items)[::-1]][::-1]
-
     first = fitted(emulator)
     second = emulator.fit(np.random.default_rng(0), *smooth_problem(), map=backwards)
     for name in ("mean", "basis", "hyperparameters", "latent", "scores"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_few_runs_are_predicted_by_the_mean_of_forms_each_with_correlations_of_its_own():
+    training, obs = smooth_problem()
+    few = TrainingSet(u=training.u[:24], predictions=training.predictions[:24], source=training.source[:24])
+    emulator = OutputsEmulator()
+    surrogate = emulator.fit(np.random.default_rng(0), few, obs)
+    shares, warps = surrogate.memory["shares"], surrogate.memory["warp"]
+    assert len(shares) > 1
+    assert shares.sum() == pytest.approx(1.0)
+    assert len(np.unique(surrogate.hyperparameters[:, 0])) > 1
+    blend, hyperparameters = processes(surrogate), np.split(surrogate.hyperparameters, len(shares), axis=1)
+    new = training.u[30:40]
+    alone = [
+        Process.condition(h, surrogate.u, surrogate.latent, member.form, np.eye(3), warp)
+        for h, warp, member in zip(hyperparameters, warps, blend.members, strict=True)
+    ]
+    for i, value in enumerate(emulator.predict(surrogate, new)):
+        direct = sum(s * process(new)[i] for s, process in zip(shares, alone, strict=True))
+        np.testing.assert_allclose(value, direct, rtol=1e-9)
+    np.testing.assert_allclose(np.einsum("kmm->mk", blend.covariance(new)), blend(new)[1], rtol=1e-6)
+    again = emulator.fit(np.random.default_rng(0), few, obs, map=backwards)
+    np.testing.assert_array_equal(again.hyperparameters, surrogate.hyperparameters)
+    np.testing.assert_array_equal(again.memory["shares"], shares)
 
 
 @pytest.mark.parametrize("transform", [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, -3.0)])
@@ -379,11 +427,7 @@ def test_next_batch_lowers_the_uncertainty_more_than_random_draws(emulator):
     def sd_after(points: Array) -> float:
         u = np.vstack([few.u, points])
         latent = np.vstack([surrogate.latent, emulator.predict(surrogate, points)[0]])
-        memory = surrogate.memory
-        form = Form(surrogate.kernel, int(memory["degree"]))
-        process = Process.condition(
-            surrogate.hyperparameters, u, latent, form, memory["axes"], memory.get("warp")
-        )
+        process = processes(replace(surrogate, u=u, latent=latent))
         return float(np.average(emulator.misfit(surrogate, obs, *process(draws))[1], weights=posterior))
 
     random = [sd_after(draws[rng.choice(300, 8, replace=False)]) for _ in range(10)]
@@ -439,16 +483,16 @@ def ctsm_ensemble(name: str, n_members: int) -> tuple[Array, Array]:
 @pytest.mark.parametrize(
     ("name", "n_members", "bound"),
     [
-        ("clm_fates_hyytiala_2005_ensemble.nc", 16, 0.28),
-        ("clm_fates_hyytiala_2005_six_parameters.nc", 28, 0.165),
+        ("clm_fates_hyytiala_2005_ensemble.nc", 16, 0.27),
+        ("clm_fates_hyytiala_2005_six_parameters.nc", 28, 0.15),
     ],
 )
 def test_real_clm_fates_runs_are_predicted_by_a_fit_to_the_others(name, n_members, bound):
-    """Root mean square error in sd of the noise; everything is fitted anew without the run."""
+    """Root mean square error in sd of the noise of every other run; everything is fitted anew without the run."""
     u, g = (rows[:n_members] for rows in ctsm_ensemble(name, n_members))
     obs = observations(g.mean(axis=0), np.ones(730))
     emulator, errors = OutputsEmulator(), []
-    for i in range(n_members):
+    for i in range(0, n_members, 2):
         rest = np.delete(np.arange(n_members), i)
         surrogate = emulator.fit(
             np.random.default_rng(0),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fatescal import scores
-from fatescal.emulate.gp import JOINT
+from fatescal.emulate.kernels import JOINT
 from fatescal.parameters import ParameterSpace
 from fatescal.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.records import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.emulate.gp import processes
+from fatescal.emulate.process import processes
 from fatescal.protocols import Emulator
 from fatescal.records import Array, Observations, Surrogate
 
@@ -48,7 +48,7 @@ def next_batch(
     attraction = 2.0 * zeta * (log_posterior - log_posterior.max())
     chosen: list[int] = []
     for _ in range(n):
-        variance = np.maximum(np.einsum("kss->sk", covariance), process.variance * process.ratio)
+        variance = np.maximum(np.einsum("kss->sk", covariance), process.nugget)
         _, sigma = emulator.misfit(surrogate, obs, mean, variance)
         gain = attraction + _log_expm1(sigma)
         gain[chosen] = -np.inf

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from fatescal.emulate.gp import Process
+from fatescal.emulate.process import Blend
 from fatescal.records import Array
 
 BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
@@ -56,7 +56,7 @@ def marginal(residual: Array, variance: Array) -> Array:
 MODES: Mapping[str, Mode] = {"plug-in": plug_in, "expected": expected, "marginal": marginal}
 
 
-def chosen(name: str, process: Process, target: Array, u: Array) -> Mode:
+def chosen(name: str, process: Blend, target: Array, u: Array) -> Mode:
     """Return the mode of a name; for `auto` the one that suits observations and model.
 
     Parameters
@@ -71,7 +71,7 @@ def chosen(name: str, process: Process, target: Array, u: Array) -> Mode:
     return MODES[name]
 
 
-def best_residual(process: Process, target: Array, u: Array) -> float:
+def best_residual(process: Blend, target: Array, u: Array) -> float:
     """Return the root mean square residual, in sd of noise and emulator, at the optimum of the emulated posterior.
 
     The optimum is looked for from the best runs.

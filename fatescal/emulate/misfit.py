@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fatescal.emulate.gp import (
-    JOINT,
-    Form,
-    Process,
-    calibrate,
-    explained,
-    fit_outputs,
-    in_order,
-    processes,
-    trend_degree,
-)
+from fatescal.emulate.fit import fit_outputs, in_order
+from fatescal.emulate.hold_out import calibrated, calibration, explained
+from fatescal.emulate.kernels import JOINT, Form, trend_degree
+from fatescal.emulate.process import Process, processes
 from fatescal.emulate.training import NEAR, nearest_rows, principal_axes, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
@@ -89,7 +82,7 @@ class MisfitEmulator:
         truth, held_out, variance = outputs[near][:, best], held_out[:, best], variance[:, best]
         return Surrogate(
             target="misfit", kernel=form.kernel, mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)),
-            hyperparameters=calibrate(fitted[best], truth, held_out, variance), u=u, latent=outputs[:, best],
+            hyperparameters=calibrated(fitted[best], calibration(truth, held_out, variance)), u=u, latent=outputs[:, best],
             scores=explained(truth, held_out),
             memory={
                 "degree": np.array(form.degree), "axes": axes,

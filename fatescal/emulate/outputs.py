@@ -8,25 +8,22 @@ import numpy as np
 
 from fatescal.emulate import likelihood
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.gp import (
-    JOINT,
-    PRODUCT,
-    Form,
-    Process,
-    calibrate,
+from fatescal.emulate.fit import fit_outputs, in_order
+from fatescal.emulate.hold_out import (
+    calibrated,
+    calibration,
     explained,
-    fit_outputs,
-    in_order,
     left_out_error,
-    processes,
     refitted_hold_out,
-    trend_degree,
+    shares,
 )
+from fatescal.emulate.kernels import JOINT, PRODUCT, Form, trend_degree
+from fatescal.emulate.process import Process, processes
 from fatescal.emulate.training import LEARNING, learning_rows, nearest_rows, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
 
-FEW = 64  # runs up to which all count as near the optimum, and are held out with a fit of their own
+FEW = 64  # runs up to which all count as near the optimum, and forms are averaged
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,15 @@ class OutputsEmulator:
     def fit(
         self, rng: np.random.Generator, training: TrainingSet, obs: Observations, map: Map = in_order
     ) -> Surrogate:
-        """Return the surrogate of the latent outputs; all outputs share one correlation; a task of `map` for each form.
+        """Return the surrogate of the latent outputs; a task of `map` for each form, and for each of its hold-outs.
 
-        Kernel and trend (a constant, or the highest polynomial the runs allow) are those that predict left-out
-        runs best: the wrong ones do as much harm as the right ones good. All runs are used. Outputs stay
-        bounded where the misfit grows without bound, so the far runs of the prior ensemble do no harm here,
+        Forms differ in kernel, trend (a constant, or the highest polynomial the runs allow) and warp. The wrong one does
+        as much harm as the right one good. Many runs tell which is right: the one that predicts left-out runs
+        best, with one correlation for all outputs, for speed. Few do not: there all forms are averaged,
+        weighed by what they predict of left-out runs, and outputs above the noise have a correlation of their own
+        near the shared one.
+
+        All runs are used. Outputs stay bounded where the misfit grows without bound, so the far runs of the prior ensemble do no harm here,
         and they keep the tempered chains from wandering into gaps. Length scales are learnt from the runs that
         matter most (`learning_rows`), since their fit takes the cube of the number of runs.
         """
@@ -61,21 +62,31 @@ class OutputsEmulator:
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
         degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
-        forms = [Form(k, d, warped=True) for k in (JOINT, PRODUCT) for d in degrees]
-        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi))
-        judged = np.arange(len(u)) if few else np.argsort(phi, kind="stable")[:LEARNING]
-        errors = [left_out_error(h, u, latent, form, judged) for h, form in zip(fitted, forms, strict=True)]
-        best, form = fitted[int(np.argmin(errors))], forms[int(np.argmin(errors))]
+        warps = (False, True) if few else (True,)
+        forms = [Form(k, d, w) for k in (JOINT, PRODUCT) for d in degrees for w in warps]
+        own = few & (latent.std(axis=0) > 1.0)  # noise is 1
+        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi), own)
         together = twins(u, near)
         if few:
-            held_out = refitted_hold_out(best, u, latent, form, together, map)
+            held_out = refitted_hold_out(fitted, u, latent, forms, own, together, map)
+            share = shares(latent, held_out[:, 0])
         else:
-            held_out = Process.of(best, u, latent, form).hold_out(latent, together)
+            judged = np.argsort(phi, kind="stable")[:LEARNING]
+            errors = [left_out_error(one, u, latent, f, judged) for one, f in zip(fitted, forms, strict=True)]
+            best = int(np.argmin(errors))
+            fitted, forms, share = [fitted[best]], [forms[best]], np.ones(1)
+            held_out = np.array([Process.of(fitted[0], u, latent, forms[0]).hold_out(latent, together)])
+        predicted, variance = np.tensordot(share, held_out, axes=1)
+        factors = calibration(latent[near], predicted, variance)
+        kept = np.flatnonzero(share)
         return Surrogate(
-            target="outputs", kernel=form.kernel, mean=mean, basis=basis,
-            hyperparameters=calibrate(best.hyperparameters, latent[near], *held_out),
-            u=u, latent=latent, scores=explained(latent[near], held_out[0]),
-            memory={"degree": np.array(form.degree), "axes": np.eye(u.shape[1]), "warp": best.warp},
+            target="outputs", kernel=" + ".join(forms[i].kernel for i in kept), mean=mean, basis=basis,
+            hyperparameters=np.hstack([calibrated(fitted[i].hyperparameters, factors) for i in kept]),
+            u=u, latent=latent, scores=explained(latent[near], predicted),
+            memory={
+                "degree": np.array([forms[i].degree for i in kept]), "axes": np.eye(u.shape[1]),
+                "warp": np.array([fitted[i].warp for i in kept]), "shares": share[kept],
+            },
         )  # fmt: skip
 
     def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:

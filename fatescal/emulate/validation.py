@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.emulate.gp import explained, processes
+from fatescal.emulate.hold_out import explained
+from fatescal.emulate.process import processes
 from fatescal.emulate.training import NEAR, near_optimum, nearest_rows, rows_needed, twins
 from fatescal.protocols import Emulator
 from fatescal.records import Array, Observations, Surrogate, TrainingSet, Validation
