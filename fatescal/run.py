@@ -220,8 +220,12 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
         print(f"{key:28s} {store.digest(key)[:16]}")
     prepared = preparation.folder(directory / "members")
     if prepared.is_dir():
-        names = sorted(str(marker.parent.relative_to(prepared)) for marker in prepared.rglob("member.json"))
-        print(f"{prepared.name:28s} made beforehand: {', '.join(names)}")
+        made = [marker.parent for marker in prepared.rglob("member.json")]
+        made += [result.parents[2] for result in prepared.glob("*/jobs/*/result.json")]  # by a job of a case
+        names = sorted(str(place.relative_to(prepared)) for place in made)
+        print(f"{prepared.name:28s} made beforehand: {', '.join(names) or 'nothing yet'}")
+        for note in prepared.glob("*/jobs/submission.json"):
+            print(f"{prepared.name:28s} under way: {_under_way(note.parents[1])}")
     for folder in sorted((directory / "members").glob("*")):
         if folder.name not in finished and folder != prepared:
             print(f"{folder.name:28s} under way: {_under_way(folder)}")

@@ -293,6 +293,20 @@ def test_check_finds_what_would_fail_or_be_silently_wrong(case_a, tmp_path, mist
         assemble.checked(settings.load(write_config(tmp_path, case_a)))
 
 
+def test_check_finds_libraries_that_are_in_a_module_not_loaded(case_a, tmp_path, monkeypatch):
+    ldd = tmp_path / "bin" / "ldd"
+    ldd.parent.mkdir()
+    ldd.write_text(
+        "#!/bin/sh\nprintf '\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n\\tlibnetcdff.so.7 => not found\\n'\n"
+    )
+    ldd.chmod(0o755)
+    config = write_config(tmp_path, case_a)
+    model_of(config).check()
+    monkeypatch.setenv("PATH", str(ldd.parent), prepend=":")
+    with pytest.raises(BadInput, match=r"not found here: libnetcdff\.so\.7"):
+        model_of(config).check()
+
+
 def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a, data, tmp_path):
     prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -62,6 +63,24 @@ def inspect(template: Template, first: date, start: date, end: date, variables: 
                 _opened(file, f"stream {stream.name}").close()
     _require_fields(template.run_directory, variables)
     return lines
+
+
+def require_libraries(executable: Path) -> None:
+    """Raise `BadInput` where the system finds not all libraries of an executable; CIME loads modules before it starts one.
+
+    Without `ldd`, or for a script, nothing is known.
+    """
+    try:
+        said = subprocess.run(["ldd", str(executable)], capture_output=True, text=True).stdout
+    except OSError:
+        return
+    missing = re.findall(r"^\s*(\S+) => not found", said, re.MULTILINE)
+    if missing:
+        raise BadInput(
+            f"model: {executable} needs libraries that are not found here: {', '.join(missing)}",
+            expected="the modules with which CIME compiled it",
+            hint="`modules` of the machine file, or `. CASE/.env_mach_specific.sh` before fatescal starts",
+        )
 
 
 def _opened(path: Path, what: str) -> netCDF4.Dataset:

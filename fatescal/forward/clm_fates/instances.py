@@ -126,7 +126,7 @@ class MultiInstance:
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
-        self.single.check()
+        self.single.check_inputs()
         library = self._ask("MPILIB")
         if library == "mpi-serial":
             raise BadInput(

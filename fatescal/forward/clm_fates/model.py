@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward.clm_fates import history, outcome
-from fatescal.forward.clm_fates.inspection import inspect, require_present, shares_of_pfts
+from fatescal.forward.clm_fates.inspection import inspect, require_libraries, require_present, shares_of_pfts
 from fatescal.forward.clm_fates.targets import Targets
 from fatescal.forward.clm_fates.template import CASE_NAME, Template, days
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
@@ -147,6 +147,11 @@ class ClmFates:
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        self.check_inputs()
+        require_libraries(self.template.executable)
+
+    def check_inputs(self) -> None:
+        """Raise `BadInput` for what is wrong with the files that a run reads, or leaves."""
         inspect(self.template, self.first, self.start, self.end, self.variables)
         kind = self.template.path("fates_paramfile").suffix
         if self.targets.fates.path.suffix != kind:
