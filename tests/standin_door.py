@@ -8,6 +8,7 @@ door the program starts by itself, as it does for whoever starts it by hand.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -126,7 +127,8 @@ def attend(line: socket.socket, programs: dict) -> None:
     done = os.pidfd_open(worker)
     while done not in select.select([line.fileno(), done], [], [])[0]:
         os.kill(worker, signal.SIGTERM if line.recv(1) else signal.SIGKILL)
-    line.send(os.waitpid(worker, 0)[1].to_bytes(4, "big"))
+    with contextlib.suppress(BrokenPipeError):  # nobody is at the door any more
+        line.send(os.waitpid(worker, 0)[1].to_bytes(4, "big"))
     os._exit(0)
 
 

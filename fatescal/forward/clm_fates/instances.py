@@ -430,7 +430,9 @@ class MultiInstance:
         succeeded, seconds = casestatus.succeeded(diary), casestatus.seconds(diary)
         blamed = seats.died(seats.log_text(self.run_directory, "cesm"))
         blamed = blamed if 2 * len(blamed) <= len(submission.members) else set()  # so many are not to blame
-        mine = dict(zip(submission.members, enumerate(submission.marks, 1), strict=True))
+        seated = list(enumerate(zip(submission.members, submission.marks, strict=True), 1))
+        mine = {name: (seat, mark) for seat, (name, mark) in seated}
+        mine |= {name: (seat, mark) for seat, (name, mark) in seated if seat in blamed}  # of one in two seats
         ends: dict[str, ModelFailed | None] = {}
         for name, (seat, _) in mine.items():
             seats.collect(self.run_directory, self.case_name, seat, jobs / name, restart=leg.restart)
