@@ -326,9 +326,11 @@ def test_few_runs_are_predicted_by_the_mean_of_forms_each_with_correlations_of_i
         Process.condition(h, surrogate.u, surrogate.latent, member.form, np.eye(3), warp)
         for h, warp, member in zip(hyperparameters, warps, blend.members, strict=True)
     ]
-    for i, value in enumerate(emulator.predict(surrogate, new)):
-        direct = sum(s * process(new)[i] for s, process in zip(shares, alone, strict=True))
-        np.testing.assert_allclose(value, direct, rtol=1e-9)
+    mean, variance = emulator.predict(surrogate, new)
+    of_forms = [(s, *process(new)) for s, process in zip(shares, alone, strict=True)]
+    np.testing.assert_allclose(mean, sum(s * m for s, m, _ in of_forms), rtol=1e-9)
+    square = sum(s * (m**2 + v) for s, m, v in of_forms)  # the second moment of the mixture
+    np.testing.assert_allclose(variance, square - mean**2, rtol=1e-6, atol=1e-12 * float(np.max(mean**2)))
     np.testing.assert_allclose(np.einsum("kmm->mk", blend.covariance(new)), blend(new)[1], rtol=1e-6)
     again = emulator.fit(np.random.default_rng(0), few, obs, map=backwards)
     np.testing.assert_array_equal(again.hyperparameters, surrogate.hyperparameters)

@@ -18,7 +18,7 @@ from fatescal.emulate.hold_out import (
     shares,
 )
 from fatescal.emulate.kernels import JOINT, PRODUCT, Form, trend_degree
-from fatescal.emulate.process import Process, processes
+from fatescal.emulate.process import Process, mixed, processes
 from fatescal.emulate.training import LEARNING, learning_rows, nearest_rows, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
@@ -76,7 +76,7 @@ class OutputsEmulator:
             best = int(np.argmin(errors))
             fitted, forms, share = [fitted[best]], [forms[best]], np.ones(1)
             held_out = np.array([Process.of(fitted[0], u, latent, forms[0]).hold_out(latent, together)])
-        predicted, variance = np.tensordot(share, held_out, axes=1)
+        predicted, variance = mixed(share, held_out[:, 0], held_out[:, 1])
         factors = calibration(latent[near], predicted, variance)
         kept = np.flatnonzero(share)
         return Surrogate(

@@ -214,12 +214,25 @@ class Process:
         return mean, variance
 
 
+def mixed(
+    shares: Array, means: Array | Sequence[Array], variances: Array | Sequence[Array]
+) -> tuple[Array, Array]:
+    """Return mean and variance (M, K) of a mixture of F predictions: where these differ, they are less sure.
+
+    >>> mean, variance = mixed(np.array([0.5, 0.5]), [np.zeros(1), np.full(1, 2.0)], [np.ones(1), np.ones(1)])
+    >>> mean.tolist(), variance.tolist()
+    ([1.0], [2.0])
+    """
+    if len(shares) == 1:
+        return means[0], variances[0]
+    mean = np.tensordot(shares, means, axes=1)
+    away = np.square(np.array(means) - mean)
+    return mean, np.tensordot(shares, variances + away, axes=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """The weighted mean of processes of different forms; one process alone has the share 1.
-
-    Their errors have nearly all in common, so its variance is the mean of theirs.
-    """
+    """Processes of different forms, mixed by their shares; one process alone has the share 1."""
 
     shares: Array  # (F) sum 1
     members: tuple[Process, ...]
@@ -236,7 +249,7 @@ class Blend:
     def __call__(self, u: Array) -> tuple[Array, Array]:
         """Return mean and variance (M, K) of a run at `u` (M, P), nugget included."""
         mean, variance = zip(*(process(u) for process in self.members), strict=True)
-        return self._mean(mean), self._mean(variance)
+        return mixed(self.shares, mean, variance)
 
     @property
     def nugget(self) -> Array:
@@ -245,12 +258,14 @@ class Blend:
 
     def covariance(self, u: Array) -> Array:
         """Return the covariance (K, M, M) of runs at `u` (M, P), nugget included."""
-        return self._mean([process.covariance(u) for process in self.members])
+        away = np.array([process.mean(u) for process in self.members]) - self.mean(u)
+        between = np.einsum("f,fmk,fnk->kmn", self.shares, away, away)
+        return self._mean([process.covariance(u) for process in self.members]) + between
 
     def hold_out(self, outputs: Array, groups: list[Array]) -> tuple[Array, Array]:
         """Return mean and variance (G, K) as `Process.hold_out` does."""
         mean, variance = zip(*(process.hold_out(outputs, groups) for process in self.members), strict=True)
-        return self._mean(mean), self._mean(variance)
+        return mixed(self.shares, mean, variance)
 
 
 @lru_cache(maxsize=2)  # by identity: records are frozen and compare by identity
