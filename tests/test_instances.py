@@ -27,7 +27,8 @@ from linear import fatescal
 from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import cdl, parameter_file, seats
-from fatescal.forward.clm_fates.instances import Leg, MultiInstance, log
+from fatescal.forward.clm_fates.instances import MultiInstance
+from fatescal.forward.clm_fates.jobs import Leg, log
 from fatescal.forward.slurm import Job
 
 COMPSETS = {
@@ -154,13 +155,13 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
     )
 
     leg = Leg(model.single.first, model.single.end)
-    fewer = [model._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", leg) for j in range(2)]
-    model._prepare(fewer, leg)
+    fewer = [model.jobs._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", leg) for j in range(2)]
+    model.jobs._prepare(fewer, leg)
     assert sorted(path.name for path in cluster.case.glob("user_nl_clm*")) == [
         "user_nl_clm", "user_nl_clm_0001", "user_nl_clm_0002",
     ]  # fmt: skip
     assert cluster("xmlquery", "--value", "NINST") == "2"
-    assert not list(model.run_directory.glob("hyy.clm2*"))
+    assert not list(model.jobs.run_directory.glob("hyy.clm2*"))
 
 
 def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monkeypatch):
@@ -169,7 +170,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     )
     jobs = cluster_a.folder / "jobs"
     jobs.mkdir()
-    own = model._inputs({NAME: 55.0}, jobs / "0007", Leg(model.single.first, model.single.end))
+    own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", Leg(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
     lines = seats.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
@@ -200,7 +201,7 @@ def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, 
     told = fatescal(0, "status", cluster_a.folder / "calibration").stdout
     assert "made beforehand: spin-up\n" in told
     assert parameter_file.read(spun_up / "fates_paramfile.json").defaults[NAME] == 61.0
-    assert not list(model.run_directory.glob("hyy.clm2*"))
+    assert not list(model.jobs.run_directory.glob("hyy.clm2*"))
     assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
 
     monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 65.5 66.5")  # other defaults: another spin-up
@@ -246,7 +247,10 @@ def test_a_hanging_member_is_known_by_the_others_that_finished(cluster_a, monkey
 
     def limit() -> None:
         while (
-            sum("SUCCESSFUL" in log.read_text() for log in model.run_directory.glob(".instance*/drv.log*"))
+            sum(
+                "SUCCESSFUL" in log.read_text()
+                for log in model.jobs.run_directory.glob(".instance*/drv.log*")
+            )
             < 2
         ):
             time.sleep(0.1)
@@ -268,13 +272,15 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
         ("TIMEOUT", r"no member had finished.*JOB_WALLCLOCK_TIME"),
         ("OUT_OF_MEMORY", "fewer inst"),
     ):
-        monkeypatch.setattr(model._queue.__class__, "wait", lambda self, n, tell, s=state: Job(n, s))
+        monkeypatch.setattr(model.jobs._queue.__class__, "wait", lambda self, n, tell, s=state: Job(n, s))
         monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
         with pytest.raises(RunFailed, match=words):
             model.run_together(batch, stage, {})
         subprocess.run(["scancel", str(999 + len(cluster_a.jobs))], check=True)
     monkeypatch.setattr(
-        model._queue.__class__, "wait", lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL"))[1]
+        model.jobs._queue.__class__,
+        "wait",
+        lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL"))[1],
     )
     with pytest.raises(RunFailed, match="NODE_FAIL failed without a member to blame: it logged nothing"):
         model.run_together(batch, stage, {})

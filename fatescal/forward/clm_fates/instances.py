@@ -1,68 +1,28 @@
 """CLM-FATES as one multi-instance CIME case: a job in the queue runs a whole ensemble, under one mpiexec.
 
 The way of Keetz et al. (2025). One dying instance takes all others with it, so members as processes of their own are
-the better way wherever the executable may be started so. What a batch needs to survive this program's death is kept in
-``STAGE/jobs``: the submission (its job's number above all), and for each member what it reads, what it left, how it ended.
+the better way wherever the executable may be started so.
 """
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
-import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
-from fatescal.forward.clm_fates import casestatus, namelist, outcome, seats
-from fatescal.forward.clm_fates.cime import Case, CimeError
+from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, Leg, decided, noted
 from fatescal.forward.clm_fates.model import ClmFates, day_before
-from fatescal.forward.clm_fates.template import CASE_NAME, days
-from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, visible
-from fatescal.forward.slurm import MACHINE_FAILED, Job, Slurm
+from fatescal.forward.clm_fates.template import CASE_NAME
+from fatescal.forward.process import HIDDEN_PREFIXES, never
 
 if TYPE_CHECKING:
     import xarray as xr
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-LOG = "fatescal_build.log"
-JOBS, NOTE, RESULT = "jobs", "submission.json", "result.json"
-MOST_JOBS = 5  # for one batch; a member that dies costs all of them another
-SILENCE = 60.0  # s of Slurm, before anything is submitted
-GRACE = 30.0  # s for the diary of a job that ended to reach this node
-OUT_OF_TIME = ("TIMEOUT", "DEADLINE")
-
-
-@dataclass(frozen=True)
-class Leg:
-    """What the runs of a job are: their days, the state they start from (None: the case's own), whether they leave one."""
-
-    first: date
-    last: date
-    finidat: Path | None = None
-    restart: bool = False
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What was submitted: the members by seat, their marks, where the diary ended before, the job's number.
-
-    Without a number it is about to be submitted, or has been while this program died.
-    """
-
-    members: list[str]
-    marks: list[str]
-    place: int
-    number: str | None = None
 
 
 class MultiInstance:
@@ -92,11 +52,7 @@ class MultiInstance:
         stop: Callable[[], bool] = never,
     ) -> None:
         self.single, self.case = single, case
-        self._retries, self._hide, self._stop = retries, hide, stop
-        kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
-        self._extra = {"USER": getpass.getuser()} | kept
-        self._environment = visible(hide) | self._extra
-        self._queue = Slurm(self._environment, stop)
+        self.jobs = Jobs(single, case, self._mark, retries, hide, stop)
 
     @property
     def calendar(self) -> str:
@@ -127,16 +83,16 @@ class MultiInstance:
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
         self.single.check_inputs()
-        library = self._ask("MPILIB")
+        library = self.jobs.ask("MPILIB")
         if library == "mpi-serial":
             raise BadInput(
                 f"model.execution: {self.case} is built with mpi-serial, which runs one instance",
                 expected="an MPI library of the machine (create_newcase --mpilib)",
                 hint="execution: processes, which needs mpi-serial",
             )
-        if self._batch_system not in ("slurm", "none"):
+        if self.jobs.batch_system not in ("slurm", "none"):
             raise BadInput(
-                f"model.execution: the case submits to {self._batch_system}", expected="slurm, or none"
+                f"model.execution: the case submits to {self.jobs.batch_system}", expected="slurm, or none"
             )
         if not (self.case / "user_nl_clm").is_file():
             raise BadInput(
@@ -151,8 +107,8 @@ class MultiInstance:
         """Return what `check` looked at, and the cost of `runs` members in `waves` jobs."""
         wait = "JOB_WALLCLOCK_TIME"
         limit = (
-            f", each with {wait} {self._ask(wait, '--subgroup', 'case.run')}"
-            if self._batch_system == "slurm"
+            f", each with {wait} {self.jobs.ask(wait, '--subgroup', 'case.run')}"
+            if self.jobs.batch_system == "slurm"
             else ""
         )
         return [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
@@ -176,7 +132,7 @@ class MultiInstance:
             When what the job left is gone.
         """
         here = folder.parent / JOBS / folder.name.split(".")[0]
-        result = _noted(here / RESULT)
+        result = noted(here / RESULT)
         if result is None or result["mark"] != self._mark(theta):
             raise RunFailed(
                 f"{here} is gone, with what a job left for it. Try: remove {folder.parent}, start again"
@@ -206,360 +162,30 @@ class MultiInstance:
             leg = Leg(single.first, single.end)
         else:
             leg = Leg(single.start, single.end, finidat=self._spun_up(default))
-        self._run_jobs(batch, folder, leg)
+        self.jobs.run(batch, folder, leg)
 
     def _spun_up(self, default: Mapping[str, float]) -> Path:
         """Return the state in which the spin-up with `default` parameters, made once, ended."""
         single, name = self.single, "0000"
         jobs = single.spun_up / JOBS
         state = jobs / name / f"{CASE_NAME}.clm2.r.{single.start}-00000.nc"
-        if not (_decided(jobs / name, self._mark(default)) and state.is_file()):
+        if not (decided(jobs / name, self._mark(default)) and state.is_file()):
             if single.spun_up.exists() and not (jobs / NOTE).is_file():
                 shutil.rmtree(single.spun_up)  # of another config, or failed
-            self._run_jobs(
+            self.jobs.run(
                 {name: default}, single.spun_up, Leg(single.first, day_before(single.start), restart=True)
             )
-            result = _noted(jobs / name / RESULT) or {}
+            result = noted(jobs / name / RESULT) or {}
             if result.get("status") != Status.OK or not state.is_file():
                 raise RunFailed(
                     f"the spin-up failed, and so would every member: {result.get('reason') or f'{state} is not there'}"
                 )
         return state
 
-    def _run_jobs(self, batch: Mapping[str, Mapping[str, float]], folder: Path, leg: Leg) -> None:
-        jobs = folder / JOBS
-        jobs.mkdir(parents=True, exist_ok=True)
-        marks = {name: self._mark(theta) for name, theta in batch.items()}
-        submission = self._resumed(jobs, marks)
-        failures = 0
-        for _ in range(MOST_JOBS):
-            if submission is None:
-                waiting = {
-                    name: theta for name, theta in batch.items() if not _decided(jobs / name, marks[name])
-                }
-                if not waiting:
-                    return
-                submission = self._submit(waiting, jobs, leg)
-            if submission is None:
-                return
-            job = self._wait(submission, jobs)
-            decided = self._conclude(submission, job, jobs, leg)
-            submission = None
-            failures += not decided
-            if failures > self._retries:
-                raise RunFailed(
-                    f"{job or 'the job'} failed without a member to blame: {self._last_words(jobs)}"
-                )
-        if any(not _decided(jobs / name, mark) for name, mark in marks.items()):
-            raise RunFailed(
-                f"{folder.name}: members die one after another, and each took a job of all with it ({MOST_JOBS} jobs). "
-                "Try: narrower priors; or execution: processes, where a member dies alone"
-            )
-
-    # ---- before
-
-    def _submit(self, waiting: Mapping[str, Mapping[str, float]], jobs: Path, leg: Leg) -> Submission | None:
-        """Give the case these members, and submit it; None where the model must have none of them."""
-        if self._batch_system == "slurm":
-            self._require_free()
-        written = {}
-        for name, theta in waiting.items():
-            try:
-                written[name] = self._inputs(theta, jobs / name, leg)
-            except ModelFailed as failure:
-                self._decide(jobs / name, self._mark(theta), failure, 0.0)
-        if not written:
-            return None
-        members = list(written) * (1 if len(written) > 1 else 2)  # a single instance would not be numbered
-        self._prepare([written[name] for name in members], leg)
-        seats.move_aside(
-            self.run_directory, self.case_name, self.run_directory / f"before-{int(time.time())}"
-        )
-        marks = [self._mark(waiting[name]) for name in members]
-        submission = Submission(members, marks, casestatus.length(self.case))
-        _write(jobs / NOTE, asdict(submission))
-        self._case_submit(submission, jobs / "submit.log")
-        return submission
-
-    def _inputs(self, theta: Mapping[str, float], folder: Path, leg: Leg) -> dict[str, namelist.Value | None]:
-        """Write a member's own files into its folder, made anew; return its keys of the land model's namelist."""
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        single = self.single
-        own = single.targets.write(theta, folder)
-        n_days = days(leg.first, leg.last)
-        changes = single.template.land_changes(n_days, single.variables, own, leg.finidat)
-        return {"finidat": self._cold_or_warm, **single.template.keys, **changes}
-
-    def _case_submit(self, submission: Submission, said: Path) -> None:
-        """Call case.submit, whose exit code tells nothing of the model; without a queue it runs it."""
-        queued = self._batch_system == "slurm"
-        try:
-            launch(
-                ["./case.submit"],
-                self.case,
-                timeout=None,
-                hide=self._hide,
-                extra=self._extra,
-                log=str(said),
-                stop=never if queued else self._stop,
-            )
-        except ModelFailed as failure:
-            diary = casestatus.since(self.case, submission.place)
-            if queued or not any(entry.phase == casestatus.MODEL for entry in diary):
-                reason = casestatus.error(diary) or failure.reason
-                raise RunFailed(f"./case.submit in {self.case}: {reason}") from None
-
-    @property
-    def _cold_or_warm(self) -> str:
-        """The state that the case itself starts from; blank for a cold start."""
-        return (namelist.get(self.single.template.lnd_in, "finidat") or " ").strip() or " "
-
-    def _prepare(self, changes: Sequence[Mapping[str, namelist.Value | None]], leg: Leg) -> None:
-        """Set the case up for so many instances, with their namelists."""
-        n, single = len(changes), self.single
-        fewer_or_more = self._ask("NINST") != str(n)
-        wanted: dict[str, object] = {"NINST": n} if fewer_or_more else {}
-        wanted |= {
-            "MULTI_DRIVER": "TRUE",
-            "DOUT_S": "FALSE",
-            "RUN_TYPE": "startup",
-            "CONTINUE_RUN": "FALSE",
-            "RESUBMIT": 0,
-            "RUN_STARTDATE": leg.first,
-            "STOP_OPTION": "ndays",
-            "STOP_N": days(leg.first, leg.last),
-            "REST_OPTION": "ndays" if leg.restart else "never",
-            "REST_N": days(leg.first, leg.last),
-            # CLM takes a blank finidat in a cold start alone, and ignores any other one there.
-            "CLM_FORCE_COLDSTART": "off" if str(changes[0]["finidat"]).strip() else "on",
-        }
-        self._cime("xmlchange", ",".join(f"{key}={value}" for key, value in wanted.items()))
-        seats.write_namelists(self.case, changes)
-        if single.template.sequence != single.template.files["nuopc.runseq"]:
-            (self.case / "nuopc.runseq").write_text(single.template.sequence)  # goes before CIME's own
-        if fewer_or_more:
-            self._of_case(lambda case: case.set_up("--reset"))
-        if self._ask("BUILD_COMPLETE") != "TRUE":
-            self._of_case(lambda case: case.build(self.case / LOG))
-        self._cime("preview_namelists")
-        seats.require_read(self.run_directory, changes)
-
-    def _require_free(self) -> None:
-        """Raise `BadInput` when a job of the case waits or runs: it would read, and write, what this one does."""
-        others = self._in_queue()
-        if others:
-            raise BadInput(
-                f"the case {self.case} has job {', '.join(others)} in the queue, which this stage has not submitted",
-                hint="wait for it, or scancel; each run needs a case of its own",
-            )
-
-    # ---- while it runs
-
-    def _resumed(self, jobs: Path, marks: Mapping[str, str]) -> Submission | None:
-        """Return the submission of an earlier life of this program, None where there is none, or it came to nothing."""
-        noted = _noted(jobs / NOTE)
-        if noted is None:
-            return None
-        submission = self._numbered(Submission(**noted))
-        own = all(marks.get(n) == mark for n, mark in zip(submission.members, submission.marks, strict=True))
-        if submission.number is not None and not own:
-            number = submission.number
-            job = self._queue.patiently(lambda: self._queue.look(number))
-            if job is not None and job.under_way:
-                raise RunFailed(
-                    f"{job} runs members with other parameters, of an earlier config. Try: scancel {job.number}, or wait"
-                )
-        ended = casestatus.succeeded(casestatus.since(self.case, submission.place))
-        if own and (submission.number is not None or ended):
-            log.info(
-                "%s: job %s was submitted before: it is not submitted again",
-                jobs.parent.name,
-                submission.number,
-            )
-            _write(jobs / NOTE, asdict(submission))
-            return submission
-        (jobs / NOTE).unlink()
-        return None
-
-    def _numbered(self, submission: Submission) -> Submission:
-        """Return a submission with its job's number, where one was given."""
-        if submission.number is not None or self._batch_system != "slurm":
-            return submission
-        told = casestatus.submitted(casestatus.since(self.case, submission.place))
-        return replace(submission, number=told or next(iter(self._in_queue()), None))
-
-    def _wait(self, submission: Submission, jobs: Path) -> Job | None:
-        """Return the job when it has ended, as far as Slurm still knows it."""
-        submission = self._numbered(submission)
-        if submission.number is None:
-            if self._batch_system == "slurm":
-                raise RunFailed(f"./case.submit in {self.case} submitted no job: see {jobs / 'submit.log'}")
-            return None  # case.submit has run it to its end
-        _write(jobs / NOTE, asdict(submission))
-        n = len(set(submission.members))
-        job = self._queue.wait(
-            submission.number, lambda j: log.info("%s: %s, %d members", jobs.parent.name, j, n)
-        )
-        if job is not None and job.state in ("COMPLETED", "FAILED"):
-            end = time.monotonic() + GRACE
-            while not self._told(submission) and time.monotonic() < end:
-                self._queue.sleep(1.0, f"{job}, which the next start will look at")
-        return job
-
-    def _told(self, submission: Submission) -> bool:
-        """Tell whether the diary has come to the end of the run."""
-        return casestatus.succeeded(casestatus.since(self.case, submission.place)) is not None
-
-    def _in_queue(self) -> list[str]:
-        """Return the numbers of the case's jobs that wait or run."""
-        return self._queue.patiently(lambda: self._queue.named(f"run.{self.case_name}"), SILENCE)
-
-    # ---- after
-
-    def _conclude(self, submission: Submission, job: Job | None, jobs: Path, leg: Leg) -> bool:
-        """Note what became of the members of a job that ended; return whether any member's fate is decided.
-
-        Raises
-        ------
-        RunFailed
-            When the job was cancelled or was too short, or the case failed before the model ran.
-        """
-        diary = casestatus.since(self.case, submission.place)
-        succeeded, seconds = casestatus.succeeded(diary), casestatus.seconds(diary)
-        blamed = seats.died(seats.log_text(self.run_directory, "cesm"))
-        blamed = blamed if 2 * len(blamed) <= len(submission.members) else set()  # so many are not to blame
-        seated = list(enumerate(zip(submission.members, submission.marks, strict=True), 1))
-        mine = {name: (seat, mark) for seat, (name, mark) in seated}
-        mine |= {name: (seat, mark) for seat, (name, mark) in seated if seat in blamed}  # of one in two seats
-        ends: dict[str, ModelFailed | None] = {}
-        for name, (seat, _) in mine.items():
-            seats.collect(self.run_directory, self.case_name, seat, jobs / name, restart=leg.restart)
-            ends[name] = self._end(jobs / name, seat in blamed, succeeded, leg)
-        whole = [name for name, failure in ends.items() if failure is None]
-        ran_out = job is not None and job.state in OUT_OF_TIME
-        decided = 0
-        for name, (_, mark) in mine.items():
-            failure = ends[name]
-            if ran_out and whole and failure is not None and failure.kind == Status.TRUNCATED:
-                words = f"still running when {job} ended; {len(whole)} others had finished"
-                failure = ModelFailed(Status.TIME_OUT, outcome.told(jobs / name, words))
-            if failure is None or failure.kind != Status.TRUNCATED or succeeded:
-                self._decide(jobs / name, mark, failure, seconds)
-                decided += 1
-                if failure is not None and not succeeded:
-                    log.warning("%s/%s took the job with it: %s", jobs.parent.name, name, failure.reason)
-        number = job.number if job is not None else f"{int(time.time())}"
-        seats.move_aside(self.run_directory, self.case_name, jobs / f"job-{number}")
-        (jobs / NOTE).unlink()
-        log.info(
-            "%s: %s: %d of %d members have their fate", jobs.parent.name, job or "the job", decided, len(mine)
-        )
-        if not succeeded:
-            self._require_retry(job, diary, decided == len(mine), bool(whole), jobs)
-        return decided > 0
-
-    def _decide(self, folder: Path, mark: str, failure: ModelFailed | None, seconds: float) -> None:
-        """Note a member's fate, which no later job changes."""
-        status, reason = (Status.OK, "") if failure is None else (failure.kind, failure.reason)
-        _write(folder / RESULT, {"mark": mark, "status": status, "reason": reason, "seconds": seconds})
-
-    def _end(self, folder: Path, blamed: bool, succeeded: bool | None, leg: Leg) -> ModelFailed | None:
-        """Return what is wrong with what an instance left; TRUNCATED where it only was not finished."""
-        try:
-            self.single.judge(folder, 0, leg.first, leg.last)
-        except ModelFailed as failure:
-            if not succeeded and (blamed or outcome.cause(folder)):
-                return ModelFailed(Status.MODEL_ERROR, outcome.told(folder, "died, and all others with it"))
-            return failure
-        return None
-
-    def _require_retry(
-        self, job: Job | None, diary: list[casestatus.Entry], all_decided: bool, any_whole: bool, jobs: Path
-    ) -> None:
-        """Raise `RunFailed` where another job would end like this one."""
-        state = job.state if job is not None else ""
-        if state == "CANCELLED":
-            raise RunFailed(f"{job}. Start again to submit its members anew")
-        if state in OUT_OF_TIME and not any_whole:
-            raise RunFailed(
-                f"{job}: no member had finished. {self._last_words(jobs)}. Try: a longer JOB_WALLCLOCK_TIME "
-                f"(./xmlchange --subgroup case.run in {self.case})"
-            )
-        if state == "OUT_OF_MEMORY":
-            raise RunFailed(f"{job}. Try: fewer instances a node (MAX_TASKS_PER_NODE in {self.case})")
-        started = any(entry.phase == casestatus.MODEL for entry in diary)
-        if not all_decided and not started and state not in MACHINE_FAILED:
-            words = casestatus.error(diary) or f"{self.case}/{casestatus.FILE} says nothing of it"
-            raise RunFailed(f"{job or 'the job'} ended before the model started: {words}")
-
-    def _last_words(self, jobs: Path) -> str:
-        """Return the end of what the last failed job logged."""
-        folders = sorted(jobs.glob("job-*"), key=lambda path: path.stat().st_mtime)
-        text = seats.log_text(folders[-1], "cesm") if folders else ""
-        lines = [f"    {line}" for line in text.splitlines()[-outcome.LINES :]]
-        return (
-            "\n".join([f"the last lines of cesm.log in {folders[-1]}:", *lines])
-            if lines
-            else "it logged nothing"
-        )
-
-    # ---- the case
-
-    @cached_property
-    def run_directory(self) -> Path:
-        """Where the case runs."""
-        return Path(self._ask("RUNDIR"))
-
-    @cached_property
-    def case_name(self) -> str:
-        """The prefix of the case's output."""
-        return self._ask("CASE")
-
-    @cached_property
-    def _batch_system(self) -> str:
-        return self._ask("BATCH_SYSTEM")
-
-    def _ask(self, variable: str, *options: str) -> str:
-        return self._cime("xmlquery", "--value", variable, *options).strip()
-
-    def _cime(self, tool: str, *arguments: str) -> str:
-        """Run a tool of the case; return what it says."""
-        return self._of_case(lambda case: case(tool, *arguments))
-
-    def _of_case(self, ask: Callable[[Case], T]) -> T:
-        try:
-            return ask(Case(self.case, self._environment))
-        except CimeError as error:
-            raise RunFailed(f"{self.case}: {error}") from None
-
     def _mark(self, theta: Mapping[str, float]) -> str:
         """Return what tells members with other parameters, or of another model, apart."""
         text = json.dumps([dict(theta), dict(self.description)], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _decided(folder: Path, mark: str) -> bool:
-    result = _noted(folder / RESULT)
-    return result is not None and result["mark"] == mark
-
-
-def _noted(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-
-
-def _write(path: Path, content: Mapping[str, object]) -> None:
-    """Write a note that is whole or not there."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, path)
 
 
 def _link(source: str, target: str) -> None:
