@@ -26,7 +26,7 @@ from linear import fatescal
 
 from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
-from fatescal.forward.clm_fates import cdl, parameter_file, seats
+from fatescal.forward.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance
 from fatescal.forward.clm_fates.jobs import Leg, log
 from fatescal.forward.slurm import Job
@@ -140,7 +140,7 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
         folder = stage / f"{name}.part-x"
         folder.mkdir()
         seconds = model.run(theta, folder)
-        assert seconds > 0
+        assert seconds == casestatus.seconds(casestatus.since(cluster.case, 0))  # of the job, whole ones
         output = model.read(folder)
         assert output.sizes["time"] == 31
         means.append(float(output["FATES_GPP"].mean()))
@@ -369,6 +369,7 @@ def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path
             assert file["status"][:].tolist() == [Status.OK] * n
     member = run / "members/evaluation-01/0002"
     theta = json.loads((member / "member.json").read_text())["parameters"]
-    assert json.loads((member / "member.json").read_text())["seconds"] >= 1  # of the job
+    last = json.loads((run / "members/evaluation-posterior/0001/member.json").read_text())
+    assert last["seconds"] == casestatus.seconds(casestatus.since(cluster.case, 0))  # of the last job
     assert parameter_file.read(member / "fates_paramfile.nc").defaults[NAME] == theta[NAME]
     assert len((tmp_path / "log").read_text().splitlines()) == 2 + 5 + 5 + 3  # no instance ran twice
