@@ -24,18 +24,8 @@ TOOLS = {  # what a tag may bring to check out its externals, and how it is told
     Path("bin", "git-fleximod"): ("update",),
     Path("manage_externals", "checkout_externals"): (),
 }
-SOURCES = {
-    ".F90",
-    ".F",
-    ".f90",
-    ".f",
-    ".inc",
-    ".c",
-    ".cpp",
-    ".h",
-    ".in",
-    ".xml",
-}  # what a new file may be to count
+# what a new file may be to count as an edit
+SOURCES = {".F90", ".F", ".f90", ".f", ".inc", ".c", ".cpp", ".h", ".in", ".xml"}
 LAST_LINES = 6  # of what git or a tool said
 
 
