@@ -317,12 +317,14 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
 
 
 def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
-    def problem() -> str:
+    def problem(**changes: Any) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(models.located(settings.load(cluster_a.config())))
+            assemble.checked(models.located(settings.load(cluster_a.config(**changes))))
         return str(caught.value)
 
     cluster_a.model(monkeypatch).check()
+    years = ["2005-01-01", "2006-01-31"]
+    assert "lie outside the model's period" in problem(observations={"calibration": years})
     with (cluster_a.case / "user_nl_clm").open("a") as file:
         file.write("use_bedrock = .false.\n")
     assert "have changed since this run began" in problem()

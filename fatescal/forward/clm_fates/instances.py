@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,11 @@ class MultiInstance:
     def calendar(self) -> str:
         """The calendar of the output."""
         return self.single.calendar
+
+    @property
+    def period(self) -> tuple[date, date]:
+        """The first and the last day of the output."""
+        return self.single.period
 
     @property
     def defaults(self) -> Mapping[str, float]:
