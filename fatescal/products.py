@@ -162,4 +162,4 @@ def _write_chains(path: Path, results: Results) -> None:
     cold = np.concatenate([block.log_likelihood[:, :, -1] for block in results.chains], axis=1)
     theta = results.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
     units = [results.units.get(name, "1") for name in results.parameter]
-    to_tree(theta, results.parameter, units, cold).to_netcdf(str(path))
+    to_tree(theta, results.parameter, units, cold).to_netcdf(path)

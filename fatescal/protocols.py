@@ -92,7 +92,8 @@ class Batched(Protocol):
     ) -> None:
         """Run the members (names -> parameters) to their ends; called on one rank, again after an interruption.
 
-        What they share is made before, with the `default` parameters. What they leave is kept under `folder`, the stage's, until `run` asks for it.
+        What they share is made before, with the `default` parameters. What they leave is kept under `folder`, the
+        stage's, until `run` asks for it.
         """
 
 

@@ -44,13 +44,12 @@ from fatescal.records import (
 from fatescal.sample.diagnostics import diagnose
 from fatescal.sample.run import advance, end_states, warm_up
 from fatescal.sample.thinning import representative
-from fatescal.settings import Sample
+from fatescal.settings import DRAWS, Sample
 from fatescal.store import Store
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
 BLOCK = 500  # kept steps between two looks at R-hat; each block is a checkpoint
-DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
 
 
 @dataclass(frozen=True)

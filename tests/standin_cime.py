@@ -618,9 +618,8 @@ def _lnd_in(case: Case, text: str, suffix: str) -> str:
         if key not in known and not ALSO_KNOWN.fullmatch(key):
             definition = f"{case['SRCROOT']}/bld/namelist_files/namelist_definition_ctsm.xml"
             raise Refused(f"{program}validate_variable: Variable name {key} not found in {definition}")
-        cold = (
-            key == "finidat" and case["CLM_FORCE_COLDSTART"] == "on"
-        )  # which overrides it, with a warning alone
+        # a forced cold start overrides finidat, with a warning alone
+        cold = key == "finidat" and case["CLM_FORCE_COLDSTART"] == "on"
         if key != "co2_ppmv" and not cold:  # co2_ppmv without a word: CCSM_CO2_PPMV wins
             text = _with(text, key, value)
     text = re.sub(r"-lnd_tuning_mode \w+", f"-lnd_tuning_mode {mode}", text)

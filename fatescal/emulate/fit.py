@@ -175,12 +175,8 @@ def fit_outputs(
     starts = np.stack([0.5 * (low + high), rng.uniform(low, high)])
     starts = np.hstack([starts, np.zeros((2, n_parameters))])
     own = np.zeros(outputs.shape[1], dtype=bool) if own is None else own
-    found = map(partial(_found, u[rows], outputs[rows], starts, own), forms)
+    found = map(partial(fit_correlations, u[rows], outputs[rows], starts=starts, own=own), forms)
     return [scaled(each, u, outputs, form) for each, form in zip(found, forms, strict=True)]
-
-
-def _found(u: Array, f: Array, starts: Array, own: Array, form: Form) -> Array:
-    return fit_correlations(u, f, form, starts, own)
 
 
 def scaled(found: Array, u: Array, outputs: Array, form: Form) -> Fitted:

@@ -151,8 +151,8 @@ class Process:
         """
         length, variance = hyperparameters[:, :-2], hyperparameters[:, -2]
         warp = np.broadcast_to(0.0 if warp is None else warp, length.shape)
-        x, h = u @ axes, trend(u @ axes, form.degree)
-        ratio = hyperparameters[:, -1] / variance
+        x = u @ axes
+        h, ratio = trend(x, form.degree), hyperparameters[:, -1] / variance
         same = np.hstack([length, warp])
         alike = np.all(same[1:] == same[:-1], axis=1) & np.isclose(ratio[1:], ratio[:-1], 1e-9, 0.0)
         edges = [0, *(1 + np.flatnonzero(~alike)), len(variance)]
@@ -177,7 +177,8 @@ class Process:
 
     def mean(self, u: Array) -> Array:
         """Return the mean (M, K) at `u` (M, P), without the cost of a variance."""
-        return np.hstack([group.mean(*self._inputs(u))[0] for group in self.groups])
+        x, h = self._inputs(u)
+        return np.hstack([group.mean(x, h)[0] for group in self.groups])
 
     def __call__(self, u: Array) -> tuple[Array, Array]:
         """Return mean and variance (M, K) of a run at `u` (M, P), nugget included.
@@ -193,7 +194,8 @@ class Process:
 
     def covariance(self, u: Array) -> Array:
         """Return the covariance (K, M, M) of runs at `u` (M, P), nugget included."""
-        shared = [group.covariance(*self._inputs(u)) for group in self.groups]
+        x, h = self._inputs(u)
+        shared = [group.covariance(x, h) for group in self.groups]
         counts = [columns.stop - columns.start for columns in self.columns]
         return self.variance[:, None, None] * np.repeat(shared, counts, axis=0)
 
@@ -214,8 +216,13 @@ class Process:
         return mean, variance
 
 
+def weighted(shares: Array, parts: Sequence[Array] | Array) -> Array:
+    """Return the mean of F arrays, weighed by their shares; one alone as it is."""
+    return parts[0] if len(parts) == 1 else np.tensordot(shares, np.asarray(parts), axes=1)
+
+
 def mixed(
-    shares: Array, means: Array | Sequence[Array], variances: Array | Sequence[Array]
+    shares: Array, means: Sequence[Array] | Array, variances: Sequence[Array] | Array
 ) -> tuple[Array, Array]:
     """Return mean and variance (M, K) of a mixture of F predictions: where these differ, they are less sure.
 
@@ -223,11 +230,8 @@ def mixed(
     >>> mean.tolist(), variance.tolist()
     ([1.0], [2.0])
     """
-    if len(shares) == 1:
-        return means[0], variances[0]
-    mean = np.tensordot(shares, means, axes=1)
-    away = np.square(np.array(means) - mean)
-    return mean, np.tensordot(shares, variances + away, axes=1)
+    mean = weighted(shares, means)
+    return mean, weighted(shares, [v + (m - mean) ** 2 for m, v in zip(means, variances, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,14 +241,9 @@ class Blend:
     shares: Array  # (F) sum 1
     members: tuple[Process, ...]
 
-    def _mean(self, parts: Sequence[Array]) -> Array:
-        if len(parts) == 1:
-            return parts[0]
-        return np.tensordot(self.shares, np.array(parts), axes=1)
-
     def mean(self, u: Array) -> Array:
         """Return the mean (M, K) at `u` (M, P), without the cost of a variance."""
-        return self._mean([process.mean(u) for process in self.members])
+        return weighted(self.shares, [process.mean(u) for process in self.members])
 
     def __call__(self, u: Array) -> tuple[Array, Array]:
         """Return mean and variance (M, K) of a run at `u` (M, P), nugget included."""
@@ -254,13 +253,14 @@ class Blend:
     @property
     def nugget(self) -> Array:
         """The nugget variance (K)."""
-        return self._mean([process.variance * process.ratio for process in self.members])
+        return weighted(self.shares, [process.variance * process.ratio for process in self.members])
 
     def covariance(self, u: Array) -> Array:
         """Return the covariance (K, M, M) of runs at `u` (M, P), nugget included."""
-        away = np.array([process.mean(u) for process in self.members]) - self.mean(u)
+        means = [process.mean(u) for process in self.members]
+        away = np.array(means) - weighted(self.shares, means)
         between = np.einsum("f,fmk,fnk->kmn", self.shares, away, away)
-        return self._mean([process.covariance(u) for process in self.members]) + between
+        return weighted(self.shares, [process.covariance(u) for process in self.members]) + between
 
     def hold_out(self, outputs: Array, groups: list[Array]) -> tuple[Array, Array]:
         """Return mean and variance (G, K) as `Process.hold_out` does."""

@@ -147,7 +147,7 @@ def mixing(blocks: Sequence[ChainBlock]) -> Mixing:
 def to_tree(
     theta: Array, parameter: Sequence[str], unit: Sequence[str], log_likelihood: Array
 ) -> xr.DataTree:
-    """Return the posterior as ArviZ knows it; its ``to_netcdf`` writes a file that ``xarray.open_datatree`` reads for ArviZ.
+    """Return the posterior as ArviZ knows it; what its ``to_netcdf`` writes ``xarray.open_datatree`` reads.
 
     Parameters
     ----------

@@ -81,8 +81,7 @@ def importance(misfit: Array, emulated_log_likelihood: Array) -> Importance:
     smoothed, k, k_limit = log_weights, np.nan, np.nan
     if n_members >= LEAST_MEMBERS:
         k, k_limit = -np.inf, min(1 - 1 / np.log10(n_members), 0.7)
-        if (
-            np.ptp(log_weights) > ALIKE
-        ):  # k-hat knows no scale: it calls a tail heavy whose weights are all alike
+        # k-hat knows no scale: it calls a tail heavy even if all weights agree to three digits
+        if np.ptp(log_weights) >= ALIKE:
             smoothed, k = array_stats.psislw(-log_weights)
     return Importance(np.exp(smoothed) / np.exp(smoothed).sum(), float(k), k_limit)

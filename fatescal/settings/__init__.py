@@ -36,9 +36,10 @@ from fatescal.settings.parameters import (
     TruncatedNormal,
     Uniform,
 )
-from fatescal.settings.stages import Calibrate, Emulate, Posterior, Sample, of_prior
+from fatescal.settings.stages import DRAWS, Calibrate, Emulate, Posterior, Sample, of_prior
 
 __all__ = [
+    "DRAWS",
     "Build",
     "Calibrate",
     "Canopy",

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fatescal.settings.base import Count, Positive, Section
 
+DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
 DESIGNS = ("prior", "lhs", "sobol", "uniform")
 
 
@@ -77,4 +78,4 @@ class Sample(Section):
 class Posterior(Section):
     """The ensemble of posterior draws that is run again; `members` counts the default run."""
 
-    members: Annotated[int, Field(ge=2, le=4001)]  # at most the draws that are kept of the chains
+    members: Annotated[int, Field(ge=2, le=DRAWS + 1)]
