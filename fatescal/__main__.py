@@ -39,11 +39,14 @@ def _run(args: argparse.Namespace, world: World) -> int:
 
 
 def _wall_time() -> float | None:
-    """Return the seconds after which a Slurm job should stop: ten minutes, or a tenth, before its end; on root."""
-    begin, end = (os.environ.get(f"SLURM_JOB_{word}_TIME", "") for word in ("START", "END"))
-    if not (begin.isdecimal() and end.isdecimal()):
-        return None  # no Slurm, or one before 22.05
-    return int(end) - min(600.0, 0.1 * (int(end) - int(begin))) - time.time()
+    """Return the seconds after which the job should stop: ten minutes, or a tenth, before its end; on root."""
+    from fatescal.schedulers.registry import current
+
+    limit = current().seconds_left()
+    if limit is None:
+        return None
+    left, whole = limit
+    return left - min(600.0, 0.1 * whole)
 
 
 def _check(args: argparse.Namespace, world: World) -> int:

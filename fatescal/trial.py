@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import time
 import uuid
 from collections import Counter
@@ -21,6 +20,7 @@ import numpy as np
 from fatescal.errors import ModelFailed
 from fatescal.forward.process import launch
 from fatescal.records import Array, Batch
+from fatescal.schedulers.registry import node_name
 from fatescal.store import PARALLEL, Store
 from fatescal.world import World
 
@@ -87,7 +87,7 @@ def _made(folder: Path) -> Path:
 
 def _nodes(world: World) -> Finding:
     """Say which nodes there are, and whether they have memory for their ranks."""
-    told = world.allgather((_node(), _available()))
+    told = world.allgather((node_name(), _available()))
     ranks = Counter(node for node, _ in told)
     memory = dict(told)
     each = {node: memory[node] / n for node, n in ranks.items()}
@@ -117,7 +117,7 @@ def _renames(here: Path, world: World) -> Finding:
     world.meet()
     seconds = _until_seen(names, 0.0 if error else PATIENCE)
     errors = [e for e in world.allgather(error) if e]
-    waits = world.allgather((_node(), seconds))
+    waits = world.allgather((node_name(), seconds))
     blind = sorted({node for node, wait in waits if wait is None})
     if not (errors or blind):
         slowest = max(wait for _, wait in waits if wait is not None)
@@ -137,7 +137,7 @@ def _renamed(path: Path) -> str:
         part.write_text("renamed")
         os.replace(part, path)
     except OSError as failure:
-        return f"{_node()} cannot write there: {failure.strerror}"
+        return f"{node_name()} cannot write there: {failure.strerror}"
     return ""
 
 
@@ -192,7 +192,7 @@ def _members(here: Path, launching: Launching, world: World) -> Finding:
         seen = (folder / "environment").read_text().splitlines()
         leaked = sorted({word for line in seen for word in launching.hide if line.startswith(word)})
     except (ModelFailed, OSError) as failure:
-        error = f"rank {world.rank} on {_node()}: {failure}"
+        error = f"rank {world.rank} on {node_name()}: {failure}"
     slowest = max(world.allgather(time.monotonic() - begin))
     errors = [e for e in world.allgather(error) if e]
     seen_by = sorted({word for words in world.allgather(leaked) for word in words})
@@ -251,11 +251,6 @@ def _size(n_bytes: float) -> str:
     ('2.5 GB', '4 MB')
     """
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
-
-
-def _node() -> str:
-    """Return the name of this node, Slurm's where there is Slurm."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _available() -> float:

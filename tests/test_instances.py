@@ -22,6 +22,7 @@ import yaml
 from clm_problem import NEEDLELEAF, VCMAX, write_config
 from conftest import mpi_command, mpi_environment
 from ctsm_case import FATES, Case
+from fatescal.forward.slurm import Job
 from linear import fatescal
 
 from fatescal import assemble, models, settings
@@ -29,7 +30,6 @@ from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance
 from fatescal.forward.clm_fates.jobs import Leg, log
-from fatescal.forward.slurm import Job
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",

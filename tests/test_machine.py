@@ -103,6 +103,7 @@ def test_a_launcher_that_is_not_there_is_told_before_any_run(tmp_path):
 
 
 def test_the_launcher_takes_the_name_of_slurms_node(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURMD_NODENAME", "c12-3")
     with pytest.raises(ModelFailed, match="c12-3"):
         launch(["it"], tmp_path, timeout=None, launcher=["sh", "-c", "echo {node}; exit 1"])
@@ -126,6 +127,7 @@ def test_a_run_that_stops_says_what_is_left_to_do(tmp_path):
 @pytest.mark.parametrize(("length", "before_end"), [(86400, 600), (1200, 120)])
 def test_the_end_of_a_slurm_job_is_known(monkeypatch, length, before_end):
     now = int(time.time())
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_START_TIME", str(now))
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(now + length))
     left = _wall_time()

@@ -12,7 +12,8 @@ import standin_slurm
 
 from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import casestatus
-from fatescal.forward.slurm import Silent, Slurm
+from fatescal.schedulers.base import SchedulerSilent
+from fatescal.schedulers.slurm import Slurm
 
 UNKNOWN = "slurm_load_jobs error: Invalid job id specified"
 CONTROLLED = """JobId=7 JobName=run.hyy
@@ -77,7 +78,7 @@ def test_a_job_is_what_the_commands_tell(name, tmp_path):
 def test_a_job_nobody_knows_is_not_one_that_cannot_be_asked_for(tmp_path):
     assert recorded(tmp_path, squeue=GONE, scontrol=GONE, sacct=NONE).look("7") is None
     busy = (1, "", "slurm_load_jobs error: Socket timed out on send/recv operation")
-    with pytest.raises(Silent, match="Socket timed out"):
+    with pytest.raises(SchedulerSilent, match="Socket timed out"):
         recorded(tmp_path, squeue=busy, scontrol=GONE, sacct=NONE).look("7")
     with pytest.raises(BadInput, match="squeue is not found"):
         Slurm({"PATH": str(tmp_path / "empty")}).look("7")

@@ -32,8 +32,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, Status
+from fatescal.schedulers.registry import SCHEDULERS, node_name
 
-HIDDEN_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "SLURM_", "I_MPI_", "HYDRA_", "MPI_")
+HIDDEN_PREFIXES = (
+    *("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "I_MPI_", "HYDRA_", "MPI_"),
+    *(prefix for c in SCHEDULERS.values() for prefix in c.variables),
+)
 """A model that is an MPI program takes the launcher's variables for its own, and hangs (or joins our job)."""
 
 # The doubly nested guard is nobody's child: a command that waits for all its children does not wait for it.
@@ -114,7 +118,7 @@ def launch(
         When `stop` said True.
     """
     environment = visible(hide) | dict(extra or {})
-    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    node = node_name()
     command = [*(word.replace("{node}", node) for word in launcher), *command]
     begin = time.monotonic()
     with _session(command, folder, environment, log, PATIENCE if launcher else 0) as leader:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fatescal.schedulers.registry import SCHEDULERS
 from fatescal.settings.base import Positive, Section
 
 
@@ -43,7 +44,10 @@ class Machine(Section):
 
     @model_validator(mode="after")
     def _launcher_sees_its_variables(self) -> Machine:
-        srun = bool(self.launcher) and Path(self.launcher[0]).name == "srun"
-        if srun and (self.hide is None or any("SLURM_".startswith(prefix) for prefix in self.hide)):
-            raise ValueError("`launcher: [srun ...]` needs the SLURM_ variables: give `hide` without SLURM_")
+        program = Path(self.launcher[0]).name if self.launcher else ""
+        for prefix in {p for c in SCHEDULERS.values() if program in c.launchers for p in c.variables}:
+            if self.hide is None or any(prefix.startswith(hidden) for hidden in self.hide):
+                raise ValueError(
+                    f"`launcher: [{program} ...]` needs the {prefix} variables: give `hide` without {prefix}"
+                )
         return self

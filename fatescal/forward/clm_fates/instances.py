@@ -21,6 +21,7 @@ from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, Leg, decid
 from fatescal.forward.clm_fates.model import ClmFates, day_before
 from fatescal.forward.clm_fates.template import CASE_NAME
 from fatescal.forward.process import HIDDEN_PREFIXES, never
+from fatescal.schedulers.registry import scheduler
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,10 +97,7 @@ class MultiInstance:
                 expected="an MPI library of the machine (create_newcase --mpilib)",
                 hint="execution: processes, which needs mpi-serial",
             )
-        if self.jobs.batch_system not in ("slurm", "none"):
-            raise BadInput(
-                f"model.execution: the case submits to {self.jobs.batch_system}", expected="slurm, or none"
-            )
+        scheduler(self.jobs.batch_system)
         if not (self.case / "user_nl_clm").is_file():
             raise BadInput(
                 f"model.case: {self.case} has no user_nl_clm", hint="./case.setup with NINST=1 writes it"
@@ -113,9 +111,7 @@ class MultiInstance:
         """Return what `check` looked at, and the cost of `runs` members in `waves` jobs."""
         wait = "JOB_WALLCLOCK_TIME"
         limit = (
-            f", each with {wait} {self.jobs.ask(wait, '--subgroup', 'case.run')}"
-            if self.jobs.batch_system == "slurm"
-            else ""
+            f", each with {wait} {self.jobs.ask(wait, '--subgroup', 'case.run')}" if self.jobs.queued else ""
         )
         return [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
 

@@ -25,16 +25,16 @@ from fatescal.forward.clm_fates.cime import Case, CimeError
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import days
 from fatescal.forward.process import launch, never, visible
-from fatescal.forward.slurm import MACHINE_FAILED, Job, Slurm
+from fatescal.schedulers.base import End, Job, Scheduler
+from fatescal.schedulers.registry import SCHEDULERS, scheduler
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 LOG = "fatescal_build.log"
 JOBS, NOTE, RESULT = "jobs", "submission.json", "result.json"
 MOST_JOBS = 5  # for one batch; a member that dies costs all of them another
-SILENCE = 60.0  # s of Slurm, before anything is submitted
+SILENCE = 60.0  # s that the scheduler may be silent before anything is submitted
 GRACE = 30.0  # s for the diary of a job that ended to reach this node
-OUT_OF_TIME = ("TIMEOUT", "DEADLINE")
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ class Jobs:
     ) -> None:
         self.single, self.case = single, case
         self._mark, self._retries, self._hide, self._stop = mark, retries, hide, stop
-        kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
-        self._extra = {"USER": getpass.getuser()} | kept
+        needed = [name for c in SCHEDULERS.values() for name in c.configuration if name in os.environ]
+        self._extra = {"USER": getpass.getuser()} | {name: os.environ[name] for name in needed}
         self._environment = visible(hide) | self._extra
-        self._queue = Slurm(self._environment, stop)
 
     def run(self, batch: Mapping[str, Mapping[str, float]], folder: Path, leg: Leg) -> None:
         """Run members until each has its output or a reason why it has none; see `MultiInstance.run_together`."""
@@ -126,7 +125,7 @@ class Jobs:
 
     def _submit(self, waiting: Mapping[str, Mapping[str, float]], jobs: Path, leg: Leg) -> Submission | None:
         """Give the case these members, and submit it; None where the model must have none of them."""
-        if self.batch_system == "slurm":
+        if self.queued:
             self._require_free()
         written = {}
         for name, theta in waiting.items():
@@ -160,7 +159,7 @@ class Jobs:
 
     def _case_submit(self, submission: Submission, said: Path) -> None:
         """Call case.submit, whose exit code tells nothing of the model; without a queue it runs it."""
-        queued = self.batch_system == "slurm"
+        queued = self.queued
         try:
             launch(
                 ["./case.submit"],
@@ -251,16 +250,16 @@ class Jobs:
 
     def _numbered(self, submission: Submission) -> Submission:
         """Return a submission with its job's number, where one was given."""
-        if submission.number is not None or self.batch_system != "slurm":
+        if submission.number is not None or not self.queued:
             return submission
         told = casestatus.submitted(casestatus.since(self.case, submission.place))
         return replace(submission, number=told or next(iter(self._in_queue()), None))
 
     def _wait(self, submission: Submission, jobs: Path) -> Job | None:
-        """Return the job when it has ended, as far as Slurm still knows it."""
+        """Return the job when it has ended, as far as the scheduler still knows it."""
         submission = self._numbered(submission)
         if submission.number is None:
-            if self.batch_system == "slurm":
+            if self.queued:
                 raise RunFailed(f"./case.submit in {self.case} submitted no job: see {jobs / 'submit.log'}")
             return None  # case.submit has run it to its end
         _write(jobs / NOTE, asdict(submission))
@@ -268,7 +267,7 @@ class Jobs:
         job = self._queue.wait(
             submission.number, lambda j: log.info("%s: %s, %d members", jobs.parent.name, j, n)
         )
-        if job is not None and job.state in ("COMPLETED", "FAILED"):
+        if job is not None and job.end in (End.SUCCEEDED, End.FAILED):
             end = time.monotonic() + GRACE
             while not self._told(submission) and time.monotonic() < end:
                 self._queue.sleep(1.0, f"{job}, which the next start will look at")
@@ -304,7 +303,7 @@ class Jobs:
             seats.collect(self.run_directory, self.case_name, seat, jobs / name, restart=leg.restart)
             ends[name] = self._end(jobs / name, seat in blamed, succeeded, leg)
         whole = [name for name, failure in ends.items() if failure is None]
-        ran_out = job is not None and job.state in OUT_OF_TIME
+        ran_out = job is not None and job.end is End.OUT_OF_TIME
         n_decided = 0
         for name, (_, mark) in mine.items():
             failure = ends[name]
@@ -349,18 +348,18 @@ class Jobs:
         self, job: Job | None, diary: list[casestatus.Entry], all_decided: bool, any_whole: bool, jobs: Path
     ) -> None:
         """Raise `RunFailed` where another job would end like this one."""
-        state = job.state if job is not None else ""
-        if state == "CANCELLED":
+        end = job.end if job is not None else End.UNKNOWN
+        if end is End.CANCELLED:
             raise RunFailed(f"{job}. Start again to submit its members anew")
-        if state in OUT_OF_TIME and not any_whole:
+        if end is End.OUT_OF_TIME and not any_whole:
             raise RunFailed(
                 f"{job}: no member had finished. {self._last_words(jobs)}. Try: a longer JOB_WALLCLOCK_TIME "
                 f"(./xmlchange --subgroup case.run in {self.case})"
             )
-        if state == "OUT_OF_MEMORY":
+        if end is End.OUT_OF_MEMORY:
             raise RunFailed(f"{job}. Try: fewer instances a node (MAX_TASKS_PER_NODE in {self.case})")
         started = any(entry.phase == casestatus.MODEL for entry in diary)
-        if not all_decided and not started and state not in MACHINE_FAILED:
+        if not all_decided and not started and end is not End.MACHINE_FAILED:
             words = casestatus.error(diary) or f"{self.case}/{casestatus.FILE} says nothing of it"
             raise RunFailed(f"{job or 'the job'} ended before the model started: {words}")
 
@@ -389,8 +388,17 @@ class Jobs:
 
     @cached_property
     def batch_system(self) -> str:
-        """Of the case: `slurm`, or `none` where case.submit runs it."""
+        """Of the case: the scheduler, or `none` where case.submit runs it."""
         return self.ask("BATCH_SYSTEM")
+
+    @property
+    def queued(self) -> bool:
+        """Whether case.submit puts a job into a queue; without a scheduler it runs the case itself."""
+        return self.batch_system != "none"
+
+    @cached_property
+    def _queue(self) -> Scheduler:
+        return scheduler(self.batch_system)(self._environment, self._stop)
 
     def ask(self, variable: str, *options: str) -> str:
         """Return the value of a variable of the case."""

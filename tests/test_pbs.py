@@ -1,0 +1,170 @@
+"""Jobs as the commands of PBS describe them: recorded answers of OpenPBS, with JSON and without, and of Torque."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from fatescal.errors import BadInput
+from fatescal.schedulers.base import End, SchedulerSilent
+from fatescal.schedulers.none import NoScheduler
+from fatescal.schedulers.pbs import PBS
+from fatescal.schedulers.registry import current, scheduler
+
+STAMP = "%a %b %d %H:%M:%S %Y"
+
+
+def answer(state: str, **attributes: object) -> dict[str, object]:
+    return {
+        "Job_Name": "run.hyy",
+        "Job_Owner": "me@derecho1",
+        "job_state": state,
+        "queue": "main",
+        "Resource_List": {"mpiprocs": 128, "ncpus": 128, "nodect": 1, "walltime": "12:00:00"},
+        "Variable_List": {"PBS_O_HOME": "/home/me", "PBS_O_PATH": "/usr/bin:/bin"},
+        **attributes,
+    }
+
+
+def as_json(attributes: dict[str, object]) -> str:
+    jobs = {"7.desched1": attributes}
+    return json.dumps(
+        {"timestamp": 1764300000, "pbs_version": "2025.1", "pbs_server": "desched1", "Jobs": jobs}
+    )
+
+
+def as_plain(attributes: dict[str, object]) -> str:
+    lines = ["Job Id: 7.desched1"]
+    for key, value in attributes.items():
+        if key == "Variable_List":
+            lines.append(
+                "    Variable_List = PBS_O_HOME=/home/me,PBS_O_LANG=en_US.UTF-8,\n\tPBS_O_PATH=/usr/bin:/bin"
+            )
+        elif isinstance(value, dict):
+            lines += [f"    {key}.{name} = {part}" for name, part in value.items()]
+        else:
+            lines.append(f"    {key} = {value}")
+    return "\n".join(lines) + "\n\n"
+
+
+def queue(folder: Path, qstat: str, qselect: str = "", **environment: str) -> PBS:
+    """Return PBS whose commands are these shell scripts."""
+    for name, body in {"qstat": qstat, "qselect": qselect}.items():
+        script = folder / name
+        script.write_text(f"#!/bin/sh\n{body}\n")
+        script.chmod(0o755)
+    return PBS(os.environ | environment | {"PATH": f"{folder}:/usr/bin:/bin"})
+
+
+def printing(folder: Path, text: str, form: str) -> str:
+    """Return a qstat that prints an answer in the form that this server knows."""
+    (folder / "answer").write_text(text)
+    refused = {
+        "json": "",
+        "plain": 'case "$*" in *json*) echo "qstat: illegal -F value" >&2; exit 2;; esac\n',
+        "torque": 'case "$*" in *-x*|*json*) echo "usage: qstat [-f] [job]" >&2; exit 2;; esac\n',
+    }[form]
+    return f"{refused}cat {folder}/answer"
+
+
+JOBS = {
+    "queued": (answer("Q", comment="Not Running: No available resources"), None, "QUEUED (Not Running"),
+    "held": (answer("H"), None, "HELD"),
+    "running": (answer("R", resources_used={"walltime": "01:00:00"}), None, "RUNNING"),
+    "array": (answer("B", array="True"), None, "RUNNING"),
+    "exiting": (answer("E"), None, "EXITING"),
+    "done": (
+        answer("F", Exit_status=0, resources_used={"walltime": "02:13:04"}),
+        End.SUCCEEDED,
+        "FINISHED (exit code 0, ran 02:13:04)",
+    ),
+    "failed": (answer("F", Exit_status=1, stime="x"), End.FAILED, "FINISHED (exit code 1"),
+    "torque's completed": (answer("C", exit_status=0), End.SUCCEEDED, "FINISHED (exit code 0"),
+    "wall time": (answer("F", Exit_status=-29), End.OUT_OF_TIME, "FINISHED (exit code -29"),
+    "wall time by signal": (
+        answer("F", Exit_status=271, resources_used={"walltime": "12:00:09"}),
+        End.OUT_OF_TIME,
+        "FINISHED (exit code 271, ran 12:00:09)",
+    ),
+    "deleted": (
+        answer("F", Exit_status=271, resources_used={"walltime": "00:10:00"}),
+        End.CANCELLED,
+        "FINISHED (exit code 271",
+    ),
+    "deleted while it waited": (answer("F"), End.CANCELLED, "FINISHED"),
+    "memory": (answer("F", Exit_status=-27), End.OUT_OF_MEMORY, "FINISHED"),
+    "node failed": (answer("F", Exit_status=-3, stime="x"), End.MACHINE_FAILED, "FINISHED"),
+}
+
+
+@pytest.mark.parametrize("form", ["json", "plain", "torque"])
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_what_the_server_says(name, form, tmp_path):
+    attributes, end, words = JOBS[name]
+    text = as_json(attributes) if form == "json" else as_plain(attributes)
+    job = queue(tmp_path, printing(tmp_path, text, form)).look("7")
+    assert job is not None
+    assert job.end is end
+    assert str(job).startswith(f"job 7 {words}")
+
+
+def test_json_that_cannot_be_read_is_asked_for_in_the_plain_form(tmp_path):
+    (tmp_path / "plain").write_text(as_plain(answer("R")))
+    body = f'case "$*" in *json*) printf \'{{"Jobs": {{"7": {{"A": "say \\"x"y"}}\';; *) cat {tmp_path}/plain;; esac'
+    job = queue(tmp_path, body).look("7")
+    assert job is not None
+    assert job.state == "RUNNING"
+
+
+def test_an_unknown_job_is_not_one_that_cannot_be_asked_for(tmp_path):
+    assert queue(tmp_path, "echo 'qstat: Unknown Job Id 7.desched1' >&2; exit 153").look("7") is None
+    gone = "echo 'qstat: 7.desched1 Job has finished, use -x or -H to obtain historical job information' >&2; exit 35"
+    assert queue(tmp_path, gone).look("7") is None
+    down = "echo 'Connection refused' >&2; echo 'qstat: cannot connect to server desched1 (errno=111)' >&2; exit 111"
+    with pytest.raises(SchedulerSilent, match="cannot connect"):
+        queue(tmp_path, down).look("7")
+    with pytest.raises(BadInput, match="qstat is not found"):
+        PBS({"PATH": str(tmp_path / "empty")}).look("7")
+
+
+def test_only_jobs_under_way_are_found_by_name(tmp_path):
+    (tmp_path / "1").write_text(as_json(answer("R")))
+    (tmp_path / "2").write_text(as_json(answer("F", Exit_status=0)))
+    pbs = queue(tmp_path, f'for last; do :; done; cat {tmp_path}/"$last"', "echo 1; echo 2")
+    assert pbs.named("run.hyy") == ["1"]
+
+
+@pytest.mark.parametrize("form", ["json", "plain"])
+def test_the_time_left_counts_from_the_start_of_the_job(form, tmp_path):
+    start = time.strftime(STAMP, time.localtime(time.time() - 3600))
+    attributes = answer("R", stime=start, resources_used={"walltime": "00:50:00"})
+    text = as_json(attributes) if form == "json" else as_plain(attributes)
+    pbs = queue(tmp_path, printing(tmp_path, text, form), PBS_JOBID="7.desched1")
+    limit = pbs.seconds_left()
+    assert limit is not None
+    left, whole = limit
+    assert whole == 12 * 3600
+    assert abs(left - 11 * 3600) < 60
+
+
+def test_no_time_is_invented_where_the_server_is_silent_or_gives_none(tmp_path):
+    down = "echo 'qstat: cannot connect to server' >&2; exit 111"
+    assert queue(tmp_path, down, PBS_JOBID="7").seconds_left() is None
+    endless = answer("R", Resource_List={"ncpus": 1})
+    assert queue(tmp_path, printing(tmp_path, as_json(endless), "json"), PBS_JOBID="7").seconds_left() is None
+
+
+def test_the_scheduler_is_known_by_the_variables_of_the_job(monkeypatch):
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "PBS_ARRAY_INDEX", "PBS_ARRAYID"):
+        monkeypatch.delenv(name, raising=False)
+    assert isinstance(current(), NoScheduler)
+    assert (current().seconds_left(), current().array_index) == (None, None)
+    monkeypatch.setenv("PBS_JOBID", "7.desched1")
+    monkeypatch.setenv("PBS_ARRAY_INDEX", "3")
+    assert (current().kind, current().array_index) == ("pbs", 3)
+    with pytest.raises(BadInput, match=r"lsf is not known.*slurm, pbs, none"):
+        scheduler("lsf")
