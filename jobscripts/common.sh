@@ -1,20 +1,21 @@
 # shellcheck shell=bash disable=SC2154
 # Shared by the job scripts, which source it: not for submission.
 
-# run_in_jobs ARGUMENTS...: `fatescal run ARGUMENTS` on all tasks of this job, on the machine `machine`. When the wall time ends first, the script and
-# arguments of the array `again` are submitted in turn, unless this job brought the run no further.
+# run_in_jobs ARGUMENTS...: `fatescal run ARGUMENTS` on all tasks of this job, on the machine `machine`. When the wall
+# time ends first, the script and arguments of the array `again` are submitted in turn, unless this job made no progress.
 run_in_jobs() {
     local before program code
     environment
     set -- "$@" --machine "$machine"
     before=$(python -m fatescal status "$@" 2>&1)
-    "${MPIRUN:-mpirun}" -n "${SLURM_NTASKS:?}" python -m fatescal run "$@" &
+    $(signal_before_the_end) "${MPIRUN:-mpirun}" -n "$(n_tasks)" python -m fatescal run "$@" &
     program=$!
     trap 'kill -USR1 "$program"' USR1 # before the wall time ends: stop cleanly
     while wait "$program"; code=$?; [ "$code" -gt 128 ] && kill -0 "$program" 2>/dev/null; do :; done
+    [ "$code" -ne 124 ] || code=75 # `timeout` has sent the signal, and does not say how the program ended
     if [ "$code" -eq 75 ]; then
         if [ "$(python -m fatescal status "$@" 2>&1)" = "$before" ]; then
-            echo "fatescal: no member and no stage was finished, so no further job is submitted. Ask for more --time." >&2
+            echo "fatescal: no member and no stage was finished, so no further job is submitted. Ask for more time." >&2
         else
             submit_again
         fi
@@ -22,13 +23,39 @@ run_in_jobs() {
     exit "$code"
 }
 
-# What was given to sbatch on the command line is not in the script. A task of an array goes on alone.
+# What was given to sbatch or qsub on the command line is not in the script. A task of an array goes on alone.
 submit_again() {
-    local limit
-    limit=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*TimeLimit=\([^ ]*\).*/\1/p')
-    sbatch --account="$SLURM_JOB_ACCOUNT" --partition="$SLURM_JOB_PARTITION" --nodes="$SLURM_JOB_NUM_NODES" \
-        --ntasks-per-node="${SLURM_NTASKS_PER_NODE%%(*}" --time="$limit" \
-        ${SLURM_ARRAY_TASK_ID:+--array="$SLURM_ARRAY_TASK_ID"} "${again[@]}"
+    if [ -n "${SLURM_JOB_ID:-}" ]; then
+        local limit
+        limit=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*TimeLimit=\([^ ]*\).*/\1/p')
+        sbatch --account="$SLURM_JOB_ACCOUNT" --partition="$SLURM_JOB_PARTITION" --nodes="$SLURM_JOB_NUM_NODES" \
+            --ntasks-per-node="${SLURM_NTASKS_PER_NODE%%(*}" --time="$limit" \
+            ${SLURM_ARRAY_TASK_ID:+--array="$SLURM_ARRAY_TASK_ID"} "${again[@]}"
+    else
+        local account
+        account=$(of_job Account_Name)
+        qsub ${account:+-A "$account"} -q "${PBS_O_QUEUE:?}" -l "select=$(of_job Resource_List.select)" \
+            -l "walltime=$(of_job Resource_List.walltime)" -N "$PBS_JOBNAME" \
+            ${FATESCAL_ARGUMENTS:+-v "FATESCAL_ARGUMENTS=$FATESCAL_ARGUMENTS"} "${again[0]}"
+    fi
+}
+
+# of_job ATTRIBUTE: what PBS knows of this job; long values go on in lines that begin with a tab.
+of_job() {
+    qstat -f "$PBS_JOBID" | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n\t//g' | sed -n "s/^ *$1 = //p"
+}
+
+# The number of MPI ranks: Slurm's tasks, or a line each in PBS's list of nodes.
+n_tasks() {
+    if [ -n "${SLURM_JOB_ID:-}" ]; then echo "${SLURM_NTASKS:?}"; else grep -c . "${PBS_NODEFILE:?}"; fi
+}
+
+# PBS gives no early signal. fatescal asks it for the wall time; where it gets no answer, this signal ends the run.
+signal_before_the_end() {
+    [ -z "${SLURM_JOB_ID:-}" ] || return 0
+    local hours minutes seconds
+    IFS=: read -r hours minutes seconds <<<"$(of_job Resource_List.walltime)"
+    [ -z "${seconds:-}" ] || echo "timeout --signal=USR1 $((10#$hours * 3600 + 10#$minutes * 60 + 10#$seconds - 300))"
 }
 
 # Modules, where there are any, and the virtual environment that `make setup` made.

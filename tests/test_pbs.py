@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -168,3 +169,72 @@ def test_the_scheduler_is_known_by_the_variables_of_the_job(monkeypatch):
     assert (current().kind, current().array_index) == ("pbs", 3)
     with pytest.raises(BadInput, match=r"lsf is not known.*slurm, pbs, none"):
         scheduler("lsf")
+
+
+JOB_SCRIPTS = Path(__file__).parent.parent / "jobscripts"
+WALL_TIME = {"00:10:00": "300", "12:00:00": "42900", "36:00:08": "129308"}
+
+
+def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tuple[int, str, str]:
+    """Run the job script of Derecho with recorded commands; return exit code, the calls of qsub, what was run."""
+    (folder / "jobscripts").mkdir(parents=True)
+    for name in ("common.sh", "ces_derecho.sh"):
+        (folder / "jobscripts" / name).write_text((JOB_SCRIPTS / name).read_text())
+    (folder / "machine.yaml").write_text('modules: ""\n')
+    (folder / "nodes").write_text("n1\nn1\nn2\nn2\n")
+    (folder / "answer").write_text(as_plain(answer("R", Account_Name="UABC0001") | {"Resource_List": {
+        "select": "2:ncpus=2:mpiprocs=2", "walltime": wall_time}}))  # fmt: skip
+    commands = {
+        "python": f'case "$3" in status) {"date +%N" if progress else "echo nothing"};; esac',
+        "mpiexec": f'printf "%s " "$@" > "{folder}/ran"; exit {exit_code}',
+        "timeout": f'echo "$1 $2" > "{folder}/limit"; shift 2; exec "$@"',
+        "qsub": f'echo "$@" >> "{folder}/submitted"',
+        "qstat": f'cat "{folder}/answer"',
+    }
+    for name, body in commands.items():
+        script = folder / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{body}\n")
+        script.chmod(0o755)
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/activate").write_text("")
+    variables = {
+        "PATH": f"{folder}/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "PBS_JOBID": "7.desched1",
+        "PBS_O_WORKDIR": str(folder),
+        "PBS_NODEFILE": str(folder / "nodes"),
+        "PBS_O_QUEUE": "main",
+        "PBS_JOBNAME": "fatescal",
+        "FATESCAL_ARGUMENTS": "my.yaml",
+        "FATESCAL_MACHINE": "machine.yaml",
+    }
+    done = subprocess.run(
+        ["bash", "jobscripts/ces_derecho.sh"], cwd=folder, env=variables, capture_output=True, text=True
+    )
+    submitted = folder / "submitted"
+    ran = (folder / "limit").read_text() + (folder / "ran").read_text()
+    return done.returncode, submitted.read_text() if submitted.exists() else done.stderr, ran
+
+
+@pytest.mark.parametrize("wall_time", WALL_TIME)
+def test_a_job_that_is_out_of_time_submits_the_next_one_as_it_was_submitted(tmp_path, wall_time):
+    code, submitted, ran = submit(tmp_path, 75, True, wall_time)
+    assert code == 75
+    assert submitted.strip() == (
+        f"-A UABC0001 -q main -l select=2:ncpus=2:mpiprocs=2 -l walltime={wall_time} -N fatescal "
+        "-v FATESCAL_ARGUMENTS=my.yaml jobscripts/ces_derecho.sh"
+    )
+    limit, started = ran.splitlines()
+    assert limit == f"--signal=USR1 {WALL_TIME[wall_time]}"
+    assert started.strip() == "-n 4 python -m fatescal run my.yaml --machine machine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("code", "progress", "words"), [(75, False, "Ask for more time"), (1, True, ""), (0, True, "")]
+)
+def test_no_job_follows_one_that_ended_or_made_no_progress(tmp_path, code, progress, words):
+    returned, errors, _ = submit(tmp_path, code, progress, "12:00:00")
+    assert returned == code
+    assert words in errors
+    assert not (tmp_path / "submitted").exists()
