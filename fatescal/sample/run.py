@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,9 @@ def stack(blocks: Sequence[ChainBlock]) -> ChainBlock:
 def end_states(block: ChainBlock) -> list[TemperedState]:
     """Return where each run of `block` ended, to start the next block from."""
     names = [f.name for f in fields(TemperedState)]
-    ends = [{name: getattr(block, _kept(name))[r] for name in names} for r in range(len(block.u))]
+    ends: list[dict[str, Any]] = [
+        {name: getattr(block, _kept(name))[r] for name in names} for r in range(len(block.u))
+    ]
     return [TemperedState(**{name: int(x) if x.ndim == 0 else x for name, x in end.items()}) for end in ends]
 
 
