@@ -171,6 +171,15 @@ def _blocks(rng: np.random.Generator, cold: np.ndarray) -> list[ChainBlock]:
             end_scale=np.zeros((n_runs, 6, n_parameters, n_parameters)),
             end_from_prior=np.zeros((n_runs, 6, n_walkers), bool),
             end_steps=np.full(n_runs, n_steps),
+            reference_rejected=np.full((n_runs, 2), 0.2),
+            reference_weight=rng.standard_normal((n_runs, half, 2, n_walkers)),
+            reference_beta=np.tile([0.0, 0.5], (n_runs, 1)),
+            end_reference_mean=np.zeros((n_runs, n_parameters)),
+            end_reference_factor=np.tile(np.eye(n_parameters), (n_runs, 1, 1)),
+            end_reference_u=np.zeros((n_runs, 2, n_walkers, n_parameters)),
+            end_reference_log_likelihood=np.zeros((n_runs, 2, n_walkers)),
+            end_reference_scale=np.tile(np.eye(n_parameters), (n_runs, 2, 1, 1)),
+            end_prior_every=np.full(n_runs, 5),
         )
         for part in (slice(0, half), slice(half, None))
     ]

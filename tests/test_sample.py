@@ -10,11 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fatescal.errors import BadInput, RunFailed
 from fatescal.records import ChainBlock, TemperedState
-from fatescal.sample.diagnostics import mixing
+from fatescal.sample.diagnostics import diagnose, mixing
 from fatescal.sample.evidence import evidence
-from fatescal.sample.ladder import retune
+from fatescal.sample.ladder import barrier, retune
 from fatescal.sample.local_move import TARGET_ACCEPTANCE, adapt, initial_scale, move
-from fatescal.sample.run import advance, end_states, relevel, stack, start, tune, warm_up
+from fatescal.sample.reference import Reference, reference_step
+from fatescal.sample.run import PRIOR_EVERY, advance, end_states, refer, relevel, stack, start, tune, warm_up
 from fatescal.sample.tempering import arrivals, step, swap
 from fatescal.sample.thinning import representative
 
@@ -128,7 +129,7 @@ def test_every_likelihood_call_has_the_same_shape():
     advance(
         np.random.default_rng(0), start(np.random.default_rng(1), spy, np.array([0.0, 1.0]), 3, 4), spy, 7
     )
-    assert shapes == [(8, 3)] * 8
+    assert shapes == [(8, 3)] * 15  # the start, then one for each leg and step
 
 
 def test_non_finite_likelihood_is_refused():
@@ -361,3 +362,91 @@ def test_repeated_draws_are_chosen_once():
     assert len(np.unique(draws[representative(draws, 20)], axis=0)) == 20
     with pytest.raises(BadInput, match="20 different draws"):
         representative(draws, 21)
+
+
+# --- the leg from the fitted normal ----------------------------------------------------------------
+
+
+def gaussian(mean, covariance):
+    """A likelihood whose product with the prior is a normal of this mean and covariance."""
+    precision = np.linalg.inv(covariance)
+    data = precision - np.eye(len(mean))  # of the likelihood
+    centre = np.linalg.solve(data, precision @ mean)
+
+    def log_likelihood(u):
+        return -0.5 * np.einsum("mp,pq,mq->m", u - centre, data, u - centre)
+
+    return log_likelihood
+
+
+def test_reference_steps_leave_the_posterior_invariant():
+    from scipy.stats import ks_2samp
+
+    rng = np.random.default_rng(26)
+    u = exact_draws(rng, skewed_pair, np.array([1.0]), 4000)
+    fit = skewed_pair(u.reshape(-1, 1)).reshape(1, -1)
+    beta = np.array([0.0, 1.0])
+    state = replace(
+        start(rng, skewed_pair, beta, 1, 4000),
+        u=np.concatenate([u, u]),
+        log_likelihood=np.concatenate([fit, fit]),
+        scale=np.full((2, 1, 1), 0.7),
+    )
+    reference = Reference(np.array([0.5]), np.array([[0.8]]))
+    state = refer(state, reference, np.array([0.0, 0.4]))
+    for _ in range(40):  # the levels between start from the posterior's draws, not from their own
+        state, _ = reference_step(rng, state, reference, skewed_pair)
+    fresh = exact_draws(rng, skewed_pair, np.array([1.0]), 40000)[0, :, 0]
+    assert ks_2samp(state.u[-1, :, 0], fresh).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("d", "constant"), [(1, 0.3183), (2, 0.5), (6, 0.9375), (8, 1.09375), (16, 1.571)])
+def test_barrier_to_a_wider_normal(d, constant):
+    # c_d |ln rho| with c_d = E|X - X'| / 4, X chi-squared with d degrees of freedom
+    rho, n_levels = 2.0, 3
+    reference = Reference(np.zeros(d), np.sqrt(rho) * np.eye(d))
+    log_likelihood = gaussian(np.zeros(d), np.eye(d) * (1 - 1e-9))
+    rng = np.random.default_rng(27)
+    state = start(rng, log_likelihood, np.array([0.0, 1.0]), d, 4000)
+    s = (rho ** (np.arange(n_levels) / n_levels) - 1) / (rho - 1)  # precision of each level geometric
+    state = refer(state, reference, s)
+    state = replace(state, reference_scale=np.repeat(2.38 / np.sqrt(d) * np.eye(d)[None], n_levels, axis=0))
+    rejected = np.zeros(n_levels)
+    for k in range(80):
+        state, info = reference_step(rng, state, reference, log_likelihood)
+        rejected += info.rejection.mean(axis=1) * (k >= 40) / 40
+    assert_allclose(barrier(rejected)[-1], constant * np.log(rho), rtol=0.05)
+
+
+def test_a_fitted_normal_makes_draws_independent_and_gives_log_z():
+    rng = np.random.default_rng(28)
+    factor = 0.3 * np.linalg.qr(rng.standard_normal((8, 8)))[0] * np.linspace(0.2, 1.5, 8)
+    covariance, mean = factor @ factor.T, np.linspace(-1, 1, 8)
+    log_likelihood = gaussian(mean, covariance)
+    block = warm_up(rng, log_likelihood, 8)
+    assert block.end_prior_every.tolist() == [PRIOR_EVERY] * 4
+    block = sampled(block, log_likelihood, 500, seed=29)
+    diagnosis = diagnose(block.u, [f"p{i}" for i in range(8)])
+    assert diagnosis.ess_bulk.min() > 0.3 * block.u[..., 0].size
+    data = np.linalg.inv(covariance) - np.eye(8)
+    centre = np.linalg.solve(data, np.linalg.solve(covariance, mean))
+    far = np.linalg.inv(data) + np.eye(
+        8
+    )  # log Z = log N(centre; 0, I + data^-1) + log of the likelihood's own volume
+    exact = (
+        -0.5 * centre @ np.linalg.solve(far, centre)
+        - 0.5 * np.linalg.slogdet(far)[1]
+        - 0.5 * np.linalg.slogdet(data)[1]
+    )
+    assert_allclose(evidence([block]).log_z, exact, atol=0.03)
+
+
+def test_log_z_of_ten_dimensions_from_the_reference():
+    block = warm_up(np.random.default_rng(30), narrow, 10)
+    found = evidence([sampled(block, narrow, 500, seed=31)])
+    assert_allclose(found.log_z, -9.23964, atol=0.05)
+
+
+def test_far_from_a_normal_the_prior_s_leg_keeps_moving(from_one_mode):
+    assert from_one_mode.end_prior_every.tolist() == [1] * 4
+    assert evidence([from_one_mode]).reference is None

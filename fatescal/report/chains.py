@@ -48,6 +48,7 @@ def chains(results: Results) -> Markup | None:
             f"alone would allow {_rate(mixed.ideal_round_trip_rate)}."
         ),
         embed(_ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"),
+        _reference(results),
         _evidence(evidence(results.chains)),
     ]
     return section("chains", "Chains", *content)
@@ -115,8 +116,24 @@ def _ladder(mixed: Mixing) -> Figure:
     return figure
 
 
+def _reference(results: Results) -> Markup:
+    """Say how near the fitted normal is to the posterior, and how often the levels towards the prior moved."""
+    blocks = results.chains
+    rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
+    every = int(blocks[-1].end_prior_every[0])
+    return paragraph(
+        f"A second ladder of {len(rejected)} levels leads to a normal fitted to the posterior's own draws: swaps are "
+        f"rejected with at most {float(rejected.max()):.2f}. Where that is well below 1 its fresh draws reach the "
+        f"posterior within a few steps; the levels towards the prior, which find separate modes, move every "
+        f"{_ordinal(every)} step."
+        if every > 1
+        else f"A second ladder leads to a normal fitted to the posterior's own draws, which is far from the posterior "
+        f"(swaps are rejected with up to {float(rejected.max()):.2f}): the levels towards the prior move every step."
+    )
+
+
 def _evidence(found: Evidence) -> Markup:
     return paragraph(
         "Log evidence (for comparing models and priors on the same data): ", found.log_z,
-        f"; the three estimators differ by {number(found.disagreement)}.", found.warning and f" {found.warning}.",
+        f"; the estimators differ by {number(found.disagreement)}.", found.warning and f" {found.warning}.",
     )  # fmt: skip

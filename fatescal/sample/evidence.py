@@ -1,4 +1,4 @@
-"""The log evidence log Z from tempered runs, three ways that fail differently.
+"""The log evidence log Z from tempered runs, four ways that fail differently.
 
 All use log-likelihoods l at every level of the ladder; the prior is normalised, so Z(beta=0) = 1.
 """
@@ -11,32 +11,40 @@ from dataclasses import dataclass
 import numpy as np
 
 from fatescal.records import Array, ChainBlock
+from fatescal.sample.ladder import barrier
+from fatescal.sample.reference import GOOD_REFERENCE
 
 TOLERANCE = 0.5  # nats between the ways: a factor 1.6 in Z
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """log Z by three estimators, pooled over all runs.
+    """log Z by three estimators on the leg from the prior and one on that from the reference, pooled over all runs.
 
     Forward and reverse stepping stones err to opposite sides where neighbouring levels overlap too little;
-    thermodynamic integration suffers from the width of the gaps instead.
+    thermodynamic integration suffers from the width of the gaps instead. `reference` is the stepping stone from
+    the fitted normal, None where that is far from the posterior.
     """
 
     forward: float
     reverse: float
     thermodynamic: float
+    reference: float | None = None
 
     @property
     def log_z(self) -> float:
-        """The forward stepping stone: the best fit bounds its weights, nothing those of the reverse."""
-        return self.forward
+        """That of the reference's short leg; else the forward stepping stone.
+
+        The best fit bounds the weights of the forward one, nothing those of the reverse.
+        """
+        return self.forward if self.reference is None else self.reference
 
     @property
     def disagreement(self) -> float:
         """Largest difference between two estimators, in nats."""
-        three = (self.forward, self.reverse, self.thermodynamic)
-        return max(three) - min(three)
+        known = [self.forward, self.reverse, self.thermodynamic]
+        known += [] if self.reference is None else [self.reference]
+        return max(known) - min(known)
 
     @property
     def warning(self) -> str:
@@ -60,7 +68,20 @@ def evidence(blocks: Sequence[ChainBlock]) -> Evidence:
         forward=stepping_stone(beta, levels),
         reverse=-stepping_stone(beta[::-1], levels[::-1]),
         thermodynamic=thermodynamic_integration(beta, levels),
+        reference=from_reference(blocks),
     )
+
+
+def from_reference(blocks: Sequence[ChainBlock]) -> float | None:
+    """Return log Z by the stepping stone from the fitted normal; None where that is far from the posterior."""
+    rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
+    if barrier(rejected)[-1] > GOOD_REFERENCE:
+        return None
+    s = np.append(blocks[0].reference_beta[0], 1.0)
+    weights = np.concatenate(
+        [np.moveaxis(b.reference_weight, 2, 0).reshape(len(s) - 1, -1) for b in blocks], axis=1
+    )
+    return stepping_stone(s, np.vstack([weights, weights[-1:]]))  # of the last level nothing is needed
 
 
 def stepping_stone(beta: Array, log_likelihood: Array) -> float:

@@ -8,6 +8,7 @@ states are swapped within a column only, so columns are independent chains given
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -74,18 +75,18 @@ def step(
     """Return the state after one local move and one round of swaps, and what happened.
 
     `log_likelihood` is called once, with all T*W proposals. The state holds everything the next
-    step needs beside `rng`; the parity of the swaps is that of ``state.steps``.
+    step needs beside `rng`; the parity of the swaps is that of its count of these steps.
     """
     moved = move(rng, state.u, state.log_likelihood, state.beta, state.scale, log_likelihood)
-    source, rejection = swap(rng, moved.log_likelihood, state.beta, state.steps % 2)
+    parity = state.steps // state.prior_every % 2
+    source, rejection = swap(rng, moved.log_likelihood, state.beta, parity)
     column = np.arange(source.shape[1])
     from_prior = state.from_prior[source, column]
     round_trips = arrivals(from_prior)
-    after = TemperedState(
+    after = replace(
+        state,
         u=moved.u[source, column],
         log_likelihood=moved.log_likelihood[source, column],
-        beta=state.beta,
-        scale=state.scale,
         from_prior=from_prior,
         steps=state.steps + 1,
     )
