@@ -139,10 +139,12 @@ def stack(blocks: Sequence[ChainBlock]) -> ChainBlock:
 def end_states(block: ChainBlock) -> list[TemperedState]:
     """Return where each run of `block` ended, to start the next block from."""
     names = [f.name for f in fields(TemperedState)]
-    ends: list[dict[str, Any]] = [
-        {name: getattr(block, _kept(name))[r] for name in names} for r in range(len(block.u))
-    ]
-    return [TemperedState(**{name: int(x) if x.ndim == 0 else x for name, x in end.items()}) for end in ends]
+
+    def end(r: int) -> dict[str, Any]:
+        values = {name: getattr(block, _kept(name))[r] for name in names}
+        return {name: int(x) if x.ndim == 0 else x for name, x in values.items()}
+
+    return [TemperedState(**end(r)) for r in range(len(block.u))]
 
 
 def relevel(state: TemperedState, beta: Array) -> TemperedState:
