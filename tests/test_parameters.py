@@ -307,3 +307,70 @@ def test_a_truth_is_of_calibrated_parameters_and_decides_the_others() -> None:
     assert made.named(truth({"a": 1.2}, made)) == {"a": 1.2, "b": 2.4}
     with pytest.raises(BadInput, match="it is derived, a \\* 2"):
         truth({"b": 3.0}, made)
+
+
+def of_awkward_names() -> ParameterSpace:
+    """Return a space in which one name begins another, and a plant type has an underscore."""
+    given: dict[str, dict] = {
+        "slope": {"prior": NORMAL},
+        "slope_max": {"prior": NORMAL},
+        "slope_max_grass": {"prior": NORMAL},
+        "v": {"prior": NORMAL, "pfts": ["tree", "c3_grass"]},
+        "v_tree_old": {"prior": NORMAL},
+        "_": {"prior": NORMAL},
+    }
+    parameters = {name: Parameter.model_validate(value) for name, value in given.items()}
+    return space(parameters, {}, ("tree", "c3_grass"), numbered=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({"slope": 5}, {"slope": 5.0}),
+        ({"slope_max": 5}, {"slope_max": 5.0}),
+        ({"v": 5}, {"v_tree": 5.0, "v_c3_grass": 5.0}),
+        ({"v": {"c3_grass": 5}}, {"v_c3_grass": 5.0}),
+        ({"v": {1: 5}}, {"v_tree": 5.0}),
+        ({"v_tree": 5, "v_tree_old": 6}, {"v_tree": 5.0, "v_tree_old": 6.0}),
+        ({"v_c3_grass": 5}, {"v_c3_grass": 5.0}),
+        ({"_": 5}, {"_": 5.0}),
+    ],
+)
+def test_a_truth_sets_the_parameters_it_names_and_no_others(given: dict, changed: dict[str, float]) -> None:
+    made = of_awkward_names()
+    values = dict(zip(made.names, truth(given, made).tolist(), strict=True))
+    assert values == dict.fromkeys(made.names, 1.0) | changed
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"slop": 5}, "did you mean 'slope'?"),
+        ({"slope": {"max": 5}}, "slope has no plant types"),
+        ({"v": {"grass": 5}}, "no plant type grass"),
+        ({"v": {1: 5, "tree": 6}}, "names a plant type twice"),
+        ({"v": 5, "v_tree": 6}, "v_tree is set twice, by v and v_tree"),
+        ({"v_c3": 5}, "not a calibrated parameter"),
+    ],
+)
+def test_a_truth_that_names_no_parameter_or_one_twice_is_refused(given: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        truth(given, of_awkward_names())
+
+
+def test_a_truth_that_may_mean_two_parameters_is_refused() -> None:
+    given: dict[str, dict] = {
+        "a": {"prior": NORMAL, "pfts": ["b"]},
+        "a_b": {"prior": NORMAL, "pfts": ["c"]},
+    }
+    made = space({name: Parameter.model_validate(value) for name, value in given.items()}, {}, ())
+    with pytest.raises(BadInput, match="'a_b' is one parameter, and also one of plant types \\(a_b_c\\)"):
+        truth({"a_b": 5}, made)
+    np.testing.assert_array_equal(truth({"a_b": {"c": 5}, "a": 2}, made), [2.0, 5.0])
+
+
+def test_plant_types_that_are_missing_or_of_no_use_are_named() -> None:
+    with pytest.raises(BadInput, match=r"the model has it for each plant type. Try: pfts: \[tree, grass\]"):
+        of_model(v={"prior": NORMAL})
+    with pytest.raises(BadInput, match="a value for grass, which is not among its `pfts`"):
+        of_model(v={"prior": NORMAL, "pfts": ["tree"], "default": {"tree": 1.0, "grass": 1.0}})
