@@ -10,6 +10,7 @@ from linear import fatescal, write_problem
 
 from fatescal.__main__ import DEFAULT_CONFIG, main
 from fatescal.settings import schema
+from fatescal.settings.yaml_text import read
 
 
 def change(config, path, value):
@@ -67,7 +68,7 @@ MISTAKES = {
     "cut far out in a tail": (
         "parameters.mean.prior", {"kind": "truncated-normal", "location": 0, "scale": 1, "bounds": [9, None]}, "next to nothing",
     ),
-    "correlation of nothing": ("correlations", {"mean": {"wav": 0.5}}, "did you mean wave"),
+    "correlation of nothing": ("correlations", {"mean": {"wav": 0.5}}, "did you mean 'wave'?"),
     "correlation with itself": ("correlations", {"mean": {"mean": 0.5}}, "with itself"),
     "correlation of one": ("correlations", {"mean": {"wave": 1.0}}, "less than 1"),
     "correlation given twice": ("correlations", {"mean": {"wave": 0.5}, "wave": {"mean": 0.5}}, "given twice"),
@@ -106,7 +107,7 @@ FURTHER: dict[str, tuple[dict, str]] = {
     "default of a fixed one": ({"b": {"fixed": 2, "default": 1}}, "`default` goes with a `prior`"),
     "factor of plant types": ({"b": {"prior": NORMAL, "scales": {"c": 1}, "pfts": ["x"]}}, "without `pfts`"),
     "plant types twice": ({"b": {"fixed": {"x": 1}, "pfts": ["x"]}}, "leave out `pfts`"),
-    "tied to nothing": ({"b": {"same_as": "maen"}}, "no parameter maen. Expected one of mean, wave, trend, b. Try: did you mean mean"),
+    "tied to nothing": ({"b": {"same_as": "maen"}}, "no parameter maen. Expected one of mean, wave, trend, b. Try: did you mean 'mean'?"),
     "derived from nothing": ({"b": {"derived": "2 * maen"}}, "no parameter maen (position 5 of '2 * maen')"),
     "no arithmetic": ({"b": {"derived": "mean % 2"}}, "parameters.b.derived: 'mean % 2', position 1: 'mean % 2' is not allowed"),
     "power": ({"b": {"derived": "mean^2"}}, "Try: a power is written **"),
@@ -189,7 +190,7 @@ def test_an_unknown_pft_gets_the_nearest_name(tmp_path, capsys):
     content["parameters"] = {"fates_leaf_vcmax25top": {"pfts": ["cool_c4_grass"], "prior": prior}}
     config.write_text(yaml.safe_dump(content))
     assert main([str(config)]) == 2
-    assert "did you mean cool_c3_grass" in capsys.readouterr().err
+    assert "did you mean 'cool_c3_grass'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -261,3 +262,91 @@ def test_all_that_decides_the_parameters_is_printed_as_text_csv_and_json(tmp_pat
     found = {row["parameter"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(found) == ["mean", "wave", "slope", "group", "trend", "a", "b"]
     assert found["group"]["scales"] == ["a", "b"]
+
+
+READ_AS = {
+    "a merged section": ("a: &base {b: 1, c: 2}\nd: {<<: *base, c: 3}", {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}),
+    "two merged": ("a: &x {b: 1}\nc: &y {b: 2, e: 3}\nd: {<<: [*x, *y]}", {"a": {"b": 1}, "c": {"b": 2, "e": 3}, "d": {"b": 1, "e": 3}}),
+    "merged within merged": ("x: {y: &b {<<: &o {a: 0}, a: 1}}\nz: {<<: *b}", {"x": {"y": {"a": 1}}, "z": {"a": 1}}),
+    "a time": ("a: 1:30\nb: 12:00:00", {"a": "1:30", "b": "12:00:00"}),
+    "a day": ("a: 2004-01-31\nb: 2004-02-30", {"a": "2004-01-31", "b": "2004-02-30"}),
+    "logical values": ("a: on\nb: no\nc: 'on'\nd: true", {"a": True, "b": False, "c": "on", "d": True}),
+    "names that YAML takes for logical": ("NO: 1\non: 2\nnull: 3", {"NO": 1, "on": 2, "null": 3}),
+    "numbers": ("a: 1e-3\nb: 2E6\nc: .5\nd: -3.\ne: 0x1F\nf: 0\ng: 1.5e3", {"a": 1e-3, "b": 2e6, "c": 0.5, "d": -3.0, "e": 31, "f": 0, "g": 1500.0}),
+    "what only looks like a number": ("a: 12e0345\nb: 1_000\nc: 1.2.3\nd: '010'", {"a": "12e0345", "b": "1_000", "c": "1.2.3", "d": "010"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", READ_AS)
+def test_yaml_is_read_as_it_is_meant(what):
+    text, value = READ_AS[what]
+    assert read(text)[0] == value
+
+
+REFUSED = {
+    "a list as key": ("run:\n  ? [a, b]\n  : 1", "line 2: a key is a list or a section"),
+    "braces without quotes": ("run:\n  name: a\n  {{x}}: 1", "line 3"),
+    "a template": ("run: {{name}}", "line 1: a key is a list or a section"),
+    "a key twice": ("run: {name: a}\nmodel: 1\nrun: 2", "key 'run' is given twice (line 3, and line 1)"),
+    "a key twice below": ("a:\n  - {b: 1,\n     b: 2}", "key 'b' is given twice (line 3, and line 2)"),
+    "two merges": ("a: &x {b: 1}\nc:\n  <<: *x\n  <<: *x", "key '<<' is given twice (line 4, and line 3). Try: <<: [*first, *second]"),
+    "a merge of text": ("a: {<<: text}", "line 1, column 9"),
+    "a tab": ("run:\n\tname: a", "line 2, column 1: while scanning for the next token found character '\\t'"),
+    "an anchor within itself": ("a: 1\nb: &x\n  c: *x", "line 2: an anchor (&) holds itself"),
+    "an anchor that is not there": ("a: *base", "line 1, column 4: found undefined alias 'base'"),
+    "aliases without end": ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{y}: &{y} [{','.join([f'*{x}'] * 10)}]\n" for x, y in ("ab", "bc", "cd", "de")), "more than 100000 values"),
+    "octal": ("a:\n  b: 010", "line 2: 010 begins with 0"),
+    "no octal": ("a: [1, 09]", "line 1: 09 begins with 0, which makes it an octal number for some programs. Try: 9, or '09' in quotes"),
+    "a wrong tag": ("a: !!int abc", "line 1: 'abc' cannot be read"),
+    "a tag of Python": ("a: !!python/object:os.system x", "line 1, column 4: could not determine a constructor"),
+    "two documents": ("a: 1\n---\nb: 2", "line 2, column 1"),
+    "too deep": ("a: " + "[" * 3000, "too deeply nested"),
+    "a control character": ("a: \0", "character #x0000"),
+    "a number of 5000 digits": ("a: " + "9" * 5000, "line 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_yaml_that_may_mean_something_else_is_refused_with_its_line(tmp_path, capsys, what):
+    text, words = REFUSED[what]
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert main(["check", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert f"{path}: " in message
+    assert words in message
+    assert "Traceback" not in message
+    assert len(message) < 600
+
+
+def test_a_mistake_in_a_config_is_told_with_its_line(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    text = config.read_text()
+    for wrong, words in (
+        ("members: 20", "calibrate.members: input should be a whole number"),
+        ("iterations: 2", "calibrate.iterations: "),
+        ("name: linear", "run.name: input should be text, got True"),
+    ):
+        key = wrong.partition(":")[0]
+        assert text.count(wrong) == 1
+        changed = text.replace(wrong, f"{key}: 1:30" if key != "name" else f"{key}: on")
+        config.write_text(changed)
+        line = next(i for i, row in enumerate(changed.splitlines(), 1) if "1:30" in row or ": on" in row)
+        assert main(["check", str(config)]) == 2
+        message = capsys.readouterr().err
+        assert words in message
+        assert f"(line {line})" in message
+
+
+def test_sections_of_a_config_may_share_an_anchor(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    text = config.read_text()
+    content = yaml.safe_load(text)
+    content["parameters"] = {}
+    shared = "parameters:\n  mean: &p\n    prior: &n {kind: normal, mean: 5.0, sd: 1.0}\n"
+    shared += "  wave: {prior: {<<: *n, mean: 1.0, sd: 0.5}}\n  trend: {<<: *p, prior: {<<: *n, mean: 0, sd: 0.8}}\n"
+    config.write_text(yaml.safe_dump(content, sort_keys=False).replace("parameters: {}\n", shared))
+    assert main(["priors", str(config), "--format", "csv"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(",")[0] for row in rows] == ["parameter", "mean", "wave", "trend"]
+    assert rows[3].endswith("0.0,0.8")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from fatescal.settings.base import Section
+from fatescal.settings.base import Section, Whole
 from fatescal.settings.machine import Machine
 from fatescal.settings.model import ClmFates, Model
 from fatescal.settings.observations import Observations
@@ -23,7 +23,7 @@ class Run(Section):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     directory: Path
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[Whole, Field(ge=0)] = 1
     stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from fatescal.settings.base import Finite, Positive, Section, merged
+from fatescal.errors import did_you_mean
+from fatescal.settings.base import Finite, Number, Positive, Section, Share, Whole, merged
 
 
 class Alternatives(BaseModel):
@@ -37,8 +37,7 @@ class Alternatives(BaseModel):
         known = [key for key in type(self).model_fields if key not in ("kind", "fallback")]
         for key in self.fallback or ():
             if key in ("kind", "fallback") or (key not in known and self.model_config["extra"] == "forbid"):
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+                hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
                 raise ValueError(f"model.fallback.{key}: unknown key; {hint}")
         try:
             _ = self.alternative
@@ -49,8 +48,7 @@ class Alternatives(BaseModel):
         return self
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Months = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=12, max_length=12)]
+Months = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=12, max_length=12)]
 
 
 class PlantType(Section):
@@ -66,10 +64,10 @@ class CanopySite(Section):
     """The place of the embedded model: a `file` of facts, and what differs from it (without a file from Hyytiala)."""
 
     file: str | None = None
-    latitude: Annotated[float, Field(ge=-90, le=90)] | None = None
-    longitude: Annotated[float, Field(ge=-180, le=360)] | None = None
-    sand: Annotated[float, Field(ge=0, le=100)] | None = None
-    clay: Annotated[float, Field(ge=0, le=100)] | None = None
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = None
+    longitude: Annotated[Number, Field(ge=-180, le=360)] | None = None
+    sand: Annotated[Number, Field(ge=0, le=100)] | None = None
+    clay: Annotated[Number, Field(ge=0, le=100)] | None = None
     bedrock: Positive | None = None
     pfts: dict[str, PlantType] | None = None
 
@@ -79,11 +77,11 @@ class Canopy(Alternatives, Section):
 
     kind: Literal["canopy"]
     forcing: str = "synthetic"
-    weather_seed: Annotated[int, Field(ge=0)] | None = None  # of the synthetic forcing
+    weather_seed: Annotated[Whole, Field(ge=0)] | None = None  # of the synthetic forcing
     site: CanopySite | None = None
     start: date
     end: date
-    spinup_years: Annotated[int, Field(ge=0)] = 1
+    spinup_years: Annotated[Whole, Field(ge=0)] = 1
 
     @model_validator(mode="after")
     def _in_order(self) -> Canopy:
@@ -111,7 +109,7 @@ class Spinup(Section):
     spins up each member of each ensemble.
     """
 
-    years: Annotated[int, Field(ge=0)] = 10
+    years: Annotated[Whole, Field(ge=0)] = 10
     reuse: Literal["default", "member", "none"] = "default"
 
 
