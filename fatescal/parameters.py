@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fatescal import settings
 from fatescal.errors import BadInput, did_you_mean
-from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
+from fatescal.priors import (
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Prior,
+    TruncatedNormal,
+    Uniform,
+    require_distinct_values,
+)
 from fatescal.records import Array
 from fatescal.rules import Expression, Fixed, Rule, Same, Scaled, ordered
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -259,10 +269,10 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
     raise TypeError(chosen)
 
 
-def _named(flat: str, make: Callable[..., Prior], *numbers: float) -> Prior:
-    """Return a prior; what it refuses is told with the parameter's name."""
+def _named(flat: str, make: Callable[..., Made], *of: Any) -> Made:
+    """Return what is made of some values; what is refused is told with the parameter's name."""
     try:
-        return make(*numbers)
+        return make(*of)
     except BadInput as error:
         raise BadInput(f"parameters.{flat}: {error}") from None
 
@@ -344,6 +354,7 @@ def space(
         known = (1.0 if of.scales else defaults.get(flat)) if given is None else given
         names.append(flat)
         priors.append(_prior(flat, of.prior, known))
+        _named(flat, require_distinct_values, priors[-1])
         default[flat] = _default(flat, priors[-1], known)
         for target, number in _targets(flat, of.scales, defaults, pfts).items():
             known_names.append(target)
