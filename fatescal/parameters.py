@@ -344,7 +344,7 @@ def space(
     for entry in entries:
         flat, of = entry.name, entry.of
         internal = of.scales is not None or bool(of.auxiliary)
-        _require_known(flat, defaults, internal, pfts)
+        _require_known(flat, defaults, internal)
         if internal:
             hidden.add(flat)
         if of.prior is None:
@@ -401,20 +401,12 @@ def _flattened(
             yield _Flat(flat, pft, parameter)
 
 
-def _require_known(
-    flat: str, defaults: Mapping[str, float], internal: bool, pfts: Sequence[str] = ()
-) -> None:
+def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
     """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it has."""
     if internal and flat in defaults:
         raise BadInput(
             f"parameters.{flat}: the model has a parameter of this name, but would not get it",
             hint="another name for the factor or auxiliary parameter",
-        )
-    of_types = [pft for pft in pfts if f"{flat}_{pft}" in defaults]
-    if of_types and not internal and flat not in defaults:
-        raise BadInput(
-            f"parameters.{flat}: the model has it for each plant type",
-            hint=f"pfts: [{', '.join(of_types)}], or some of them",
         )
     if defaults and not internal and flat not in defaults:
         raise BadInput(

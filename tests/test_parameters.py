@@ -369,9 +369,7 @@ def test_a_truth_that_may_mean_two_parameters_is_refused() -> None:
     np.testing.assert_array_equal(truth({"a_b": {"c": 5}, "a": 2}, made), [2.0, 5.0])
 
 
-def test_plant_types_that_are_missing_or_of_no_use_are_named() -> None:
-    with pytest.raises(BadInput, match=r"the model has it for each plant type. Try: pfts: \[tree, grass\]"):
-        of_model(v={"prior": NORMAL})
+def test_a_default_of_no_use_is_refused() -> None:
     with pytest.raises(BadInput, match="a value for grass, which is not among its `pfts`"):
         of_model(v={"prior": NORMAL, "pfts": ["tree"], "default": {"tree": 1.0, "grass": 1.0}})
 
