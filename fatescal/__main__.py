@@ -43,7 +43,8 @@ def _run(args: argparse.Namespace, world: World) -> int:
 
 
 def _wall_time() -> float | None:
-    """Return the seconds after which a Slurm job should stop: ten minutes, or a tenth, before its end; on root."""
+    """Return the seconds after which a Slurm job should stop: ten minutes, or a tenth, before its end; on
+    root."""
     begin, end = (os.environ.get(f"SLURM_JOB_{word}_TIME", "") for word in ("START", "END"))
     if not (begin.isdecimal() and end.isdecimal()):
         return None  # no Slurm, or one before 22.05

@@ -180,7 +180,8 @@ def space(chosen: Config) -> parameters.ParameterSpace:
 
 
 def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> parameters.ParameterSpace:
-    """Return the parameters, which the models of all sites must know under the same names, with the same defaults."""
+    """Return the parameters, which the models of all sites must know under the same names, with the same
+    defaults."""
     spaces = {}
     for site, forward in forwards.items():
         numbered, place = getattr(forward, "numbers_pfts", False), places[site]

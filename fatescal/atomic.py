@@ -14,8 +14,8 @@ from typing import Any
 def write(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a hidden file beside `path`, and give it that name once it is on the disk.
 
-    Readers see the old file or the new one, also after a kill or a power failure at any moment; when `fill` raises,
-    the old file stays and the hidden one is removed.
+    Readers see the old file or the new one, also after a kill or a power failure at any moment; when `fill`
+    raises, the old file stays and the hidden one is removed.
 
     Parameters
     ----------

@@ -105,15 +105,18 @@ def did_you_mean(name: object, names: Iterable[object], cutoff: float = 0.6) -> 
     names : iterable
         All that could have been written.
     cutoff : float
-        Least similarity, from 0 to 1, of the name that is offered (`difflib.get_close_matches`); case is ignored.
+        Least similarity, from 0 to 1, of the name that is offered (`difflib.get_close_matches`); case is
+        ignored.
 
     Returns
     -------
     str
         Empty where no name is similar enough.
 
-    >>> did_you_mean("membres", ["scheme", "members"]), did_you_mean("gpp", ["GPP"]), did_you_mean("x", ["abc"])
-    ("did you mean 'members'?", "did you mean 'GPP'?", '')
+    >>> did_you_mean("membres", ["scheme", "members"]), did_you_mean("x", ["abc"])
+    ("did you mean 'members'?", '')
+    >>> did_you_mean("gpp", ["GPP"])
+    "did you mean 'GPP'?"
     """
     by_folded = {str(known).casefold(): str(known) for known in names}
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=cutoff)

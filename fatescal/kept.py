@@ -1,7 +1,8 @@
 """What is kept of a finished member's folder where its output would fill the disk: its predictions alone.
 
-The predictions stand in `predictions.npz` (whose format has checksums) before anything is removed, so that a kill at
-any moment loses nothing; a member whose output is gone is read from there, and only for the same windows.
+The predictions stand in `predictions.npz` (whose format has checksums) before anything is removed, so that a
+kill at any moment loses nothing; a member whose output is gone is read from there, and only for the same
+windows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def save(folder: Path, predictions: Array, windows: str) -> None:
 
 
 def load(folder: Path, windows: str) -> Array | None:
-    """Return the predictions (D) kept in a folder; None where there are none, or of other windows, or damaged."""
+    """Return the predictions (D) kept in a folder; None where there are none, or of other windows, or
+    damaged."""
     try:
         with np.load(folder / PREDICTIONS) as kept:
             return kept["predictions"] if str(kept["windows"]) == windows else None

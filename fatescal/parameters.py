@@ -1,8 +1,8 @@
 """Parameters and their priors: theta in physical units, u standard normal under the prior.
 
-u ~ N(0, I) becomes z = L u, correlated standard normals (a Gaussian copula; L is the identity where no correlations
-are given), and each z_p its parameter by a monotone map, theta_p = T_p(z_p). Update, emulator and sampler then share
-one scale, whatever the parameters' units, and none of them knows of correlations.
+u ~ N(0, I) becomes z = L u, correlated standard normals (a Gaussian copula; L is the identity where no
+correlations are given), and each z_p its parameter by a monotone map, theta_p = T_p(z_p). Update, emulator
+and sampler then share one scale, whatever the parameters' units, and none of them knows of correlations.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults; and what follows from them.
+    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults; and what follows
+    from them.
 
     `rules` give the parameters that are not calibrated, each after those it follows from; `hidden` are names
     that the model does not get. `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the
-    correlations of z. `plant_types` has, for each calibrated entry of the config that has plant types, the flat name
-    of each of them (also by its number, where the model numbers them).
+    correlations of z. `plant_types` has, for each calibrated entry of the config that has plant types, the
+    flat name of each of them (also by its number, where the model numbers them).
 
     >>> space = ParameterSpace(("a", "b"), (Normal(1.0, 2.0),) * 2, {}, np.array([[1.0, 0.0], [0.6, 0.8]]))
     >>> space.theta(np.array([1.0, 0.5])), space.u(space.theta(np.array([1.0, 0.5])))
@@ -68,7 +69,8 @@ class ParameterSpace:
         return u
 
     def margin_u(self, theta: Array) -> Array:
-        """Return z (J, P), the standard normal coordinate of each parameter (J, P) by itself; infinite at a bound."""
+        """Return z (J, P), the standard normal coordinate of each parameter (J, P) by itself; infinite at a
+        bound."""
         theta = np.atleast_2d(theta)
         return np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
 
@@ -105,7 +107,8 @@ class ParameterSpace:
         return theta
 
     def named(self, theta: Array) -> dict[str, float]:
-        """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has it."""
+        """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has
+        it."""
         return {n: value for n, value in self._values(theta).items() if n not in self.hidden}
 
     def following(self, theta: Array, hidden: bool = False) -> dict[str, Array]:
@@ -124,7 +127,8 @@ class ParameterSpace:
         return values
 
     def ends(self, reach: float = 3.0) -> Array:
-        """Return parameters (E, P) at the ends of the priors: all low, all high; with rules, each alone low and high."""
+        """Return parameters (E, P) at the ends of the priors: all low, all high; with rules, each alone low
+        and high."""
         numbers = range(len(self.names) if self.rules else 0)
         alone = [self.moved(p, by) for p in numbers for by in (-reach, reach)]
         together = [np.full(len(self.names), by) for by in (-reach, reach)]
@@ -162,8 +166,9 @@ def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]
     if least[0] < 1e-8:
         blamed = [name for name, share in zip(names, np.abs(vectors[:, 0]), strict=True) if share > 0.1]
         raise BadInput(
-            f"correlations: those of {', '.join(blamed)} cannot hold together (the matrix is not positive definite, "
-            f"its least eigenvalue is {least[0]:.3g}): what correlates strongly with one thing correlates with all it correlates with",
+            f"correlations: those of {', '.join(blamed)} cannot hold together (the matrix is not positive "
+            f"definite, its least eigenvalue is {least[0]:.3g}): what correlates strongly with one thing "
+            "correlates with all it correlates with",
             hint="correlations nearer to 0, or same_as for parameters that always agree",
         )
     return np.linalg.cholesky(matrix)
@@ -381,7 +386,8 @@ def space(
 
 
 def _plant_types(entries: Sequence[_Flat], numbers: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the flat name of each plant type of each calibrated entry, also by its place among `numbers`, from 1."""
+    """Return the flat name of each plant type of each calibrated entry, also by its place among `numbers`,
+    from 1."""
     found: dict[str, dict[str, str]] = {}
     for entry in entries:
         if entry.of.prior is not None and entry.pft is not None:
@@ -402,7 +408,8 @@ def _flattened(
 
 
 def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
-    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it has."""
+    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it
+    has."""
     if internal and flat in defaults:
         raise BadInput(
             f"parameters.{flat}: the model has a parameter of this name, but would not get it",
@@ -466,7 +473,8 @@ def _rule(entry: _Flat, known: Sequence[str], pfts: Sequence[str], numbered: boo
 
 
 def _require_numbers(made: ParameterSpace) -> None:
-    """Refuse rules that give no number at the default, at the ends of the priors, or among 200 draws of them."""
+    """Refuse rules that give no number at the default, at the ends of the priors, or among 200 draws of
+    them."""
     if not made.rules:
         return
     draws = made.theta(np.random.default_rng(0).standard_normal((200, len(made.names))))
@@ -485,14 +493,14 @@ def _require_numbers(made: ParameterSpace) -> None:
 def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
     """Return the parameters (P) of a synthetic truth: named ones set or scaled, others at the default.
 
-    A name is that of one parameter (`slope_grass`), or of one with plant types (`slope`): a number is then for all of
-    them, a mapping for those it names.
+    A name is that of one parameter (`slope_grass`), or of one with plant types (`slope`): a number is then
+    for all of them, a mapping for those it names.
 
     Raises
     ------
     BadInput
-        If a name is not calibrated or means two things, one parameter is set twice, or a value lies outside its
-        prior's bounds.
+        If a name is not calibrated or means two things, one parameter is set twice, or a value lies outside
+        its prior's bounds.
     """
     values, set_by = dict(space.default), dict[str, str]()
     for name, value in given.items():
@@ -534,8 +542,9 @@ def _meant(name: str, value: object, space: ParameterSpace) -> dict[str, Any]:
         if name in space.names:
             raise BadInput(f"{where}: {name} has no plant types", expected="a number", got=value)
     elif name in space.names and of_types:
+        flat = ", ".join(dict.fromkeys(of_types.values()))
         raise BadInput(
-            f"{where}: '{name}' is one parameter, and also one of plant types ({', '.join(dict.fromkeys(of_types.values()))})",
+            f"{where}: '{name}' is one parameter, and also one of plant types ({flat})",
             hint=f"{{{next(iter(of_types))}: value}} for the latter, or other names in `parameters`",
         )
     elif name in space.names or of_types:

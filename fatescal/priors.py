@@ -1,8 +1,9 @@
 """Priors of one parameter: monotone maps theta = T(z) of a standard normal coordinate, and their inverses.
 
-Bounds are open: where T(z) rounds to a bound, theta is the nearest number inside, so that z stays finite; z comes back
-as exactly as theta is representable. Beyond `TAIL` the distance from the nearer bound is computed, not that from the
-other one, which would leave nothing but rounding errors of it; within, the plain formulas are as exact.
+Bounds are open: where T(z) rounds to a bound, theta is the nearest number inside, so that z stays finite; z
+comes back as exactly as theta is representable. Beyond `TAIL` the distance from the nearer bound is computed,
+not that from the other one, which would leave nothing but rounding errors of it; within, the plain formulas
+are as exact.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class LogitNormal:
         centre, scale = _logit_of_moments(m, s)
         if scale > WIDEST:
             raise BadInput(
-                f"a logit-normal with mean {mean:g} and sd {sd:g} lies almost all at its bounds {lower:g} and {upper:g}",
+                f"a logit-normal with mean {mean:g} and sd {sd:g} lies almost all at its bounds "
+                f"{lower:g} and {upper:g}",
                 hint="a smaller sd, or kind: uniform",
             )
         return cls(lower + width * float(_expit(centre)), scale, lower, upper)
@@ -263,13 +265,13 @@ def require_distinct_values(prior: Prior) -> None:
     Raises
     ------
     BadInput
-        If coordinates do not come back from their values: bounds too near together, an sd too small for the mean,
-        a scale so wide that all but the middle lies at the bounds.
+        If coordinates do not come back from their values: bounds too near together, an sd too small for the
+        mean, a scale so wide that all but the middle lies at the bounds.
 
     >>> require_distinct_values(Normal(1e20, 1.0))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    fatescal.errors.BadInput: values of the prior cannot be told apart in double precision. Got 1e+20 to 1e+20 ...
+    fatescal.errors.BadInput: values of the prior cannot be told apart in double precision. Got 1e+20 ...
     """
     z = np.array([-CENTRAL, -0.5, 0.5, CENTRAL])
     with np.errstate(all="ignore"):
@@ -289,7 +291,8 @@ def _inside(theta: Array, lower: float, upper: float) -> Array:
 
 
 def _share_from(low: float, distance: Array) -> Array:
-    """Return the share of a standard normal between `low` and a small `distance` above it, to its last digits."""
+    """Return the share of a standard normal between `low` and a small `distance` above it, to its last
+    digits."""
     nodes, weights = np.polynomial.legendre.leggauss(12)
     t = np.multiply.outer(distance, (nodes + 1.0) / 2.0)
     density = np.exp(-0.5 * low**2) / np.sqrt(2.0 * np.pi)
@@ -297,7 +300,8 @@ def _share_from(low: float, distance: Array) -> Array:
 
 
 def _distance_from_end(low: float, mass: float, u: Array) -> tuple[Array, Array]:
-    """Return which coordinates `u` lie so near to the end `low` that the plain formula fails, and their distance.
+    """Return which coordinates `u` lie so near to the end `low` that the plain formula fails, and their
+    distance.
 
     The distance d solves share(low, low + d) = mass Phi(u) by Newton's method, which comes from one side.
     """
@@ -317,7 +321,8 @@ def _distance_from_end(low: float, mass: float, u: Array) -> tuple[Array, Array]
 
 
 def _refined(low: float, distance: Array, share: Array, mass: float) -> Array:
-    """Return the `share` of a standard normal within a `distance` of `low`, to its last digits where that is small."""
+    """Return the `share` of a standard normal within a `distance` of `low`, to its last digits where that is
+    small."""
     from scipy.special import ndtr
 
     near = (share < SMALL * ndtr(low)) & (share < mass * ndtr(-TAIL)) & (distance < 1.0)
@@ -337,7 +342,8 @@ def _between(low: npt.ArrayLike, high: npt.ArrayLike) -> Array:
 
 
 def _logit_of_moments(mean: float, sd: float) -> tuple[float, float]:
-    """Return (centre, scale) of the normal whose expit has `mean` and `sd`; a scale above `WIDEST` means beyond it.
+    """Return (centre, scale) of the normal whose expit has `mean` and `sd`; a scale above `WIDEST` means
+    beyond it.
 
     The moments are sums over equal steps, which converge geometrically for a smooth map.
     """

@@ -209,7 +209,8 @@ def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
     Raises
     ------
     BadInput
-        For a name that nobody knows, with its position in an expression, or rules that follow from each other.
+        For a name that nobody knows, with its position in an expression, or rules that follow from each
+        other.
 
     >>> list(ordered({"b": Same("a"), "a": Same("c")}, ["c"]))
     ['a', 'b']

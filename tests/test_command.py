@@ -116,7 +116,12 @@ def test_failure_tells_signal(tmp_path):
 
 def test_an_end_is_noticed_soon_by_looking_rarely(tmp_path, monkeypatch):
     slept, sleep = [], time.sleep
-    monkeypatch.setattr(process.time, "sleep", lambda seconds: (slept.append(seconds), sleep(seconds)))
+
+    def counted(seconds):
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(process.time, "sleep", counted)
     launch(["sleep", "1"], tmp_path, timeout=60)
     assert max(slept) <= 0.02  # later than this no end is noticed
     assert len(slept) < 250  # the first second is looked at more often: 120 times on an idle machine

@@ -401,7 +401,8 @@ FAR_OUT: list[Prior] = [
 
 @pytest.mark.parametrize("chosen", FAR_OUT, ids=repr)
 def test_far_out_u_comes_back_as_exactly_as_theta_is_representable(chosen: Prior) -> None:
-    """Half the width in u of one bit of theta is the best there is; where that bit ends at the bound, u is finite."""
+    """Half the width in u of one bit of theta is the best there is; where that bit ends at the bound, u is
+    finite."""
     theta = chosen.theta(FAR)
     lower, upper = chosen.bounds
     assert ((lower < theta) & (theta < upper)).all()

@@ -1,4 +1,7 @@
-"""What the suite promises of itself: it says what it did not test, and judges nothing by the clock on the wall."""
+"""What the suite promises of itself and of the texts beside it.
+
+It says what it did not test, judges nothing by the clock on the wall, and keeps lines of prose readable.
+"""
 
 from __future__ import annotations
 
@@ -44,3 +47,40 @@ def test_no_test_asserts_how_long_something_took() -> None:
     for path in TESTS.glob("test_*.py"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert not clock.search(line), f"{path.name}, line {number}: {line.strip()}"
+
+
+LONGEST = 110
+# To be written again; then they are taken off.
+LONG = {
+    "ARCHITECTURE.md",
+    "NEWS.md",
+    "README.md",
+    "docs/clm_fates.md",
+    "docs/faults.md",
+    "docs/parameters.md",
+    "docs/porting.md",
+}
+
+
+def too_long(path: Path) -> list[int]:
+    """Return the numbers of the lines of prose that are too long: tables, code and bare links cannot be broken."""
+    code, found = False, []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        code ^= line.lstrip().startswith("```")
+        breakable = " " in line.strip().lstrip("-*> ")
+        if len(line) > LONGEST and not code and not line.lstrip().startswith("|") and breakable:
+            found.append(number)
+    return found
+
+
+def test_lines_of_markdown_are_short() -> None:
+    texts = {
+        str(path.relative_to(ROOT)): path
+        for path in ROOT.rglob("*.md")
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    }
+    assert "README.md" in texts
+    for name, path in texts.items():
+        lines = too_long(path)
+        assert not lines or name in LONG, f"{name}: lines {lines} have more than {LONGEST} characters"
+        assert lines or name not in LONG, f"{name} has no long line any more: take it off LONG"

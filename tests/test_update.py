@@ -643,7 +643,8 @@ def test_an_option_that_its_scheme_does_not_have_is_refused(given: dict[str, Any
 
 
 def test_a_line_search_compares_costs_with_the_same_errors() -> None:
-    """Errors widened between two iterations lower the cost of every ensemble; a bad step is taken back all the same."""
+    """Errors widened between two iterations lower the cost of every ensemble; a bad step is taken back all
+    the same."""
     obs, u = observations([0.0], [0.1]), 6 + 2 * (quantiles(200) - 1)
     wider = observations([0.0], [1.0])
     scheme = IEnKS(40, "bundle", "levenberg-marquardt")

@@ -100,7 +100,8 @@ def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Li
 
 
 def _at_line(where: tuple[str, ...], lines: Lines) -> str:
-    """Return the line of a place, or of what is nearest above it; of a site's part, that of the common section."""
+    """Return the line of a place, or of what is nearest above it; of a site's part, that of the common
+    section."""
     common = where[2:] if where[:1] == ("sites",) else ()
     for path in (where, common):
         if path in lines:
@@ -111,7 +112,8 @@ def _at_line(where: tuple[str, ...], lines: Lines) -> str:
 
 
 def _written(loc: tuple[Any, ...], raw: Any) -> list[str]:
-    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in between."""
+    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in
+    between."""
     keys = []
     for i, part in enumerate(loc):
         held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)

@@ -21,7 +21,8 @@ class Cime(Section):
 
 
 class Straggler(Section):
-    """When a member is given up that takes much longer than the others of its batch (`fatescal.stragglers`)."""
+    """When a member is given up that takes much longer than the others of its batch
+    (`fatescal.stragglers`)."""
 
     factor: Annotated[Number, Field(gt=1, allow_inf_nan=False)] = 5.0
     share: Annotated[Number, Field(ge=0.5, lt=1)] = 0.8

@@ -52,7 +52,8 @@ Months = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=
 
 
 class PlantType(Section):
-    """What differs from the default in a plant type of the embedded model: share of the area, height [m], indices."""
+    """What differs from the default in a plant type of the embedded model: share of the area, height [m],
+    indices."""
 
     share: Share | None = None
     height: Positive | None = None
@@ -61,7 +62,8 @@ class PlantType(Section):
 
 
 class CanopySite(Section):
-    """The place of the embedded model: a `file` of facts, and what differs from it (without a file from Hyytiala)."""
+    """The place of the embedded model: a `file` of facts, and what differs from it (without a file from
+    Hyytiala)."""
 
     file: str | None = None
     latitude: Annotated[Number, Field(ge=-90, le=90)] | None = None
@@ -104,9 +106,9 @@ class Command(Alternatives, Section):
 class Spinup(Section):
     """How CLM-FATES comes to its state on the first day of the output.
 
-    `reuse`: `default` runs `years` once with the default parameters and starts all members from there; `member`
-    spins each member up in the first ensemble and starts it from its own state in later iterations; `none`
-    spins up each member of each ensemble.
+    `reuse`: `default` runs `years` once with the default parameters and starts all members from there;
+    `member` spins each member up in the first ensemble and starts it from its own state in later iterations;
+    `none` spins up each member of each ensemble.
     """
 
     years: Annotated[Whole, Field(ge=0)] = 10
@@ -187,7 +189,8 @@ class Build(Section):
 class ClmFates(Alternatives, Section):
     """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable.
 
-    `execution`: `processes` runs each member by itself; `multi-instance` a whole ensemble as a job of the case.
+    `execution`: `processes` runs each member by itself; `multi-instance` a whole ensemble as a job of the
+    case.
     """
 
     kind: Literal["clm_fates"]

@@ -82,7 +82,8 @@ Prior = Annotated[LogitNormal | Normal | TruncatedNormal | LogNormal | Uniform, 
 class Parameter(Section):
     """A parameter of the model: calibrated if it has a `prior`; with `pfts` one value for each of them.
 
-    `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not get.
+    `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not
+    get.
     """
 
     prior: Prior | None = None

@@ -44,10 +44,11 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str | None, str | None]] = {
 
 
 class Calibrate(Section):
-    """The ensemble Kalman update, or with no iterations a design of runs alone; `members` counts the default run.
+    """The ensemble Kalman update, or with no iterations a design of runs alone; `members` counts the default
+    run.
 
-    What a scheme does with its options is said where the scheme is (`fatescal.update`); one that belongs to another
-    scheme, form or method is refused.
+    What a scheme does with its options is said where the scheme is (`fatescal.update`); one that belongs to
+    another scheme, form or method is refused.
     """
 
     scheme: Literal["ienks", "es-mda", "ies"] = "ienks"
@@ -58,29 +59,32 @@ class Calibrate(Section):
     design: Design = None
     """where the first ensemble lies: prior, lhs, sobol, uniform, or a csv file of parameter values"""
     iterations: Annotated[Whole, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
-    """number of updates, 0: none; of es-mda also a list of inflation factors up to a common factor, or adaptive:
-    steps as long as the misfit allows"""
+    """number of updates, 0: none; of es-mda also a list of inflation factors up to a common factor, or
+    adaptive: steps as long as the misfit allows"""
     form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
-    """of ienks: transform (the default: sensitivities from an ensemble as wide as the posterior) or bundle (from a
-    narrow one); of es-mda: stochastic (the default: perturbed observations) or square-root"""
+    """of ienks: transform (the default: sensitivities from an ensemble as wide as the posterior) or bundle
+    (from a narrow one); of es-mda: stochastic (the default: perturbed observations) or square-root"""
     min_survivors: Share = 0.5
     """share of the members that must run; never fewer than parameters + 2"""
     method: Literal["gauss-newton", "levenberg-marquardt"] | None = None
-    """of ienks: gauss-newton (the default: fixed steps) or levenberg-marquardt (damped steps, each taken back and
-    halved when the cost function has risen)"""
+    """of ienks: gauss-newton (the default: fixed steps) or levenberg-marquardt (damped steps, each taken back
+    and halved when the cost function has risen)"""
     step_length: Step | None = None
     """of ienks: share of the full step that is taken, with levenberg-marquardt tried first; default 1"""
     damping: Positive | None = None
-    """of ienks with levenberg-marquardt: added to the curvature, in units of the prior's precision; default 1"""
+    """of ienks with levenberg-marquardt: added to the curvature, in units of the prior's precision; default
+    1"""
     tolerance: Positive | None = None
-    """of ienks: converged when a step is shorter than this times sqrt(members - 1), in prior standard deviations;
-    default 1e-3"""
+    """of ienks: converged when a step is shorter than this times sqrt(members - 1), in prior standard
+    deviations; default 1e-3"""
     bundle_width: Positive | None = None
     """of ienks with form bundle: width of the ensemble over that of the prior; default 1e-4"""
     truncation: Step | None = None
-    """of es-mda: share of the variance of the whitened predictions that is kept, in their leading modes; default 1"""
+    """of es-mda: share of the variance of the whitened predictions that is kept, in their leading modes;
+    default 1"""
     max_iterations: Count | None = None
-    """of es-mda with adaptive iterations: steps at most, of which the last takes all that is left; default 20"""
+    """of es-mda with adaptive iterations: steps at most, of which the last takes all that is left; default
+    20"""
     first_step: Step | None = None
     """of ies: share of the full step that the first update takes; default 0.6"""
     last_step: Step | None = None
@@ -114,8 +118,9 @@ class Calibrate(Section):
     def _updates_of_draws(self) -> Calibrate:
         if self.iterations != 0 and not of_prior(self.design):
             raise ValueError(
-                f"design {self.design} goes with `iterations: 0` alone: a Kalman update takes the first ensemble for "
-                "draws of the prior, and would count what the design happens to be as prior knowledge"
+                f"design {self.design} goes with `iterations: 0` alone: a Kalman update takes the first "
+                "ensemble for draws of the prior, and would count what the design happens to be as prior "
+                "knowledge"
             )
         return self
 

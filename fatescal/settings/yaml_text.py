@@ -1,4 +1,5 @@
-"""YAML as people mean it: no key twice, nothing read as another number than the one written, every refusal with its line."""
+"""YAML as people mean it: no key twice, nothing read as another number than the one written, every refusal
+with its line."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ LARGEST = 100_000  # values in a file, aliases written out
 BOOL, INT, FLOAT, NULL, TEXT = (
     f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "str")
 )
-# Of YAML 1.1 whose reading surprises: 1:30 is 90, 1_000 is 1000, dates are no text, = is an error. They stay text;
-# numbers with an exponent need no point (1e-3, 2e6), but 12e0345 stays a commit.
+# Of YAML 1.1 whose reading surprises: 1:30 is 90, 1_000 is 1000, dates are no text, = is an error. They stay
+# text; numbers with an exponent need no point (1e-3, 2e6), but 12e0345 stays a commit.
 NUMBERS = {
     INT: (r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0b[01]+", "-+0123456789"),
     FLOAT: (
@@ -37,7 +38,8 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Return a mapping whose keys are scalars, each there once; `on`, `no` and the like are text as keys."""
+        """Return a mapping whose keys are scalars, each there once; `on`, `no` and the like are text as
+        keys."""
         node = super().compose_mapping_node(anchor)
         lines: dict[Any, int] = {}
         for key, _ in node.value:
@@ -68,10 +70,12 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
-        """Return an integer, of which those with a leading zero are refused: octal in YAML 1.1, decimal in 1.2."""
+        """Return an integer, of which those with a leading zero are refused: octal in YAML 1.1, decimal in
+        1.2."""
         if re.fullmatch("[-+]?0[0-9]+", node.value):
             raise BadInput(
-                f"line {_line(node)}: {node.value} begins with 0, which makes it an octal number for some programs",
+                f"line {_line(node)}: {node.value} begins with 0, which makes it an octal number for some "
+                "programs",
                 hint=f"{int(node.value)}, or '{node.value}' in quotes where text is meant",
             )
         return int(node.value, 0)
@@ -90,8 +94,8 @@ def read(text: str) -> tuple[Any, Lines]:
     Raises
     ------
     BadInput
-        For what is not YAML, holds a key twice or one that is a list, an octal number, an anchor within itself,
-        or more than `LARGEST` values when its aliases are written out.
+        For what is not YAML, holds a key twice or one that is a list, an octal number, an anchor within
+        itself, or more than `LARGEST` values when its aliases are written out.
 
     >>> read("a: &base {b: 1e-3, on: 1:30}\\nc:\\n  <<: *base\\n  b: 2004-01-31\\n")[0]
     {'a': {'b': 0.001, 'on': '1:30'}, 'c': {'b': '2004-01-31', 'on': '1:30'}}
