@@ -39,7 +39,7 @@ demo: $(READY)
 	@. $(READY) && "$${MPIRUN:?there is no mpirun}" -n $(RANKS) .venv/bin/python -m fatescal $(ARGS)
 
 test: $(READY)
-	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest -n $(JOBS) --dist worksteal --durations=15 $(ARGS)
 
 faults: $(READY)
 	@. $(READY) && export MPIRUN && FATESCAL_FAULTS=docs/faults.md .venv/bin/python -m pytest tests/test_faults.py $(ARGS)

@@ -1,5 +1,6 @@
 """The command line: `fatescal [VERB] [CONFIG | RUN]`, the same as `python -m fatescal`.
 
+Without any argument `python -m fatescal` runs the demo, and `fatescal` prints its help.
 Exit codes are root's: 0 done, 1 failed, 2 bad input, 75 out of time (start again to continue).
 """
 
@@ -16,17 +17,20 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from fatescal import __version__
-from fatescal.errors import BadInput, FatescalError, words
+from fatescal.errors import BadInput, FatescalError, did_you_mean, words
 from fatescal.watchdog import LIMIT
 
 if TYPE_CHECKING:
     from fatescal.world import World
 
 DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
+VERBS = ("run", "check", "install", "build", "status", "report", "priors", "reset", "schema")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
 
 def _run(args: argparse.Namespace, world: World) -> int:
@@ -120,11 +124,47 @@ def _fold(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser of which the first of several ranks alone prints help and errors: there is no MPI yet."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0":
+            super()._print_message(message, file)
+
+
+class _UntilClosed:
+    """A stream that writes nowhere once its reader has gone (`| head`), instead of ending the program."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._write_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._write_nowhere()
+
+    def _write_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fatescal",
-        description="Calibrate an expensive land model. Without a verb: run. Without a config: the embedded "
-        "model's synthetic-truth job.",
+        description="Calibrate an expensive land model. Without a verb: run. Without a config (python -m "
+        "fatescal, or fatescal run): the embedded model's synthetic-truth job.",
         epilog="exit codes: 0 done, 1 failed, 2 bad input, 75 out of time (start again to continue)",
     )
     parser.add_argument("--version", action="version", version=f"fatescal {__version__}")
@@ -197,17 +237,48 @@ def _parser() -> argparse.ArgumentParser:
 def _with_verb(argv: Sequence[str]) -> list[str]:
     """Return the arguments with the verb `run` put before a bare config or nothing.
 
+    Raises
+    ------
+    BadInput
+        If the first is neither a verb, an option nor a file, and looks like no path.
+
     >>> _with_verb(["my.yaml"]), _with_verb(["status", "runs/a"]), _with_verb([])
     (['run', 'my.yaml'], ['status', 'runs/a'], ['run'])
     """
-    verbs = ("run", "check", "install", "build", "status", "report", "priors", "reset", "schema")
     first = argv[0] if argv else ""
-    return list(argv) if first in (*verbs, "-h", "--help", "--version") else ["run", *argv]
+    if first in (*VERBS, "-h", "--help", "--version"):
+        return list(argv)
+    looks_like_a_file = first.startswith("-") or os.sep in first or "." in first
+    if first and not looks_like_a_file and not Path(first).exists():
+        raise BadInput(
+            f"there is no verb and no file {first!r}",
+            expected=f"one of {', '.join(VERBS)}, or a YAML file",
+            hint=did_you_mean(first, VERBS),
+        )
+    return ["run", *argv]
+
+
+def console() -> int:
+    """Do what the program `fatescal` is asked; asked nothing, print the help."""
+    return main(sys.argv[1:] or ["--help"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb on all ranks; return root's exit code (0 on the others)."""
-    args = _parser().parse_args(_with_verb(sys.argv[1:] if argv is None else argv))
+    out, err = (cast("IO[str]", _UntilClosed(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            return _main(sys.argv[1:] if argv is None else argv)
+        finally:
+            out.flush()
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    try:
+        args = parser.parse_args(_with_verb(argv))
+    except BadInput as error:
+        parser.exit(BadInput.exit_code, f"fatescal: {error}\n")
     from fatescal.world import World
 
     world = World()

@@ -23,6 +23,7 @@ from fatescal.settings import Config, Settings
 from fatescal.stragglers import Rule, Stragglers
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
+from fatescal.update.ies import SubspaceIES
 from fatescal.workflow import Problem
 from fatescal.world import World
 
@@ -179,7 +180,8 @@ def space(chosen: Config) -> parameters.ParameterSpace:
 
 
 def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> parameters.ParameterSpace:
-    """Return the parameters, which the models of all sites must know under the same names, with the same defaults."""
+    """Return the parameters, which the models of all sites must know under the same names, with the same
+    defaults."""
     spaces = {}
     for site, forward in forwards.items():
         numbered, place = getattr(forward, "numbers_pfts", False), places[site]
@@ -219,12 +221,16 @@ def scheme(chosen: settings.Calibrate, n_parameters: int) -> UpdateScheme:
             got=chosen.members,
             hint="10 members per parameter",
         )
-    form = {} if chosen.form is None else {"form": chosen.form}
     iterations = 1 if chosen.iterations == 0 else chosen.iterations  # with 0 no step is taken
-    if chosen.scheme == "ienks":
-        assert isinstance(iterations, int)
-        return IEnKS(iterations=iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
-    return ESMDA(schedule=iterations, minimum_survivors=chosen.min_survivors, **form)  # type: ignore[arg-type]
+    options = {"minimum_survivors": chosen.min_survivors, **chosen.options}
+    if chosen.scheme == "es-mda":
+        return ESMDA(schedule=iterations, **options)
+    assert isinstance(iterations, int)
+    return (
+        IEnKS(iterations=iterations, **options)
+        if chosen.scheme == "ienks"
+        else SubspaceIES(iterations, **options)
+    )
 
 
 def emulator(chosen: settings.Emulate) -> Emulator:

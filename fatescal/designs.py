@@ -24,9 +24,9 @@ def first_ensemble(design: str | None, seed: int, n_members: int, space: Paramet
     ----------
     design : {None, "lhs", "sobol", "uniform"}
         None draws the members independently; `lhs` is a Latin hypercube (McKay et al., 1979), `sobol` a
-        scrambled Sobol sequence (Owen, 1998), both mapped by the inverse normal distribution function: the members
-        of these three are distributed as the prior. `uniform` is uniform between the priors' bounds, or over the
-        central 99.9 % of a prior without two of them.
+        scrambled Sobol sequence (Owen, 1998), both mapped by the inverse normal distribution function: the
+        members of these three are distributed as the prior. `uniform` is uniform between the priors' bounds,
+        or over the central 99.9 % of a prior without two of them.
     seed : int
         `run.seed` of the config.
     """
@@ -61,14 +61,16 @@ def reach(prior: Prior) -> tuple[float, float]:
 
 
 def read_ensemble(path: Path, n_members: int, space: ParameterSpace) -> Array:
-    """Return the coordinates (J, P) of the members that a csv file holds: a column per parameter, physical values.
+    """Return the coordinates (J, P) of the members that a csv file holds: a column per parameter, physical
+    values.
 
     Other columns are passed over, as are lines that begin with #.
 
     Raises
     ------
     BadInput
-        For a missing parameter, what is no number, a value outside its prior's bounds, another number of rows.
+        For a missing parameter, what is no number, a value outside its prior's bounds, another number of
+        rows.
     """
     where = f"calibrate.design: {path}"
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import traceback
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -40,6 +42,8 @@ class BadInput(FatescalError):
 
     >>> str(BadInput("calibrate.members is 1", expected="at least 3", got=1, hint="use 64"))
     'calibrate.members is 1. Expected at least 3, got 1. Try: use 64.'
+    >>> str(BadInput("no parameter wav", hint=did_you_mean("wav", ["wave"])))
+    "no parameter wav. Try: did you mean 'wave'?"
     """
 
     exit_code = 2
@@ -54,7 +58,7 @@ class BadInput(FatescalError):
             message += f". Got {got}"
         if hint:
             message += f". Try: {hint.rstrip('.')}"
-        super().__init__(message + ".")
+        super().__init__(message if message.endswith("?") else message + ".")
 
 
 class RunFailed(FatescalError):
@@ -89,6 +93,34 @@ class ModelFailed(Exception):
 
     def __reduce__(self) -> tuple[type[ModelFailed], tuple[Status, str]]:
         return type(self), (self.kind, self.reason)
+
+
+def did_you_mean(name: object, names: Iterable[object], cutoff: float = 0.6) -> str:
+    """Return the question which of the known names was meant, for an error's hint.
+
+    Parameters
+    ----------
+    name : object
+        What was written, and is not among `names`.
+    names : iterable
+        All that could have been written.
+    cutoff : float
+        Least similarity, from 0 to 1, of the name that is offered (`difflib.get_close_matches`); case is
+        ignored.
+
+    Returns
+    -------
+    str
+        Empty where no name is similar enough.
+
+    >>> did_you_mean("membres", ["scheme", "members"]), did_you_mean("x", ["abc"])
+    ("did you mean 'members'?", '')
+    >>> did_you_mean("gpp", ["GPP"])
+    "did you mean 'GPP'?"
+    """
+    by_folded = {str(known).casefold(): str(known) for known in names}
+    near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=cutoff)
+    return f"did you mean '{by_folded[near[0]]}'?" if near else ""
 
 
 KEPT = "What is finished is kept: start the same command again to continue."

@@ -1,12 +1,12 @@
 """What is kept of a finished member's folder where its output would fill the disk: its predictions alone.
 
-The predictions stand in `predictions.npz` (whose format has checksums) before anything is removed, so that a kill at
-any moment loses nothing; a member whose output is gone is read from there, and only for the same windows.
+The predictions stand in `predictions.npz` (whose format has checksums) before anything is removed, so that a
+kill at any moment loses nothing; a member whose output is gone is read from there, and only for the same
+windows.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fatescal import atomic
 from fatescal.records import Array
 
 PREDICTIONS = "predictions.npz"
@@ -21,16 +22,17 @@ PREDICTIONS = "predictions.npz"
 
 def save(folder: Path, predictions: Array, windows: str) -> None:
     """Write the predictions (D) of `windows` (a digest of them) into a member's folder, durably."""
-    part = folder / f"{PREDICTIONS}.part"
-    with open(part, "wb") as file:
-        np.savez(file, predictions=predictions, windows=np.array(windows))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, folder / PREDICTIONS)
+
+    def write(part: Path) -> None:
+        with open(part, "wb") as file:  # of a path without .npz numpy would write another file
+            np.savez(file, predictions=predictions, windows=np.array(windows))
+
+    atomic.write(folder / PREDICTIONS, write)
 
 
 def load(folder: Path, windows: str) -> Array | None:
-    """Return the predictions (D) kept in a folder; None where there are none, or of other windows, or damaged."""
+    """Return the predictions (D) kept in a folder; None where there are none, or of other windows, or
+    damaged."""
     try:
         with np.load(folder / PREDICTIONS) as kept:
             return kept["predictions"] if str(kept["windows"]) == windows else None

@@ -21,12 +21,14 @@ Row = dict[str, Any]
 def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None) -> list[Row]:
     """Return a row for each calibrated parameter, then for each that follows from them.
 
-    Quantiles of calibrated parameters are exact, those of the others of a Sobol sequence; `numbers` are what the prior is made of.
+    Quantiles of calibrated parameters are exact, those of the others of a Sobol sequence; `numbers` are what
+    the prior is made of.
 
     >>> from fatescal.priors import Normal
     >>> from fatescal.rules import Same
     >>> space = ParameterSpace(("a",), (Normal(1.0, 2.0),), {"a": 1.0}, rules={"b": Same("a")})
-    >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in overview(space, None)]
+    >>> rows = overview(space, None)
+    >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in rows]
     [('a', 'normal', '', 1.0), ('b', '', 'same as a', 1.0)]
     """
     pairs = [(p, q, rho) for p, others in (correlations or {}).items() for q, rho in others.items()]
@@ -81,7 +83,8 @@ def as_text(rows: list[Row]) -> str:
 
 
 def flat(row: Row) -> Row:
-    """Return a row of plain values, as csv has them: lists and pairs in words, the prior's numbers as columns.
+    """Return a row of plain values, as csv has them: lists and pairs in words, the prior's numbers as
+    columns.
 
     >>> flat({"scales": ["a", "b"], "correlations": {"c": 0.5}, "numbers": {"sd": 1.0}})
     {'scales': 'a; b', 'correlations': 'c 0.5', 'sd': 1.0}

@@ -1,31 +1,44 @@
 """Parameters and their priors: theta in physical units, u standard normal under the prior.
 
-u ~ N(0, I) becomes z = L u, correlated standard normals (a Gaussian copula; L is the identity where no correlations
-are given), and each z_p its parameter by a monotone map, theta_p = T_p(z_p). Update, emulator and sampler then share
-one scale, whatever the parameters' units, and none of them knows of correlations.
+u ~ N(0, I) becomes z = L u, correlated standard normals (a Gaussian copula; L is the identity where no
+correlations are given), and each z_p its parameter by a monotone map, theta_p = T_p(z_p). Update, emulator
+and sampler then share one scale, whatever the parameters' units, and none of them knows of correlations.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fatescal import settings
-from fatescal.errors import BadInput
-from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
+from fatescal.errors import BadInput, did_you_mean
+from fatescal.priors import (
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Prior,
+    TruncatedNormal,
+    Uniform,
+    require_distinct_values,
+)
 from fatescal.records import Array
 from fatescal.rules import Expression, Fixed, Rule, Same, Scaled, ordered
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults; and what follows from them.
+    """The P calibrated parameters: flat names as in `parameters.json`, priors, defaults; and what follows
+    from them.
 
     `rules` give the parameters that are not calibrated, each after those it follows from; `hidden` are names
-    that the model does not get. `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the correlations of z.
+    that the model does not get. `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the
+    correlations of z. `plant_types` has, for each calibrated entry of the config that has plant types, the
+    flat name of each of them (also by its number, where the model numbers them).
 
     >>> space = ParameterSpace(("a", "b"), (Normal(1.0, 2.0),) * 2, {}, np.array([[1.0, 0.0], [0.6, 0.8]]))
     >>> space.theta(np.array([1.0, 0.5])), space.u(space.theta(np.array([1.0, 0.5])))
@@ -38,6 +51,7 @@ class ParameterSpace:
     factor: Array | None = None
     rules: Mapping[str, Rule] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    plant_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
@@ -55,7 +69,8 @@ class ParameterSpace:
         return u
 
     def margin_u(self, theta: Array) -> Array:
-        """Return z (J, P), the standard normal coordinate of each parameter (J, P) by itself; infinite at a bound."""
+        """Return z (J, P), the standard normal coordinate of each parameter (J, P) by itself; infinite at a
+        bound."""
         theta = np.atleast_2d(theta)
         return np.column_stack([prior.u(theta[:, p]) for p, prior in enumerate(self.priors)])
 
@@ -92,7 +107,8 @@ class ParameterSpace:
         return theta
 
     def named(self, theta: Array) -> dict[str, float]:
-        """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has it."""
+        """Return all that the model gets of one member's parameters (P), by name, as `parameters.json` has
+        it."""
         return {n: value for n, value in self._values(theta).items() if n not in self.hidden}
 
     def following(self, theta: Array, hidden: bool = False) -> dict[str, Array]:
@@ -111,7 +127,8 @@ class ParameterSpace:
         return values
 
     def ends(self, reach: float = 3.0) -> Array:
-        """Return parameters (E, P) at the ends of the priors: all low, all high; with rules, each alone low and high."""
+        """Return parameters (E, P) at the ends of the priors: all low, all high; with rules, each alone low
+        and high."""
         numbers = range(len(self.names) if self.rules else 0)
         alone = [self.moved(p, by) for p in numbers for by in (-reach, reach)]
         together = [np.full(len(self.names), by) for by in (-reach, reach)]
@@ -136,7 +153,7 @@ def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]
                     raise BadInput(
                         f"{where}: {name} is not a calibrated parameter",
                         expected=f"among {', '.join(names)}",
-                        hint=_nearest(name, names),
+                        hint=did_you_mean(name, names),
                     )
             if first == second:
                 raise BadInput(f"{where}: a parameter correlates with itself by 1")
@@ -149,16 +166,12 @@ def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]
     if least[0] < 1e-8:
         blamed = [name for name, share in zip(names, np.abs(vectors[:, 0]), strict=True) if share > 0.1]
         raise BadInput(
-            f"correlations: those of {', '.join(blamed)} cannot hold together (the matrix is not positive definite, "
-            f"its least eigenvalue is {least[0]:.3g}): what correlates strongly with one thing correlates with all it correlates with",
+            f"correlations: those of {', '.join(blamed)} cannot hold together (the matrix is not positive "
+            f"definite, its least eigenvalue is {least[0]:.3g}): what correlates strongly with one thing "
+            "correlates with all it correlates with",
             hint="correlations nearer to 0, or same_as for parameters that always agree",
         )
     return np.linalg.cholesky(matrix)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}" if near else ""
 
 
 def flat_names(name: str, pfts: Sequence[str] | None) -> list[str]:
@@ -193,11 +206,10 @@ def _pft_names(name: str, chosen: Sequence[str | int], known: Sequence[str], num
     for given in chosen:
         pft = _by_name(name, given, known, numbered)
         if known and pft not in known:
-            near = difflib.get_close_matches(pft, known, n=1)
             raise BadInput(
                 f"parameters.{name}.pfts: unknown PFT '{pft}'",
                 expected=f"one of {', '.join(known)}",
-                hint=f"did you mean {near[0]}" if near else "",
+                hint=did_you_mean(pft, known),
             )
         names.append(pft)
     if len(set(names)) < len(names):
@@ -262,10 +274,10 @@ def _prior(flat: str, chosen: object, default: float | None) -> Prior:
     raise TypeError(chosen)
 
 
-def _named(flat: str, make: Callable[..., Prior], *numbers: float) -> Prior:
-    """Return a prior; what it refuses is told with the parameter's name."""
+def _named(flat: str, make: Callable[..., Made], *of: Any) -> Made:
+    """Return what is made of some values; what is refused is told with the parameter's name."""
     try:
-        return make(*numbers)
+        return make(*of)
     except BadInput as error:
         raise BadInput(f"parameters.{flat}: {error}") from None
 
@@ -275,6 +287,14 @@ def _given_default(
 ) -> float | None:
     if isinstance(parameter.default, dict):
         by_name = {_by_name(flat, p, known, numbered): value for p, value in parameter.default.items()}
+        chosen = [_by_name(flat, p, known, numbered) for p in parameter.pfts or ()]
+        unused = [p for p in by_name if p not in chosen]
+        if unused and chosen:
+            raise BadInput(
+                f"parameters.{flat}: `default` has a value for {unused[0]}, which is not among its `pfts`",
+                expected=f"among {', '.join(chosen)}",
+                hint=did_you_mean(unused[0], chosen),
+            )
         if pft not in by_name:
             raise BadInput(f"parameters.{flat}: `default` has no value for it", got=list(parameter.default))
         return by_name[pft]
@@ -339,6 +359,7 @@ def space(
         known = (1.0 if of.scales else defaults.get(flat)) if given is None else given
         names.append(flat)
         priors.append(_prior(flat, of.prior, known))
+        _named(flat, require_distinct_values, priors[-1])
         default[flat] = _default(flat, priors[-1], known)
         for target, number in _targets(flat, of.scales, defaults, pfts).items():
             known_names.append(target)
@@ -356,9 +377,24 @@ def space(
         )
     in_order = ordered(rules, names)
     together = factor(correlations, names) if correlations else None
-    made = ParameterSpace(tuple(names), tuple(priors), default, together, in_order, frozenset(hidden))
+    of_types = _plant_types(entries, pfts if numbered else ())
+    made = ParameterSpace(
+        tuple(names), tuple(priors), default, together, in_order, frozenset(hidden), of_types
+    )
     _require_numbers(made)
     return made
+
+
+def _plant_types(entries: Sequence[_Flat], numbers: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the flat name of each plant type of each calibrated entry, also by its place among `numbers`,
+    from 1."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        if entry.of.prior is not None and entry.pft is not None:
+            found.setdefault(entry.name.removesuffix(f"_{entry.pft}"), {})[entry.pft] = entry.name
+    for of_types in found.values():
+        of_types |= {str(i): of_types[pft] for i, pft in enumerate(numbers, 1) if pft in of_types}
+    return found
 
 
 def _flattened(
@@ -372,7 +408,8 @@ def _flattened(
 
 
 def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
-    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it has."""
+    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it
+    has."""
     if internal and flat in defaults:
         raise BadInput(
             f"parameters.{flat}: the model has a parameter of this name, but would not get it",
@@ -381,7 +418,7 @@ def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> 
     if defaults and not internal and flat not in defaults:
         raise BadInput(
             f"parameters.{flat}: the model has no such parameter",
-            hint=_nearest(flat, list(defaults))
+            hint=did_you_mean(flat, defaults)
             or ("its parameter files list them" if len(defaults) > 50 else f"one of {', '.join(defaults)}"),
         )
 
@@ -401,7 +438,7 @@ def _targets(
             continue
         found = [n for n in (name, *flat_names(name, pfts)) if n in defaults]
         if not found:
-            near = _nearest(name, list(defaults))
+            near = did_you_mean(name, defaults)
             raise BadInput(
                 f"parameters.{flat}.scales: the model does not tell a default of {name}",
                 hint=near or f"give the number that is multiplied: scales: {{{name}: 1.5}}",
@@ -436,7 +473,8 @@ def _rule(entry: _Flat, known: Sequence[str], pfts: Sequence[str], numbered: boo
 
 
 def _require_numbers(made: ParameterSpace) -> None:
-    """Refuse rules that give no number at the default, at the ends of the priors, or among 200 draws of them."""
+    """Refuse rules that give no number at the default, at the ends of the priors, or among 200 draws of
+    them."""
     if not made.rules:
         return
     draws = made.theta(np.random.default_rng(0).standard_normal((200, len(made.names))))
@@ -455,28 +493,27 @@ def _require_numbers(made: ParameterSpace) -> None:
 def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
     """Return the parameters (P) of a synthetic truth: named ones set or scaled, others at the default.
 
+    A name is that of one parameter (`slope_grass`), or of one with plant types (`slope`): a number is then
+    for all of them, a mapping for those it names.
+
     Raises
     ------
     BadInput
-        If a name is not calibrated, or a value lies outside its prior's bounds.
+        If a name is not calibrated or means two things, one parameter is set twice, or a value lies outside
+        its prior's bounds.
     """
-    values = dict(space.default)
+    values, set_by = dict(space.default), dict[str, str]()
     for name, value in given.items():
-        spelled = value if isinstance(value, dict) else None
-        flat = [n for n in space.names if n == name or n.startswith(f"{name}_")]
-        if not flat or (spelled and not {f"{name}_{pft}" for pft in spelled} <= set(flat)):
-            rule = space.rules.get(name)
-            raise BadInput(
-                f"observations.synthetic.truth: '{name}' is not a calibrated parameter"
-                + (f", it is {rule}" if rule is not None else ""),
-                expected=f"among {', '.join(space.names)}",
+        for flat, item in _meant(name, value, space).items():
+            if flat in set_by:
+                raise BadInput(
+                    f"observations.synthetic.truth: {flat} is set twice, by {set_by[flat]} and {name}",
+                    hint=f"one of them, or {{PLANT_TYPE: value}} in {set_by[flat]}",
+                )
+            set_by[flat] = name
+            values[flat] = (
+                item.scale * space.default[flat] if isinstance(item, settings.Scale) else float(item)
             )
-        for n in flat:
-            item = spelled.get(n.removeprefix(f"{name}_")) if spelled else value
-            if isinstance(item, settings.Scale):
-                values[n] = item.scale * space.default[n]
-            elif item is not None:
-                values[n] = float(item)  # type: ignore[arg-type]
     theta = np.array([values[n] for n in space.names])
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = ~np.isfinite(space.u(theta)[0])
@@ -484,3 +521,37 @@ def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
         bad = space.names[int(np.argmax(outside))]
         raise BadInput(f"observations.synthetic.truth: {bad} = {values[bad]:g} is outside its prior's bounds")
     return theta
+
+
+def _meant(name: str, value: object, space: ParameterSpace) -> dict[str, Any]:
+    """Return the values of the calibrated parameters that a name in a truth stands for."""
+    where = "observations.synthetic.truth"
+    of_types = space.plant_types.get(name, {})
+    if isinstance(value, dict):
+        unknown = next((pft for pft in value if str(pft) not in of_types), None)
+        if of_types and unknown is not None:
+            raise BadInput(
+                f"{where}: {name} has no plant type {unknown} that is calibrated",
+                expected=f"among {', '.join(of_types)}",
+                hint=did_you_mean(unknown, of_types),
+            )
+        if of_types and len({of_types[str(pft)] for pft in value}) < len(value):
+            raise BadInput(f"{where}: {name} names a plant type twice", got=", ".join(map(str, value)))
+        if of_types:
+            return {of_types[str(pft)]: item for pft, item in value.items()}
+        if name in space.names:
+            raise BadInput(f"{where}: {name} has no plant types", expected="a number", got=value)
+    elif name in space.names and of_types:
+        flat = ", ".join(dict.fromkeys(of_types.values()))
+        raise BadInput(
+            f"{where}: '{name}' is one parameter, and also one of plant types ({flat})",
+            hint=f"{{{next(iter(of_types))}: value}} for the latter, or other names in `parameters`",
+        )
+    elif name in space.names or of_types:
+        return dict.fromkeys(of_types.values() if of_types else [name], value)
+    rule = space.rules.get(name)
+    raise BadInput(
+        f"{where}: '{name}' is not a calibrated parameter" + (f", it is {rule}" if rule is not None else ""),
+        expected=f"among {', '.join(dict.fromkeys([*space.plant_types, *space.names]))}",
+        hint="" if rule is not None else did_you_mean(name, [*space.plant_types, *space.names]),
+    )

@@ -1,4 +1,10 @@
-"""Priors of one parameter: monotone maps theta = T(z) of a standard normal coordinate, and their inverses."""
+"""Priors of one parameter: monotone maps theta = T(z) of a standard normal coordinate, and their inverses.
+
+Bounds are open: where T(z) rounds to a bound, theta is the nearest number inside, so that z stays finite; z
+comes back as exactly as theta is representable. Beyond `TAIL` the distance from the nearer bound is computed,
+not that from the other one, which would leave nothing but rounding errors of it; within, the plain formulas
+are as exact.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +21,9 @@ from fatescal.records import Array
 CENTRAL = 3.2905267314918945  # half width, in standard deviations, of a normal's central 99.9 %
 WIDEST = 20.0  # scale of a logit-normal beyond which it is two spikes at its bounds
 LEAST_MASS = 1e-12  # of a normal, between the bounds it is cut at
+TAIL = 4.0  # coordinate beyond which a value is computed from the nearer bound
+LOGIT_TAIL = 8.0  # the same for the logit of a share
+SMALL = 1e-3  # share of a cut-off tail below which a difference of two such tails has lost digits
 
 
 class Prior(Protocol):
@@ -77,7 +86,8 @@ class LogitNormal:
         centre, scale = _logit_of_moments(m, s)
         if scale > WIDEST:
             raise BadInput(
-                f"a logit-normal with mean {mean:g} and sd {sd:g} lies almost all at its bounds {lower:g} and {upper:g}",
+                f"a logit-normal with mean {mean:g} and sd {sd:g} lies almost all at its bounds "
+                f"{lower:g} and {upper:g}",
                 hint="a smaller sd, or kind: uniform",
             )
         return cls(lower + width * float(_expit(centre)), scale, lower, upper)
@@ -90,8 +100,14 @@ class LogitNormal:
         return np.log((np.asarray(theta) - self.lower) / (self.upper - np.asarray(theta)))
 
     def theta(self, u: npt.ArrayLike) -> Array:
+        from scipy.special import expit
+
         x = self._logit(self.median) + self.scale * np.asarray(u)
-        return self.lower + (self.upper - self.lower) * _expit(x)
+        width = self.upper - self.lower
+        middle = self.lower + width * _expit(x)
+        low, high = self.lower + width * expit(x), self.upper - width * expit(-x)
+        theta = np.where(x < -LOGIT_TAIL, low, np.where(x > LOGIT_TAIL, high, middle))
+        return _inside(theta, self.lower, self.upper)
 
     def u(self, theta: npt.ArrayLike) -> Array:
         return (self._logit(theta) - self._logit(self.median)) / self.scale
@@ -160,14 +176,21 @@ class TruncatedNormal:
         below = ndtr(low) + self._mass * ndtr(u)
         above = ndtr(-high) + self._mass * ndtr(-np.asarray(u))
         x = np.where(below < 0.5, ndtri(below), -ndtri(above))
-        return np.clip(self.location + self.scale * x, self.lower, self.upper)
+        theta = self.location + self.scale * x
+        near, distance = _distance_from_end(low, self._mass, np.asarray(u))
+        theta = np.where(near, self.lower + self.scale * distance, theta)
+        near, distance = _distance_from_end(-high, self._mass, -np.asarray(u))
+        theta = np.where(near, self.upper - self.scale * distance, theta)
+        return _inside(theta, self.lower, self.upper)
 
     def u(self, theta: npt.ArrayLike) -> Array:
         from scipy.special import ndtri
 
         low, high = self._ends
-        x = (np.asarray(theta) - self.location) / self.scale
-        below, above = _between(low, x) / self._mass, _between(x, high) / self._mass
+        theta = np.asarray(theta)
+        x = (theta - self.location) / self.scale
+        below = _refined(low, (theta - self.lower) / self.scale, _between(low, x), self._mass) / self._mass
+        above = _refined(-high, (self.upper - theta) / self.scale, _between(x, high), self._mass) / self._mass
         return np.where(below < 0.5, ndtri(below), -ndtri(above))
 
 
@@ -194,7 +217,8 @@ class LogNormal:
         return 0.0, np.inf
 
     def theta(self, u: npt.ArrayLike) -> Array:
-        return self.median * np.exp(self.scale * np.asarray(u))
+        with np.errstate(over="ignore"):
+            return _inside(self.median * np.exp(self.scale * np.asarray(u)), *self.bounds)
 
     def u(self, theta: npt.ArrayLike) -> Array:
         return np.log(np.asarray(theta) / self.median) / self.scale
@@ -214,12 +238,16 @@ class Uniform:
     def theta(self, u: npt.ArrayLike) -> Array:
         from scipy.special import ndtr
 
-        return self.lower + (self.upper - self.lower) * ndtr(u)
+        u, width = np.asarray(u), self.upper - self.lower
+        theta = np.where(u > TAIL, self.upper - width * ndtr(-u), self.lower + width * ndtr(u))
+        return _inside(theta, self.lower, self.upper)
 
     def u(self, theta: npt.ArrayLike) -> Array:
-        from scipy.special import ndtri
+        from scipy.special import ndtr, ndtri
 
-        return ndtri((np.asarray(theta) - self.lower) / (self.upper - self.lower))
+        width = self.upper - self.lower
+        below, above = (np.asarray(theta) - self.lower) / width, (self.upper - np.asarray(theta)) / width
+        return np.where(above < ndtr(-TAIL), -ndtri(above), ndtri(below))
 
 
 def kind(prior: Prior) -> str:
@@ -229,6 +257,76 @@ def kind(prior: Prior) -> str:
     ('log-normal', 'normal')
     """
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(prior).__name__).lower()
+
+
+def require_distinct_values(prior: Prior) -> None:
+    """Refuse a prior whose central 99.9 % has no distinct values in double precision.
+
+    Raises
+    ------
+    BadInput
+        If coordinates do not come back from their values: bounds too near together, an sd too small for the
+        mean, a scale so wide that all but the middle lies at the bounds.
+
+    >>> require_distinct_values(Normal(1e20, 1.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    fatescal.errors.BadInput: values of the prior cannot be told apart in double precision. Got 1e+20 ...
+    """
+    z = np.array([-CENTRAL, -0.5, 0.5, CENTRAL])
+    with np.errstate(all="ignore"):
+        theta = prior.theta(z)
+        distinct = np.allclose(prior.u(theta), z, rtol=0, atol=1e-3)
+    if not distinct:
+        raise BadInput(
+            "values of the prior cannot be told apart in double precision",
+            got=f"{theta[0]:g} to {theta[-1]:g} for its central 99.9 %",
+            hint="a wider prior, wider bounds, or a smaller scale",
+        )
+
+
+def _inside(theta: Array, lower: float, upper: float) -> Array:
+    """Return `theta`, where it has rounded to a bound the nearest number inside."""
+    return np.clip(theta, np.nextafter(lower, upper), np.nextafter(upper, lower))
+
+
+def _share_from(low: float, distance: Array) -> Array:
+    """Return the share of a standard normal between `low` and a small `distance` above it, to its last
+    digits."""
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    t = np.multiply.outer(distance, (nodes + 1.0) / 2.0)
+    density = np.exp(-0.5 * low**2) / np.sqrt(2.0 * np.pi)
+    return density * distance * (np.exp(-t * (low + 0.5 * t)) @ (weights / 2.0))
+
+
+def _distance_from_end(low: float, mass: float, u: Array) -> tuple[Array, Array]:
+    """Return which coordinates `u` lie so near to the end `low` that the plain formula fails, and their
+    distance.
+
+    The distance d solves share(low, low + d) = mass Phi(u) by Newton's method, which comes from one side.
+    """
+    from scipy.special import ndtr
+
+    share = mass * ndtr(u)
+    near = (u < -TAIL) & (share < SMALL * ndtr(low))
+    distance = np.zeros_like(share)
+    if near.any():
+        wanted = share[near]
+        density = np.exp(-0.5 * low**2) / np.sqrt(2.0 * np.pi)
+        d = wanted / density
+        for _ in range(6):
+            d = d - (_share_from(low, d) - wanted) / (density * np.exp(-d * (low + 0.5 * d)))
+        distance[near] = d
+    return near, distance
+
+
+def _refined(low: float, distance: Array, share: Array, mass: float) -> Array:
+    """Return the `share` of a standard normal within a `distance` of `low`, to its last digits where that is
+    small."""
+    from scipy.special import ndtr
+
+    near = (share < SMALL * ndtr(low)) & (share < mass * ndtr(-TAIL)) & (distance < 1.0)
+    return np.where(near, _share_from(low, np.where(near, distance, 0.0)), share) if near.any() else share
 
 
 def _expit(x: npt.ArrayLike) -> Array:
@@ -244,7 +342,8 @@ def _between(low: npt.ArrayLike, high: npt.ArrayLike) -> Array:
 
 
 def _logit_of_moments(mean: float, sd: float) -> tuple[float, float]:
-    """Return (centre, scale) of the normal whose expit has `mean` and `sd`; a scale above `WIDEST` means beyond it.
+    """Return (centre, scale) of the normal whose expit has `mean` and `sd`; a scale above `WIDEST` means
+    beyond it.
 
     The moments are sums over equal steps, which converge geometrically for a smooth map.
     """

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from fatescal.errors import BadInput
+from fatescal.errors import BadInput, did_you_mean
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "abs": abs,
@@ -210,7 +209,8 @@ def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
     Raises
     ------
     BadInput
-        For a name that nobody knows, with its position in an expression, or rules that follow from each other.
+        For a name that nobody knows, with its position in an expression, or rules that follow from each
+        other.
 
     >>> list(ordered({"b": Same("a"), "a": Same("c")}, ["c"]))
     ['a', 'b']
@@ -236,11 +236,10 @@ def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
 def _refuse(name: str, rule: Rule, other: str, known: Sequence[str]) -> None:
     written = getattr(rule, "written", {}).get(other)
     where = "" if written is None else f" (position {written + 1} of '{getattr(rule, 'text', '')}')"
-    near = difflib.get_close_matches(other, known, n=1)
     raise BadInput(
         f"parameters.{name}: there is no parameter {other}{where}",
         expected=f"one of {', '.join(known)}" if len(known) <= 50 else None,
-        hint=f"did you mean {near[0]}" if near else "",
+        hint=did_you_mean(other, known),
     )
 
 

@@ -113,7 +113,8 @@ def _scores(y: Array, ensemble: Array, sd: Array) -> dict[str, float]:
 
 
 def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
-    """Return the mean scorecard of the folds of a cross-validation, and the sd (I) of each score between them.
+    """Return the mean scorecard of the folds of a cross-validation, and the sd (I) of each score between
+    them.
 
     Only scores that every fold has.
     """

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 MPIRUN = os.environ.get("MPIRUN", "mpirun")
+NO_DATA = "FATESCAL_DATA is not set"
+NO_MPI = "is not on the PATH"
 
 # The same examples every time; others: make test ARGS="--hypothesis-profile=default"
 settings.register_profile("repeatable", derandomize=True)
@@ -42,7 +45,7 @@ def mpi_command(n_ranks: int, *arguments: str) -> list[str]:
 def mpirun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run Python source on n ranks: mpirun(n, source, *arguments) -> finished process."""
     if shutil.which(MPIRUN) is None:
-        pytest.skip(f"{MPIRUN} is not on the PATH")
+        pytest.skip(f"{MPIRUN} {NO_MPI}")
 
     def start(
         n_ranks: int, source: str, *arguments: object, timeout: float = 180
@@ -63,8 +66,21 @@ def mpirun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real data, where there is one."""
+    """The folder of real data; where one is named, what is missing from it is a failure."""
     folder = os.environ.get("FATESCAL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("FATESCAL_DATA does not name the folder of real data")
+    if not folder:
+        pytest.skip(NO_DATA)
+    if not Path(folder).is_dir():
+        pytest.fail(f"FATESCAL_DATA names {folder}, which is no folder")
     return Path(folder)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in the last lines how many tests had no data or no MPI: without them a suite proves less."""
+    yield
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for lacking, remedy in ((NO_DATA, "export FATESCAL_DATA=FOLDER"), (NO_MPI, "export MPIRUN=PROGRAM")):
+        n_tests = sum(count for reason, count in reasons.items() if lacking in reason)
+        if n_tests:
+            terminalreporter.write_line(f"NOT TESTED: {n_tests} tests, for {lacking}: {remedy}", yellow=True)

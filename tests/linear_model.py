@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A model that is linear in its parameters, as an outside executable: standard library only, 20 ms a run.
 
-Reads parameters.json, writes output.nc (netCDF classic): GPP(t) = mean + wave sin(2 pi t / 60) + trend t / 60 and
-ET(t) = 1 + 0.5 mean - trend cos(2 pi t / 60) for 90 days from 2004-01-01. Told so by its arguments it also
-fails, hangs or sleeps.
+Reads parameters.json, writes output.nc (netCDF classic): GPP(t) = mean + wave sin(2 pi t / 60) + trend t / 60
+and ET(t) = 1 + 0.5 mean - trend cos(2 pi t / 60) for 90 days from 2004-01-01. Told so by its arguments it
+also fails, hangs or sleeps.
 """
 
 import json

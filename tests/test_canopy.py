@@ -20,7 +20,7 @@ from fatescal.forward.canopy.tower import disaggregate, read_forcing
 from fatescal.protocols import ForwardModel
 
 DATA = Path(os.environ.get("FATESCAL_DATA", "absent")) / "hyytiala"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="FATESCAL_DATA does not point at the Hyytiala data")
+needs_data = pytest.mark.skipif("FATESCAL_DATA" not in os.environ, reason="FATESCAL_DATA is not set")
 NEEDLE, BROAD, GRASS = Site.load().pfts
 PER_YEAR = 86400 * 365
 

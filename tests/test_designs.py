@@ -81,7 +81,8 @@ def test_a_csv_gives_the_members_it_holds(tmp_path: Path) -> None:
 def test_a_uniform_design_without_updates_gives_the_exact_posterior_of_correlated_priors(
     tmp_path: Path,
 ) -> None:
-    """The emulator learns from the design, the sampler uses the prior's density: the design leaves no trace."""
+    """The emulator learns from the design, the sampler uses the prior's density: the design leaves no
+    trace."""
     config = write_problem(
         tmp_path,
         parameters={"twice": {"derived": "2 * wave"}, "same": {"same_as": "twice"}},
@@ -149,8 +150,12 @@ def test_a_truth_without_noise_is_the_run_itself(tmp_path: Path) -> None:
     found = {}
     cases: dict[str, dict] = {"none": {"noise": False}, "1": {}, "2": {"noise": 2.0}, "seed": {"seed": 9}}
     for name, synthetic in cases.items():
-        config = write_problem(tmp_path, run={"stop_after": "default"}, observations={"file": None, "time_column": None,
-            "synthetic": {"truth": {"wave": 0.5}, **synthetic}})  # fmt: skip
+        made = {"truth": {"wave": 0.5}, **synthetic}
+        config = write_problem(
+            tmp_path,
+            run={"stop_after": "default"},
+            observations={"file": None, "time_column": None, "synthetic": made},
+        )
         done = fatescal(0, config)
         assert done.returncode == 0, done.stderr
         with h5py.File(stages / "observations.h5") as file:

@@ -252,8 +252,9 @@ def test_a_second_job_on_a_run_is_refused(tmp_path):
 
 
 def test_128_ranks(tmp_path):
-    """At the lowest priority: the test beside it would hardly get a core."""
-    command = mpi_command(128, "-m", "fatescal", str(write_problem(tmp_path)))
+    """At the lowest priority: the test beside it would hardly get a core. One update and short chains are a whole run."""
+    config = write_problem(tmp_path, calibrate={"iterations": 1}, sample={"ess": 100, "rhat": 1.05})
+    command = mpi_command(128, "-m", "fatescal", str(config))
     done = run_program(["nice", "-n", "19", *command], tmp_path, timeout=1500)
     assert done.returncode == 0, done.stderr
     assert "on 128 ranks" in done.stderr

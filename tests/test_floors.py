@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
-    {"errors", "randoms"},
+    {"atomic", "errors", "randoms"},
     {"records", "units", "calendars", "watchdog", "schedulers"},
     {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
     {"parameters", "observations"},

@@ -403,8 +403,6 @@ DATA = os.environ.get("FATESCAL_DATA", "")
 @pytest.mark.skipif(not DATA, reason="FATESCAL_DATA is not set")
 def test_the_baseline_of_hyytiala():
     path = Path(DATA) / "hyytiala" / "smear_daily_2000_2010.csv"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
     data = read_table(path, "date", ["GPP", "ET"])
     observed, summaries = build(
         data, [GPP, ET], "1D", ("2004-01-01", "2008-12-31"), ("2009-01-01", "2010-12-31"), "noleap"

@@ -307,3 +307,149 @@ def test_a_truth_is_of_calibrated_parameters_and_decides_the_others() -> None:
     assert made.named(truth({"a": 1.2}, made)) == {"a": 1.2, "b": 2.4}
     with pytest.raises(BadInput, match="it is derived, a \\* 2"):
         truth({"b": 3.0}, made)
+
+
+def of_awkward_names() -> ParameterSpace:
+    """Return a space in which one name begins another, and a plant type has an underscore."""
+    given: dict[str, dict] = {
+        "slope": {"prior": NORMAL},
+        "slope_max": {"prior": NORMAL},
+        "slope_max_grass": {"prior": NORMAL},
+        "v": {"prior": NORMAL, "pfts": ["tree", "c3_grass"]},
+        "v_tree_old": {"prior": NORMAL},
+        "_": {"prior": NORMAL},
+    }
+    parameters = {name: Parameter.model_validate(value) for name, value in given.items()}
+    return space(parameters, {}, ("tree", "c3_grass"), numbered=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({"slope": 5}, {"slope": 5.0}),
+        ({"slope_max": 5}, {"slope_max": 5.0}),
+        ({"v": 5}, {"v_tree": 5.0, "v_c3_grass": 5.0}),
+        ({"v": {"c3_grass": 5}}, {"v_c3_grass": 5.0}),
+        ({"v": {1: 5}}, {"v_tree": 5.0}),
+        ({"v_tree": 5, "v_tree_old": 6}, {"v_tree": 5.0, "v_tree_old": 6.0}),
+        ({"v_c3_grass": 5}, {"v_c3_grass": 5.0}),
+        ({"_": 5}, {"_": 5.0}),
+    ],
+)
+def test_a_truth_sets_the_parameters_it_names_and_no_others(given: dict, changed: dict[str, float]) -> None:
+    made = of_awkward_names()
+    values = dict(zip(made.names, truth(given, made).tolist(), strict=True))
+    assert values == dict.fromkeys(made.names, 1.0) | changed
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"slop": 5}, "did you mean 'slope'?"),
+        ({"slope": {"max": 5}}, "slope has no plant types"),
+        ({"v": {"grass": 5}}, "no plant type grass"),
+        ({"v": {1: 5, "tree": 6}}, "names a plant type twice"),
+        ({"v": 5, "v_tree": 6}, "v_tree is set twice, by v and v_tree"),
+        ({"v_c3": 5}, "not a calibrated parameter"),
+    ],
+)
+def test_a_truth_that_names_no_parameter_or_one_twice_is_refused(given: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        truth(given, of_awkward_names())
+
+
+def test_a_truth_that_may_mean_two_parameters_is_refused() -> None:
+    given: dict[str, dict] = {
+        "a": {"prior": NORMAL, "pfts": ["b"]},
+        "a_b": {"prior": NORMAL, "pfts": ["c"]},
+    }
+    made = space({name: Parameter.model_validate(value) for name, value in given.items()}, {}, ())
+    with pytest.raises(BadInput, match="'a_b' is one parameter, and also one of plant types \\(a_b_c\\)"):
+        truth({"a_b": 5}, made)
+    np.testing.assert_array_equal(truth({"a_b": {"c": 5}, "a": 2}, made), [2.0, 5.0])
+
+
+def test_a_default_of_no_use_is_refused() -> None:
+    with pytest.raises(BadInput, match="a value for grass, which is not among its `pfts`"):
+        of_model(v={"prior": NORMAL, "pfts": ["tree"], "default": {"tree": 1.0, "grass": 1.0}})
+
+
+FAR = np.linspace(-8.0, 8.0, 4001)
+FAR_OUT: list[Prior] = [
+    LogitNormal(5.0, 0.3, 1.0, 9.0),
+    LogitNormal(5.0, 5.0, 0.0, 9.0),
+    LogitNormal(-5.0, 5.0, -9.0, 0.0),
+    LogitNormal(5.0, 10.0, 1.0, 9.0),
+    LogitNormal(1e-3, 2.0, 0.0, 1e6),
+    LogitNormal.of_moments(0.02, 0.01, 0.0, 1.0),
+    Uniform(0.0, 1.0),
+    Uniform(-1.0, 0.0),
+    Uniform(-3.0, 5.0),
+    Uniform(1e6, 1e6 + 1.0),
+    TruncatedNormal(1.0, 2.0, 0.0, np.inf),
+    TruncatedNormal(-1.0, 2.0, -np.inf, 0.0),
+    TruncatedNormal(0.0, 1.0, 5.0, 6.0),
+    TruncatedNormal(0.0, 1.0, -6.0, -5.0),
+    TruncatedNormal(7.0, 1.0, 0.0, 14.0),
+    TruncatedNormal(3.0, 1.0, 0.0, 1.0),
+    TruncatedNormal(0.0, 1.0, -40.0, 1e5),
+    LogNormal(2.0, 3.0),
+    LogNormal(2e5, 0.01),
+    Normal(1.0, 1e-5),
+]
+
+
+@pytest.mark.parametrize("chosen", FAR_OUT, ids=repr)
+def test_far_out_u_comes_back_as_exactly_as_theta_is_representable(chosen: Prior) -> None:
+    """Half the width in u of one bit of theta is the best there is; where that bit ends at the bound, u is
+    finite."""
+    theta = chosen.theta(FAR)
+    lower, upper = chosen.bounds
+    assert ((lower < theta) & (theta < upper)).all()
+    assert (np.diff(theta) >= 0).all()
+    back = chosen.u(theta)
+    assert np.isfinite(back).all()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bit = chosen.u(np.nextafter(theta, np.inf)) - chosen.u(np.nextafter(theta, -np.inf))
+    representable = np.isfinite(bit)
+    assert representable[np.abs(FAR) < 3.2].all() or isinstance(chosen, LogitNormal)
+    error = np.abs(back - FAR)[representable]
+    assert (error < 1e-8 + bit[representable]).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(prior(), st.floats(-8, 8))
+def test_no_coordinate_leads_to_a_bound(chosen: Prior, u: float) -> None:
+    theta = float(chosen.theta(u))
+    assert chosen.bounds[0] < theta < chosen.bounds[1]
+    assert np.isfinite(chosen.u(theta))
+
+
+def test_a_value_at_a_small_distance_from_its_bound_keeps_its_digits() -> None:
+    """Independent values: the logit of theta, and the truncated normal's density at its bound."""
+    far = LogitNormal(4.5, 10.0, 0.0, 9.0)  # logit of the median is 0
+    assert float(far.theta(-8.0)) == pytest.approx(9.0 * np.exp(-80.0), rel=1e-12)
+    negative = LogitNormal(-4.5, 10.0, -9.0, 0.0)
+    assert float(negative.theta(8.0)) == pytest.approx(-9.0 * np.exp(-80.0), rel=1e-12)
+    half = TruncatedNormal(0.0, 1.0, 0.0, np.inf)
+    assert float(half.theta(-8.0)) == pytest.approx(
+        0.5 * stats.norm.cdf(-8.0) / stats.norm.pdf(0.0), rel=1e-12
+    )
+    assert float(Uniform(-1.0, 0.0).theta(8.0)) == pytest.approx(-stats.norm.cdf(-8.0), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"kind": "normal", "mean": 1e20, "sd": 1.0},
+        {"kind": "uniform", "bounds": [1.0, 1.0000000000000004]},
+        {"kind": "logit-normal", "median": 5.0, "scale": 100.0, "bounds": [1.0, 9.0]},
+        {"kind": "log-normal", "median": 1.0, "scale": 1e-17},
+        {"kind": "log-normal", "median": 1.0, "scale": 400.0},
+        {"kind": "truncated-normal", "location": 1e18, "scale": 1.0, "bounds": [0.0, None]},
+    ],
+    ids=lambda chosen: chosen["kind"],
+)
+def test_a_prior_without_distinct_values_is_refused(chosen: dict) -> None:
+    with pytest.raises(BadInput, match=r"parameters\.a: values of the prior cannot be told apart"):
+        built(a={"default": 5.0 if chosen["kind"] == "logit-normal" else None, "prior": chosen})

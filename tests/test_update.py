@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
+from linear import fatescal, require_exact, write_problem
+from pydantic import ValidationError
 from scipy.stats import norm
 
+from fatescal import assemble, settings
 from fatescal.errors import BadInput, RunFailed
 from fatescal.protocols import UpdateScheme
 from fatescal.records import Array, KalmanInfo, KalmanState, Observations
+from fatescal.settings.stages import OPTIONS as OPTIONS_OF_SCHEMES
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
 from fatescal.update.ies import SubspaceIES
@@ -102,13 +111,13 @@ def assert_moments(u: Array, mean: npt.ArrayLike, covariance: npt.ArrayLike, ato
 
 # 6A exact -----------------------------------------------------------------------------------------
 
-LEVENBERG = IEnKS(30, method="levenberg-marquardt", damping=0.01, tol=1e-14)
+LEVENBERG = IEnKS(30, method="levenberg-marquardt", damping=0.01, tolerance=1e-14)
 EXACT = [
     *[pytest.param(IEnKS(n), 1e-12, id=f"ienks-{n}") for n in (1, 2, 5)],
     *[pytest.param(IEnKS(n, "bundle"), 1e-10, id=f"bundle-{n}") for n in (1, 2, 5)],
-    pytest.param(IEnKS(5, "bundle", tol=1e-30), 1e-10, id="bundle-5-unstopped"),
+    pytest.param(IEnKS(5, "bundle", tolerance=1e-30), 1e-10, id="bundle-5-unstopped"),
     pytest.param(LEVENBERG, 1e-12, id="levenberg-marquardt"),
-    pytest.param(IEnKS(50, step_length=0.5, tol=1e-14), 1e-12, id="ienks-half-steps"),
+    pytest.param(IEnKS(50, step_length=0.5, tolerance=1e-14), 1e-12, id="ienks-half-steps"),
     pytest.param(ESMDA([1], "square-root"), 1e-12, id="es"),
     pytest.param(ESMDA([4] * 4, "square-root"), 1e-12, id="es-mda-list"),
     pytest.param(ESMDA(4, "square-root"), 1e-12, id="es-mda-number"),
@@ -229,9 +238,9 @@ def quantiles(n_members: int) -> Array:
 @pytest.mark.parametrize(
     ("scheme", "mean", "sd"),
     [
-        (IEnKS(40, tol=1e-8), -0.0952, 0.6273),
-        (IEnKS(40, "bundle", tol=1e-8), 0.0, 0.7071),
-        (IEnKS(40, "bundle", "levenberg-marquardt", tol=1e-8), 0.0, 0.7071),
+        (IEnKS(40, tolerance=1e-8), -0.0952, 0.6273),
+        (IEnKS(40, "bundle", tolerance=1e-8), 0.0, 0.7071),
+        (IEnKS(40, "bundle", "levenberg-marquardt", tolerance=1e-8), 0.0, 0.7071),
         (ESMDA(4, "square-root"), -0.0523, 0.5685),
         (ESMDA(16, "square-root"), -0.0903, 0.5907),
     ],
@@ -273,8 +282,10 @@ def test_damping_saves_what_full_steps_overshoot() -> None:
 
     grid = np.linspace(-10, 10, 200_001)
     best = float(grid[np.argmin([cost(x) for x in grid])])
-    damped, infos, _ = calibrate(IEnKS(40, "bundle", "levenberg-marquardt", tol=1e-8), u, np.arctan, obs)
-    full, _, _ = calibrate(IEnKS(40, "bundle", tol=1e-8), u, np.arctan, obs)
+    damped, infos, _ = calibrate(
+        IEnKS(40, "bundle", "levenberg-marquardt", tolerance=1e-8), u, np.arctan, obs
+    )
+    full, _, _ = calibrate(IEnKS(40, "bundle", tolerance=1e-8), u, np.arctan, obs)
     assert min(info.step_length for info in infos) < 1
     assert damped.u.mean() == pytest.approx(best, abs=1e-3)
     assert abs(full.u.mean() - best) > 1
@@ -353,9 +364,9 @@ def test_truncation_drops_the_weakest_mode() -> None:
 # Contract: every scheme through the same checks ---------------------------------------------------
 
 SCHEMES = [
-    IEnKS(4, tol=1e-12),
-    IEnKS(4, "bundle", tol=1e-12),
-    IEnKS(6, method="levenberg-marquardt", tol=1e-12),
+    IEnKS(4, tolerance=1e-12),
+    IEnKS(4, "bundle", tolerance=1e-12),
+    IEnKS(6, method="levenberg-marquardt", tolerance=1e-12),
     ESMDA(3),
     ESMDA(3, "square-root"),
     ESMDA("adaptive"),
@@ -476,8 +487,8 @@ def test_many_failures_are_reported(scheme: UpdateScheme, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("scheme", "atol"),
     [
-        (IEnKS(5, tol=1e-12), 1e-12),
-        (IEnKS(5, "bundle", tol=1e-12), 1e-10),
+        (IEnKS(5, tolerance=1e-12), 1e-12),
+        (IEnKS(5, "bundle", tolerance=1e-12), 1e-10),
         (LEVENBERG, 1e-12),
     ],
     ids=repr,
@@ -531,7 +542,7 @@ def test_replacements_follow_the_updated_gaussian() -> None:
         lambda: IEnKS(form="squareroot"),  # type: ignore[arg-type]
         lambda: IEnKS(method="newton"),  # type: ignore[arg-type]
         lambda: IEnKS(step_length=0.0),
-        lambda: IEnKS(tol=0.0),
+        lambda: IEnKS(tolerance=0.0),
         lambda: ESMDA(0),
         lambda: ESMDA([]),
         lambda: ESMDA([4, -2]),
@@ -563,3 +574,111 @@ def test_memory_stays_below_three_times_the_predictions(scheme: UpdateScheme) ->
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * predictions.nbytes
+
+
+# The options of a config ---------------------------------------------------------------------------
+
+# each option with a value other than its default, and the schemes' own fields that it sets
+OPTIONS: list[tuple[dict[str, Any], UpdateScheme]] = [
+    ({}, IEnKS(3)),
+    ({"form": "bundle", "bundle_width": 0.01}, IEnKS(3, "bundle", bundle_width=0.01)),
+    ({"step_length": 0.5, "tolerance": 1e-5}, IEnKS(3, step_length=0.5, tolerance=1e-5)),
+    (
+        {"method": "levenberg-marquardt", "damping": 0.1, "min_survivors": 0.7},
+        IEnKS(3, method="levenberg-marquardt", damping=0.1, minimum_survivors=0.7),
+    ),
+    ({"scheme": "es-mda"}, ESMDA(3)),
+    ({"scheme": "es-mda", "form": "square-root", "truncation": 0.9}, ESMDA(3, "square-root", 0.9)),
+    (
+        {"scheme": "es-mda", "iterations": "adaptive", "max_iterations": 2},
+        ESMDA("adaptive", max_iterations=2),
+    ),
+    ({"scheme": "es-mda", "iterations": [4, 2]}, ESMDA([4, 2])),
+    ({"scheme": "ies"}, SubspaceIES(3)),
+    (
+        {"scheme": "ies", "first_step": 1.0, "last_step": 0.5, "half_life": 3},
+        SubspaceIES(3, first_step=1.0, last_step=0.5, half_life=3.0),
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), OPTIONS, ids=str)
+def test_a_config_makes_the_scheme_and_sets_its_options(
+    given: dict[str, Any], expected: UpdateScheme
+) -> None:
+    chosen = settings.Calibrate.model_validate({"members": 20, "iterations": 3, **given})
+    assert assemble.scheme(chosen, 3) == expected
+
+
+def test_every_option_of_every_scheme_has_a_key_with_a_description() -> None:
+    described = settings.Calibrate.model_json_schema()["properties"]
+    keys = {"schedule": "iterations", "minimum_survivors": "min_survivors"}
+    for scheme in (IEnKS, ESMDA, SubspaceIES):
+        for name in (keys.get(field.name, field.name) for field in fields(scheme)):
+            assert described[name]["description"], name
+    assert {key for given, _ in OPTIONS for key in given} >= set(OPTIONS_OF_SCHEMES)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scheme": "ies", "truncation": 0.9}, "`truncation` is an option of scheme es-mda, not of ies"),
+        ({"scheme": "es-mda", "method": "gauss-newton"}, "`method` is an option of scheme ienks"),
+        ({"first_step": 0.5}, "`first_step` is an option of scheme ies, not of ienks"),
+        ({"damping": 0.5}, "`damping` goes with `method: levenberg-marquardt`"),
+        ({"bundle_width": 0.5}, "`bundle_width` goes with `form: bundle`"),
+        ({"scheme": "es-mda", "max_iterations": 5}, "`max_iterations` goes with `iterations: adaptive`"),
+        ({"scheme": "ies", "form": "bundle"}, "`form` is an option of scheme ienks and es-mda, not of ies"),
+        ({"scheme": "ies", "iterations": "adaptive"}, "iterations of ies is a number, got adaptive"),
+        ({"scheme": "ies", "iterations": [4.0, 2.0]}, "iterations of ies is a number"),
+        ({"step_length": 1.5}, "less than or equal to 1"),
+        ({"step_length": 0}, "greater than 0"),
+        ({"step_length": True}, "should be a number, got true"),
+        ({"tolerance": float("inf")}, "finite"),
+    ],
+)
+def test_an_option_that_its_scheme_does_not_have_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        settings.Calibrate.model_validate({"members": 20, "iterations": 3, **given})
+
+
+def test_a_line_search_compares_costs_with_the_same_errors() -> None:
+    """Errors widened between two iterations lower the cost of every ensemble; a bad step is taken back all
+    the same."""
+    obs, u = observations([0.0], [0.1]), 6 + 2 * (quantiles(200) - 1)
+    wider = observations([0.0], [1.0])
+    scheme = IEnKS(40, "bundle", "levenberg-marquardt")
+    state = scheme.start(u)
+    for errors in (obs, wider):
+        state, info = scheme.step(np.random.default_rng(0), state, np.arctan(state.u), errors)
+    at_first, at_second = (
+        0.5 * float(np.arctan(x)) ** 2 + 0.5 * ((x - 6) / 2) ** 2 for x in (6.0, mean_trial(obs, u))
+    )
+    assert (info.step_length < 1) == (at_second > at_first)
+    assert info.step_length == 0.5
+
+
+def mean_trial(obs: Observations, u: Array) -> float:
+    """Return where the first full step of a bundle leads."""
+    scheme = IEnKS(40, "bundle", "levenberg-marquardt")
+    state, _ = scheme.step(np.random.default_rng(0), scheme.start(u), np.arctan(u), obs)
+    return float(state.u.mean())
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"scheme": "ies", "iterations": 3, "first_step": 1.0, "last_step": 1.0},
+        {"scheme": "ienks", "iterations": 3, "method": "levenberg-marquardt", "damping": 0.01},
+    ],
+    ids=lambda given: given["scheme"],
+)
+def test_a_run_with_options_finds_the_exact_posterior(tmp_path: Path, given: dict[str, Any]) -> None:
+    """On two ranks, from the config to the posterior; the memory of a scheme goes through its checkpoints."""
+    done = fatescal(2, write_problem(tmp_path, calibrate=given))
+    assert done.returncode == 0, done.stderr
+    require_exact(tmp_path)
+    with h5py.File(tmp_path / "run" / "stages" / "ensemble-01.h5") as file:
+        assert {"u0", "alive"} <= set(file["memory"])

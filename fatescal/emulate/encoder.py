@@ -12,12 +12,13 @@ def encode(
 ) -> tuple[Array, Array, Array]:
     """Return mean (D), orthonormal basis (D, K) and latent outputs (N, K) of whitened predictions.
 
-    As many principal modes are kept as it takes for every run near the optimum to lose less than `discarded` of its
-    sum of squares. Where the model cannot fit the data, even a small discarded part may lie along the large
-    residual: one more mode, the discarded part of the residual, holds all of it, so that 2 Phi changes by less
-    than `discarded`, too. (More principal modes instead would be 153 in the place of 21 for the embedded model on
-    real fluxes: nine parameters, 496 runs.) A share of the variance is no criterion: runs far from the
-    optimum make up nearly all of it, and 99 % still moved Phi by 25 in a real CLM-FATES ensemble.
+    As many principal modes are kept as it takes for every run near the optimum to lose less than `discarded`
+    of its sum of squares. Where the model cannot fit the data, even a small discarded part may lie along the
+    large residual: one more mode, the discarded part of the residual, holds all of it, so that 2 Phi changes
+    by less than `discarded`, too. (More principal modes instead would be 153 in the place of 21 for the
+    embedded model on real fluxes: nine parameters, 496 runs.) A share of the variance is no criterion: runs
+    far from the optimum make up nearly all of it, and 99 % still moved Phi by 25 in a real CLM-FATES
+    ensemble.
 
     Parameters
     ----------

@@ -1,10 +1,12 @@
-"""Fit of Gaussian processes by restricted likelihood: a correlation that all outputs share, or one near it for each.
+"""Fit of Gaussian processes by restricted likelihood: a correlation that all outputs share, or one near it
+for each.
 
-Length scales that rest on all outputs let many runs be predicted fast. Where runs are few an output's own are better: they
-are drawn to the shared ones by a normal prior of their logarithms (`NEAR_SHARED`), without which they learn the noise:
-CLM-FATES (28 runs of six parameters / 16 of two) is predicted 0.137 / 0.31 noise sd wrong with a shared correlation (the
-product, unbent), 0.139 / 0.27 with one for each, 0.132 / 0.29 with one near the shared; by the joint distance, bent, 0.145 /
-0.26 with a shared one and 0.139 / 0.23 with one near it.
+Length scales that rest on all outputs let many runs be predicted fast. Where runs are few an output's own are
+better: they are drawn to the shared ones by a normal prior of their logarithms (`NEAR_SHARED`), without which
+they learn the noise: CLM-FATES (28 runs of six parameters / 16 of two) is predicted 0.137 / 0.31 noise sd
+wrong with a shared correlation (the product, unbent), 0.139 / 0.27 with one for each, 0.132 / 0.29 with one
+near the shared; by the joint distance, bent, 0.145 / 0.26 with a shared one and 0.139 / 0.23 with one near
+it.
 
 scikit-learn's regressor knows no trend, and its fit took ten times as long (320 rows, 6 parameters)
 because its gradient builds an N x N x P array; its kernels are the tests' reference.
@@ -57,7 +59,8 @@ def restricted_likelihood(
     shares : (K) array, optional
         Weights of the outputs' likelihoods, sum 1; equal where not given.
     slopes : (P, N (N - 1) / 2) array, optional
-        Derivatives of the logarithms of `distances` by a further parameter each, whose gradient (P) then follows.
+        Derivatives of the logarithms of `distances` by a further parameter each, whose gradient (P) then
+        follows.
 
     Notes
     -----
@@ -104,7 +107,8 @@ def warped_likelihood(
     centre: Array,
     sd: Array,
 ) -> tuple[float, Array]:
-    """Return `restricted_likelihood` and gradient of (log length scales, log nugget ratio, warps), with their prior.
+    """Return `restricted_likelihood` and gradient of (log length scales, log nugget ratio, warps), with their
+    prior.
 
     `straight` and `bends` are the `pair_differences` of u and of sqrt(1 + u^2) - 1; the prior is normal.
     """
@@ -119,11 +123,12 @@ def warped_likelihood(
 
 
 def most_likely(u: Array, f: Array, form: Form, starts: Array, centre: Array, sd: Array) -> Array:
-    """Return log length scales (P), log nugget ratio and warps (P) of the correlation of `f` (N, K), concatenated.
+    """Return log length scales (P), log nugget ratio and warps (P) of the correlation of `f` (N, K),
+    concatenated.
 
     Outputs weigh by the square root of what the trend leaves of their sum of squares: equal weights would let
-    the many small ones, half of them rounding of the model, decide. Of the searches from `starts` (n, 2 P + 1) the
-    best end wins; `centre` and `sd` (2 P + 1) are those of the prior.
+    the many small ones, half of them rounding of the model, decide. Of the searches from `starts` (n, 2 P +
+    1) the best end wins; `centre` and `sd` (2 P + 1) are those of the prior.
     """
     from scipy.optimize import minimize
 
@@ -142,7 +147,8 @@ def most_likely(u: Array, f: Array, form: Form, starts: Array, centre: Array, sd
 
 
 def fit_correlations(u: Array, f: Array, form: Form, starts: Array, own: Array) -> Array:
-    """Return `most_likely` (K, 2 P + 1) of the columns of `f` (N, K): shared, but for the columns of the mask `own`."""
+    """Return `most_likely` (K, 2 P + 1) of the columns of `f` (N, K): shared, but for the columns of the mask
+    `own`."""
     counts = [u.shape[1], 1, u.shape[1]]
     shared = most_likely(
         u, f, form, starts, np.zeros(sum(counts)), np.repeat([np.inf, np.inf, WARP_SD], counts)
@@ -162,7 +168,8 @@ def fit_outputs(
     rows: Array | slice = EVERY,
     own: Array | None = None,
 ) -> list[Fitted]:
-    """Return for each form what fits the columns of `outputs` (N, K), those of the mask `own` (K) with a correlation each.
+    """Return for each form what fits the columns of `outputs` (N, K), those of the mask `own` (K) with a
+    correlation each.
 
     One task of `map` for each form; length scales, nugget ratio and warps are found from `rows` alone.
 

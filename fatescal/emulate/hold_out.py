@@ -18,7 +18,8 @@ FOLDS = 4  # fits anew, each without a quarter of the runs
 
 
 def left_out_error(fitted: Fitted, u: Array, outputs: Array, form: Form, rows: Array) -> float:
-    """Return the sum of squares by which `rows` of `outputs` (N, K) are missed, each predicted by all others."""
+    """Return the sum of squares by which `rows` of `outputs` (N, K) are missed, each predicted by all
+    others."""
     mean, _ = Process.of(fitted, u, outputs, form).hold_out(outputs, list(rows[:, None]))
     return float(np.sum((outputs[rows] - mean) ** 2))
 
@@ -34,8 +35,8 @@ def refitted_hold_out(
 ) -> Array:
     """Return what `hold_out` returns, (F, 2, G, K), for each form; a task of `map` for each form and fold.
 
-    A fold's groups are predicted with hyperparameters fitted anew without all of their rows. Each search starts at
-    what was found with all runs.
+    A fold's groups are predicted with hyperparameters fitted anew without all of their rows. Each search
+    starts at what was found with all runs.
     """
     folds = [np.arange(start, len(groups), FOLDS) for start in range(min(FOLDS, len(groups)))]
     tasks = [(one, form, fold) for one, form in zip(fitted, forms, strict=True) for fold in folds]
@@ -63,9 +64,9 @@ def _refitted(
 def shares(truth: Array, held_out: Array) -> Array:
     """Return the weights (F) of forms whose hold-out predictions are `held_out` (F, G, K), sum 1.
 
-    They fall with the square of the mean square error. Between equal weights (Bates & Granger's inverse, 1969, is near
-    them) and a choice of the best: a choice among few runs learns their noise, and a form that fits (a trend
-    where the model is linear) must win all the same. Less than 0.01 is left out.
+    They fall with the square of the mean square error. Between equal weights (Bates & Granger's inverse,
+    1969, is near them) and a choice of the best: a choice among few runs learns their noise, and a form that
+    fits (a trend where the model is linear) must win all the same. Less than 0.01 is left out.
 
     >>> shares(np.zeros((2, 1)), np.array([[[1.0], [1.0]], [[2.0], [2.0]]])).round(3).tolist()
     [0.941, 0.059]

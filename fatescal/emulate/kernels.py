@@ -1,13 +1,14 @@
 """Correlations and trends that Gaussian processes are made of.
 
 Which form is best depends on the model. A product of Matern functions over the parameters (the default of
-DiceKriging, Roustant et al. 2012) learns what each parameter does alone from runs that differ in all others: the
-embedded model (192 runs, six parameters) is predicted 0.0023 noise sd wrong, with one function of the joint
-distance 0.0048; CLM-FATES (28 runs, six parameters) 0.137 and 0.156; but with 16 runs of two
-parameters 0.31 and 0.29. A trend makes linear models exact and helps where runs of a smooth model are few; in
-CLM-FATES (28 runs, linear) it does harm. Inputs need no scaling, since every prior is N(0, 1) in u. A `warp`
-bends each, so that the model is equally rough along it: the answer to Vcmax is nearly logarithmic, whatever the prior
-is. It makes the product 0.146 and 0.30, the joint distance 0.145 and 0.26. So the outputs' emulator tries them all.
+DiceKriging, Roustant et al. 2012) learns what each parameter does alone from runs that differ in all others:
+the embedded model (192 runs, six parameters) is predicted 0.0023 noise sd wrong, with one function of the
+joint distance 0.0048; CLM-FATES (28 runs, six parameters) 0.137 and 0.156; but with 16 runs of two parameters
+0.31 and 0.29. A trend makes linear models exact and helps where runs of a smooth model are few; in CLM-FATES
+(28 runs, linear) it does harm. Inputs need no scaling, since every prior is N(0, 1) in u. A `warp` bends
+each, so that the model is equally rough along it: the answer to Vcmax is nearly logarithmic, whatever the
+prior is. It makes the product 0.146 and 0.30, the joint distance 0.145 and 0.26. So the outputs' emulator
+tries them all.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def trend_degree(n_rows: int, n_parameters: int, rows_each: int = 3) -> int:
 
 
 def matern(distances: Iterable[Array], kernel: str) -> Array:
-    """Return the correlations (1 + r + r^2/3) exp(-r) of the joint distance, or their product over parameters.
+    """Return the correlations (1 + r + r^2/3) exp(-r) of the joint distance, or their product over
+    parameters.
 
     `distances` are the r_p = sqrt(5) |x_p - z_p| / length_p, an array for each parameter; jointly,
     r^2 = sum_p r_p^2.
@@ -78,7 +80,8 @@ def matern(distances: Iterable[Array], kernel: str) -> Array:
 
 
 def bent(x: Array, warp: Array) -> Array:
-    """Return inputs (M, P) bent by `warp` (P): x + w (sqrt(1 + x^2) - 1), monotone for |w| < 1, straight far away.
+    """Return inputs (M, P) bent by `warp` (P): x + w (sqrt(1 + x^2) - 1), monotone for |w| < 1, straight far
+    away.
 
     >>> bent(np.array([[-1.0], [0.0], [1.0]]), np.array([-0.5])).round(3).ravel().tolist()
     [-1.207, 0.0, 0.793]

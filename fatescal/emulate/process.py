@@ -6,8 +6,8 @@ out under a flat prior, what stands for the inverse covariance everywhere below 
 
     Q = A^-1 - A^-1 H (H'A^-1 H)^-1 H'A^-1,    A (N, N) = correlation + nugget ratio,  H (N, p) = h(u).
 
-Outputs of a group share A and differ in variance and trend alone (parallel partial processes, Gu & Berger 2016,
-doi:10.1214/16-AOAS934): one factorisation for all in the place of one for each.
+Outputs of a group share A and differ in variance and trend alone (parallel partial processes, Gu & Berger
+2016, doi:10.1214/16-AOAS934): one factorisation for all in the place of one for each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ BLOCK = 64  # columns of a block of the triangular product
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fixes K processes: length scales (P), process and nugget variance of each, and the warps of its inputs."""
+    """What fixes K processes: length scales (P), process and nugget variance of each, and the warps of its
+    inputs."""
 
     hyperparameters: Array  # (K, P + 2)
     warp: Array  # (K, P)
@@ -200,7 +201,8 @@ class Process:
         return self.variance[:, None, None] * np.repeat(shared, counts, axis=0)
 
     def hold_out(self, outputs: Array, groups: list[Array]) -> tuple[Array, Array]:
-        """Return mean and variance (G, K) predicted for the first row of each group of rows without that group.
+        """Return mean and variance (G, K) predicted for the first row of each group of rows without that
+        group.
 
         Hyperparameters stay; nothing is refitted: with B the rows of a group, the errors are
         Q_BB^-1 (Q f)_B and their covariance Q_BB^-1 (Dubrule 1983; for single rows the formulas
@@ -272,8 +274,8 @@ class Blend:
 def processes(surrogate: Surrogate) -> Blend:
     """Return the conditioned processes of a surrogate; the Cholesky factors are computed once.
 
-    What `kernel` joins by " + " are the members of a blend; their hyperparameters stand side by side, and `memory`
-    has a row for each.
+    What `kernel` joins by " + " are the members of a blend; their hyperparameters stand side by side, and
+    `memory` has a row for each.
     """
     memory, kernels = surrogate.memory, surrogate.kernel.split(" + ")
     n_outputs, n_parameters = surrogate.latent.shape[1], surrogate.u.shape[1]

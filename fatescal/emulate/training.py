@@ -38,7 +38,8 @@ def nearest_rows(phi: Array, n_parameters: int) -> Array:
 
 
 def learning_rows(phi: Array, n: int = LEARNING) -> Array:
-    """Return the indices of `n` rows to learn length scales from: half of them the best, half evenly from the rest.
+    """Return the indices of `n` rows to learn length scales from: half of them the best, half evenly from the
+    rest.
 
     All rows where there are no more.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from fatescal import atomic
 from fatescal.records import Observations
 from fatescal.report.figure import COLOUR, DPI, canvas, styled
 from fatescal.report.fit import VALIDATION
@@ -41,8 +42,6 @@ def plot(observations: Observations, folder: Path) -> list[Path]:
             f"{variable}: windows used and their error sd; {counts}{' (shaded)' if validation.any() else ''}"
         )
         path = folder / f"check_{variable.replace('/', '_')}.png"
-        hidden = path.with_name(f".{path.name}")
-        figure.savefig(hidden, dpi=DPI, format="png")
-        os.replace(hidden, path)
+        atomic.write(path, partial(figure.savefig, dpi=DPI, format="png"))
         paths.append(path)
     return paths

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from fatescal import atomic
 from fatescal.report.chains import chains
 from fatescal.report.emulator import emulator
 from fatescal.report.evidence import evidence
@@ -54,9 +54,8 @@ def write(results: Results, folder: Path) -> Path:
     The page holds its figures and asks the network for nothing; the same results give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / "index.html", folder / ".index.html.part"
-    part.write_text(page(results), encoding="utf-8")
-    os.replace(part, path)
+    path = folder / "index.html"
+    atomic.write_text(path, page(results))
     return path
 
 

@@ -1,11 +1,11 @@
 """Have the chains converged? Rank-normalised R-hat, effective sample sizes, Monte Carlo errors (ArviZ).
 
 R-hat compares the R independent tempered runs, never levels, with the walkers of a run pooled. Effective
-sample sizes see each walker as a chain of its own: once everything is frozen, the columns of a run
-never meet. R-hat over all R*W chains was rejected: it is about 1 + 1/(2 ESS per half chain) at its
-best, so that 16 chains would have to run for four times the ESS of 4 to pass below 1.01; a walker stuck in
-a mode of its own shows in the ESS, where differences between chains count.
-ArviZ's array statistics are imported by the functions that need them: they take two seconds, on the root rank alone.
+sample sizes see each walker as a chain of its own: once everything is frozen, the columns of a run never
+meet. R-hat over all R*W chains was rejected: it is about 1 + 1/(2 ESS per half chain) at its best, so that 16
+chains would have to run for four times the ESS of 4 to pass below 1.01; a walker stuck in a mode of its own
+shows in the ESS, where differences between chains count. ArviZ's array statistics are imported by the
+functions that need them: they take two seconds, on the root rank alone.
 """
 
 from __future__ import annotations

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+
+def _no_logical_value(value: Any) -> Any:
+    """Refuse true and false (`yes`, `on` ...), which would count as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"input should be a number, got {str(value).lower()}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_logical_value)]
+Whole = Annotated[int, BeforeValidator(_no_logical_value)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_logical_value)]
+Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_logical_value)]
+Count = Annotated[Whole, Field(ge=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Part of a config; the docstring below a field describes its key in the schema."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def merged(shared: Any, own: Any) -> Any:

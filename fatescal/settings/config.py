@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from fatescal.settings.base import Section
+from fatescal.settings.base import Section, Whole
 from fatescal.settings.machine import Machine
 from fatescal.settings.model import ClmFates, Model
 from fatescal.settings.observations import Observations
@@ -23,7 +23,7 @@ class Run(Section):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     directory: Path
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[Whole, Field(ge=0)] = 1
     stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
 
 
@@ -47,7 +47,8 @@ class Config(Section):
         raise NotImplementedError
 
     def folded(self, number: int, n_folds: int) -> Self:
-        """Return the settings of one fold of a cross-validation, a run of its own below the run's directory."""
+        """Return the settings of one fold of a cross-validation, a run of its own below the run's
+        directory."""
         raise NotImplementedError
 
     def with_models(self, models: Mapping[str, Model]) -> Self:
@@ -59,7 +60,8 @@ class Config(Section):
         return (self.folder / text).resolve()
 
     def on(self, machine: Machine) -> Self:
-        """Return the settings on a machine: a relative `run.directory` is below its scratch folder, if it has one."""
+        """Return the settings on a machine: a relative `run.directory` is below its scratch folder, if it has
+        one."""
         directory = (machine.scratch or Path()) / self.run.directory
         run = self.run.model_copy(update={"directory": directory})
         return self.model_copy(update={"machine": machine, "run": run})
@@ -111,7 +113,8 @@ Part = TypeVar("Part", Settings, Place)
 
 
 class Sites(Config):
-    """A config of several sites: one model and its observations at each, parameters that are the same at all."""
+    """A config of several sites: one model and its observations at each, parameters that are the same at
+    all."""
 
     sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], Place], Field(min_length=1)]
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from fatescal.errors import BadInput
+from fatescal.errors import BadInput, did_you_mean
 from fatescal.settings.base import merged
 from fatescal.settings.config import SITE, Config, Settings, Sites
 from fatescal.settings.machine import Machine
+from fatescal.settings.yaml_text import Lines, read
 
 MACHINES = Path(__file__).parents[2] / "machines"  # of a checkout
 INTERNAL = {"folder", "machine", "site"}  # fields of Settings that are no keys of a config
@@ -22,22 +21,6 @@ SHARED = ("model", "observations")  # sections that `sites` may have of their ow
 
 
 Checked = TypeVar("Checked", bound=BaseModel)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which the standard loader silently drops one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise BadInput(
-                    f"key '{key}' is given twice (line {key_node.start_mark.line + 1})",
-                    hint="keep one of them",
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _expand(value: Any, where: str = "") -> Any:
@@ -86,40 +69,57 @@ def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
 
 
 WORDS = {  # of pydantic, that mean little to who writes YAML
-    "a valid dictionary or instance of Place": "a section with keys",
     "a valid dictionary": "a section with keys (a: 1)",
     "a valid list": "a list ([a, b])",
     "a valid string": "text",
     "a valid number, unable to parse string as a number": "a number",
+    "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid integer, got a number with a fractional part": "a whole number",
+    "a valid integer": "a whole number",
+    "a valid boolean, unable to interpret input": "true or false",
+    "Keys should be strings": "a key here is text: put it in quotes",
     "Dictionary should have at least 1 item after validation, not 0": "at least one entry is needed",
 }
 A_DAY = "input should be a day as 2004-01-31"
 
 
-def _explain(error: ValidationError, model: type[BaseModel], raw: Any) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Lines) -> str:
     """Return the first mistakes in words, one line each, of what should be a `model` and is `raw`."""
-    lines: dict[str, list[str]] = {}
-    got: dict[str, str] = {}
+    messages: dict[tuple[str, ...], list[str]] = {}
+    got: dict[tuple[str, ...], str] = {}
     for mistake in error.errors():
-        where = ".".join(_written(mistake["loc"], raw))
-        lines.setdefault(where, []).append(_words(mistake, model))
+        where = tuple(_written(mistake["loc"], raw))
+        messages.setdefault(where, []).append(_words(mistake, model))
         if mistake["type"] not in ("extra_forbidden", "missing", "value_error", "union_tag_invalid"):
             got[where] = f", got {mistake['input']!r}"
-    said = [
-        f"{where}: {' or '.join(dict.fromkeys(words)).replace(' or input should be', ' or')}{got.get(where, '')}"
-        for where, words in lines.items()
-    ]
-    return "\n  ".join(line.lstrip(": ") for line in said[:5])
+    said = []
+    for where, several in messages.items():
+        message = " or ".join(dict.fromkeys(several)).replace(" or input should be", " or")
+        said.append(f"{'.'.join(where)}: {message}{got.get(where, '')}{_at_line(where, lines)}".lstrip(": "))
+    return "\n  ".join(said[:5])
+
+
+def _at_line(where: tuple[str, ...], lines: Lines) -> str:
+    """Return the line of a place, or of what is nearest above it; of a site's part, that of the common
+    section."""
+    common = where[2:] if where[:1] == ("sites",) else ()
+    for path in (where, common):
+        if path in lines:
+            return f" (line {lines[path]})"
+    while where and where not in lines:
+        where = where[:-1]
+    return f" (line {lines[where]})" if where else ""
 
 
 def _written(loc: tuple[Any, ...], raw: Any) -> list[str]:
-    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in between."""
+    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in
+    between."""
     keys = []
     for i, part in enumerate(loc):
         held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
         if held:
             raw = raw[part]
-        if held or (i == len(loc) - 1 and isinstance(raw, dict)):
+        if held or (i == len(loc) - 1 and isinstance(raw, dict) and part != "[key]"):
             keys.append(str(part))
     return keys
 
@@ -128,17 +128,16 @@ def _words(mistake: Any, model: type[BaseModel]) -> str:
     """Return in words what is wrong."""
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(model, mistake["loc"][:-1])
-        near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        hint = did_you_mean(mistake["loc"][-1], known) or f"known here: {', '.join(known)}"
         return f"unknown key; {hint}"
     if mistake["type"] == "union_tag_invalid":
         tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
-        near = difflib.get_close_matches(tag, re.findall(r"'([^']*)'", expected), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {expected}"
+        hint = did_you_mean(tag, re.findall(r"'([^']*)'", expected)) or f"known are {expected}"
         return f"unknown kind {tag!r}; {hint}"  # the one key that tells alternatives apart
     if mistake["type"].startswith("date_"):
         return A_DAY
     text = mistake["msg"].removeprefix("Value error, ")
+    text = re.sub(r"(a valid dictionary) or instance of \w+", r"\1", text)
     for theirs, ours in WORDS.items():
         text = text.replace(theirs, ours)
     return f"{text[0].lower()}{text[1:]}"
@@ -152,7 +151,7 @@ def load(path: Path) -> Config:
     BadInput
         If the file cannot be read, is not YAML, or contradicts the schema.
     """
-    raw = _raw(path, "config", "sections run, model, parameters ...")
+    raw, lines = _raw(path, "config", "sections run, model, parameters ...")
     for key in INTERNAL & raw.keys():
         hint = {"machine": "--machine on the command line", "site": "`sites`, or model.site"}.get(key, "")
         raise BadInput(f"{path}: {key}: unknown key", hint=hint)
@@ -161,7 +160,7 @@ def load(path: Path) -> Config:
         raw = _spread(raw)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    return _valid(kind, path, raw, folder=path.resolve().parent)
+    return _valid(kind, path, raw, lines, folder=path.resolve().parent)
 
 
 def _spread(raw: dict[str, Any]) -> dict[str, Any]:
@@ -200,11 +199,11 @@ def load_machine(name: str) -> Machine:
         raise BadInput(
             f"--machine: there is no file {name}", expected=f"a path, or one of {', '.join(known)}"
         )
-    return _valid(Machine, path, _raw(path, "machine file", "keys as in machines/template.yaml"))
+    return _valid(Machine, path, *_raw(path, "machine file", "keys as in machines/template.yaml"))
 
 
-def _raw(path: Path, what: str, expected: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file."""
+def _raw(path: Path, what: str, expected: str) -> tuple[dict[str, Any], Lines]:
+    """Return the mapping in a YAML file, and the lines of its values."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -213,22 +212,20 @@ def _raw(path: Path, what: str, expected: str) -> dict[str, Any]:
             hint="give the path of a YAML file",
         ) from None
     try:
-        raw = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {error}", hint="check indentation and colons") from None
+        raw, lines = read(text)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path} is not a {what}", expected=expected, got=raw)
-    return raw
+    return raw, lines
 
 
-def _valid(model: type[Checked], path: Path, raw: dict[str, Any], **more: Any) -> Checked:
+def _valid(model: type[Checked], path: Path, raw: dict[str, Any], lines: Lines, **more: Any) -> Checked:
     """Return the `model` that a file holds, its `$VARIABLES` expanded."""
     try:
         return model.model_validate({**_expand(raw), **more})
     except ValidationError as error:
-        raise BadInput(f"{path} has mistakes:\n  {_explain(error, model, raw)}") from None
+        raise BadInput(f"{path} has mistakes:\n  {_explain(error, model, raw, lines)}") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 

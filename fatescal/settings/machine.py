@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fatescal.schedulers.registry import SCHEDULERS
-from fatescal.settings.base import Positive, Section
+from fatescal.settings.base import Number, Positive, Section, Whole
 
 
 class Cime(Section):
@@ -22,10 +22,11 @@ class Cime(Section):
 
 
 class Straggler(Section):
-    """When a member is given up that takes much longer than the others of its batch (`fatescal.stragglers`)."""
+    """When a member is given up that takes much longer than the others of its batch
+    (`fatescal.stragglers`)."""
 
-    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 5.0
-    share: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    factor: Annotated[Number, Field(gt=1, allow_inf_nan=False)] = 5.0
+    share: Annotated[Number, Field(ge=0.5, lt=1)] = 0.8
     least: str | Positive = "1 min"
 
 
@@ -37,7 +38,7 @@ class Machine(Section):
     launcher: tuple[str, ...] = ()
     hide: tuple[str, ...] | None = None
     timeout: str | Positive | None = None
-    retries: Annotated[int, Field(ge=0)] = 1
+    retries: Annotated[Whole, Field(ge=0)] = 1
     cime: Cime | None = None
     straggler: Straggler | None = None
     keep: Literal["all", "predictions"] = "all"

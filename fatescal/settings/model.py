@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from fatescal.settings.base import Finite, Positive, Section, merged
+from fatescal.errors import did_you_mean
+from fatescal.settings.base import Finite, Number, Positive, Section, Share, Whole, merged
 
 
 class Alternatives(BaseModel):
@@ -37,8 +37,7 @@ class Alternatives(BaseModel):
         known = [key for key in type(self).model_fields if key not in ("kind", "fallback")]
         for key in self.fallback or ():
             if key in ("kind", "fallback") or (key not in known and self.model_config["extra"] == "forbid"):
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+                hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
                 raise ValueError(f"model.fallback.{key}: unknown key; {hint}")
         try:
             _ = self.alternative
@@ -49,12 +48,12 @@ class Alternatives(BaseModel):
         return self
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Months = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=12, max_length=12)]
+Months = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=12, max_length=12)]
 
 
 class PlantType(Section):
-    """What differs from the default in a plant type of the embedded model: share of the area, height [m], indices."""
+    """What differs from the default in a plant type of the embedded model: share of the area, height [m],
+    indices."""
 
     share: Share | None = None
     height: Positive | None = None
@@ -63,13 +62,14 @@ class PlantType(Section):
 
 
 class CanopySite(Section):
-    """The place of the embedded model: a `file` of facts, and what differs from it (without a file from Hyytiala)."""
+    """The place of the embedded model: a `file` of facts, and what differs from it (without a file from
+    Hyytiala)."""
 
     file: str | None = None
-    latitude: Annotated[float, Field(ge=-90, le=90)] | None = None
-    longitude: Annotated[float, Field(ge=-180, le=360)] | None = None
-    sand: Annotated[float, Field(ge=0, le=100)] | None = None
-    clay: Annotated[float, Field(ge=0, le=100)] | None = None
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = None
+    longitude: Annotated[Number, Field(ge=-180, le=360)] | None = None
+    sand: Annotated[Number, Field(ge=0, le=100)] | None = None
+    clay: Annotated[Number, Field(ge=0, le=100)] | None = None
     bedrock: Positive | None = None
     pfts: dict[str, PlantType] | None = None
 
@@ -79,11 +79,11 @@ class Canopy(Alternatives, Section):
 
     kind: Literal["canopy"]
     forcing: str = "synthetic"
-    weather_seed: Annotated[int, Field(ge=0)] | None = None  # of the synthetic forcing
+    weather_seed: Annotated[Whole, Field(ge=0)] | None = None  # of the synthetic forcing
     site: CanopySite | None = None
     start: date
     end: date
-    spinup_years: Annotated[int, Field(ge=0)] = 1
+    spinup_years: Annotated[Whole, Field(ge=0)] = 1
 
     @model_validator(mode="after")
     def _in_order(self) -> Canopy:
@@ -106,12 +106,12 @@ class Command(Alternatives, Section):
 class Spinup(Section):
     """How CLM-FATES comes to its state on the first day of the output.
 
-    `reuse`: `default` runs `years` once with the default parameters and starts all members from there; `member`
-    spins each member up in the first ensemble and starts it from its own state in later iterations; `none`
-    spins up each member of each ensemble.
+    `reuse`: `default` runs `years` once with the default parameters and starts all members from there;
+    `member` spins each member up in the first ensemble and starts it from its own state in later iterations;
+    `none` spins up each member of each ensemble.
     """
 
-    years: Annotated[int, Field(ge=0)] = 10
+    years: Annotated[Whole, Field(ge=0)] = 10
     reuse: Literal["default", "member", "none"] = "default"
 
 
@@ -189,7 +189,8 @@ class Build(Section):
 class ClmFates(Alternatives, Section):
     """CLM-FATES at one point: a CIME case that is there or is built, or a run directory with its executable.
 
-    `execution`: `processes` runs each member by itself; `multi-instance` a whole ensemble as a job of the case.
+    `execution`: `processes` runs each member by itself; `multi-instance` a whole ensemble as a job of the
+    case.
     """
 
     kind: Literal["clm_fates"]

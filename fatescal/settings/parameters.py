@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fatescal.settings.base import Finite, Positive, Section
+from fatescal.settings.base import Finite, Number, Positive, Section, Whole
 
 
 class Relative(Section):
     """Bounds as a share of the default value: default * (1 - relative), default * (1 + relative)."""
 
-    relative: Annotated[float, Field(gt=0, lt=1)]
+    relative: Annotated[Number, Field(gt=0, lt=1)]
 
 
 Bounds = Annotated[tuple[Finite, Finite], Field(description="lower and upper")] | Relative
@@ -82,17 +82,18 @@ Prior = Annotated[LogitNormal | Normal | TruncatedNormal | LogNormal | Uniform, 
 class Parameter(Section):
     """A parameter of the model: calibrated if it has a `prior`; with `pfts` one value for each of them.
 
-    `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not get.
+    `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not
+    get.
     """
 
     prior: Prior | None = None
-    fixed: Finite | dict[str | int, Finite] | None = None
+    fixed: Finite | dict[str | Whole, Finite] | None = None
     same_as: str | None = None
     derived: str | None = None
     scales: Annotated[list[str] | dict[str, Finite], Field(min_length=1)] | None = None
     auxiliary: bool | None = None
-    pfts: Annotated[list[str | int], Field(min_length=1)] | None = None
-    default: Finite | dict[str | int, Finite] | None = None
+    pfts: Annotated[list[str | Whole], Field(min_length=1)] | None = None
+    default: Finite | dict[str | Whole, Finite] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -121,5 +122,5 @@ class Parameter(Section):
         return prior
 
 
-Correlation = Annotated[float, Field(gt=-1, lt=1)]
+Correlation = Annotated[Number, Field(gt=-1, lt=1)]
 Correlations = dict[str, dict[str, Correlation]]  # of two calibrated parameters, by their flat names

@@ -48,7 +48,7 @@ class IEnKS:
         Budget: updates at most.
     form : "transform" or "bundle"
         Sensitivities from an ensemble as wide as the current posterior (tends to the
-        ensemble-averaged Gauss-Newton point), or from one shrunk by `epsilon` (tends to the MAP and its
+        ensemble-averaged Gauss-Newton point), or from one shrunk by `bundle_width` (tends to the MAP and its
         Laplace approximation).
     method : "gauss-newton" or "levenberg-marquardt"
         Fixed steps, or damped ones that are taken back and halved when J(w) has risen. With the
@@ -59,9 +59,9 @@ class IEnKS:
     damping : float
         lambda of Levenberg-Marquardt, in units of the prior's precision: slows the directions the
         data hardly inform, does not move the solution.
-    tol : float
-        Converged when the step |dw| < tol sqrt(J).
-    epsilon : float
+    tolerance : float
+        Converged when the step |dw| < tolerance sqrt(J).
+    bundle_width : float
         Width of the bundle over that of the prior.
     minimum_survivors : float
         Share of the prior members that must run (and never fewer than P + 2).
@@ -76,8 +76,8 @@ class IEnKS:
     method: Literal["gauss-newton", "levenberg-marquardt"] = "gauss-newton"
     step_length: float = 1.0
     damping: float = 1.0
-    tol: float = 1e-3
-    epsilon: float = 1e-4
+    tolerance: float = 1e-3
+    bundle_width: float = 1e-4
     minimum_survivors: float = 0.5
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class IEnKS:
             raise BadInput("iterations of ienks", expected="at least 1", got=self.iterations)
         if not 0 < self.step_length <= 1:
             raise BadInput("step_length of ienks", expected="a share in (0, 1]", got=self.step_length)
-        for name in ("damping", "tol", "epsilon"):
+        for name in ("damping", "tolerance", "bundle_width"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} of ienks", expected="a positive number", got=getattr(self, name))
 
@@ -114,10 +114,12 @@ class IEnKS:
         alive[alive] = ran
         prior = StandardPrior.of(u0[alive])
         residuals = whitened_residuals(predictions, obs, ran)
-        search = self._search(prior, state, ran, residuals)
+        search = self._search(
+            prior, state, ran, residuals, np.mean(predictions, axis=0, where=ran[:, None]), obs
+        )
 
         iteration = state.iteration + 1
-        converged = search.step < self.tol * np.sqrt(len(residuals))
+        converged = search.step < self.tolerance * np.sqrt(len(residuals))
         finished = bool(converged or iteration == self.iterations)
         if finished and not converged:
             log.info("ienks ends at its budget, last step %.2g sqrt(J)", search.step / len(residuals) ** 0.5)
@@ -140,19 +142,34 @@ class IEnKS:
         )
         return following, info
 
-    def _search(self, prior: StandardPrior, state: KalmanState, ran: Array, residuals: Array) -> _Search:
-        """Return the step from the ensemble just run, or a shorter one from the last that was accepted."""
-        z = prior.coordinates(state.u[ran])
-        w, innovation = z.mean(axis=0), residuals.mean(axis=0)
-        cost = 0.5 * float(innovation @ innovation + w @ w)
-        last = state.memory
-        if "cost" in last and cost > last["cost"] * (1 + ROUNDING):
+    def _search(
+        self,
+        prior: StandardPrior,
+        state: KalmanState,
+        ran: Array,
+        residuals: Array,
+        predicted: Array,
+        obs: Observations,
+    ) -> _Search:
+        """Return the step from the ensemble just run, or a shorter one from the last that was accepted.
+
+        Both costs are computed with the errors of today: an estimated discrepancy changes between iterations.
+        """
+        z, last = prior.coordinates(state.u[ran]), state.memory
+        if "predicted" in last:
             accepted, target = (prior.coordinates(last[name][ran]) for name in ("accepted", "target"))
-            return _Search.shortened(accepted, target, float(last["cost"]), float(last["gamma"]) / 2)
+            if _cost(z, predicted, obs) > _cost(accepted, last["predicted"], obs) * (1 + ROUNDING):
+                return _Search.shortened(accepted, target, last["predicted"], float(last["gamma"]) / 2)
         damping = self.damping if self.method == "levenberg-marquardt" else 0.0
         target = _gauss_newton(z, prior.members, residuals, damping)
-        bundle = self.epsilon * prior.members if self.form == "bundle" else None
-        return _Search.fresh(z, target, cost, self.step_length, bundle)
+        bundle = self.bundle_width * prior.members if self.form == "bundle" else None
+        return _Search.fresh(z, target, predicted, self.step_length, bundle)
+
+
+def _cost(z: Array, predicted: Array, obs: Observations) -> float:
+    """Return J of an ensemble at `z` (J, P) whose mean prediction is `predicted` (D)."""
+    w, innovation = z.mean(axis=0), obs.whiten((obs.y - predicted)[None])[0]
+    return 0.5 * float(innovation @ innovation + w @ w)
 
 
 def _gauss_newton(z: Array, Z: Array, residuals: Array, damping: float) -> Array:
@@ -173,22 +190,22 @@ class _Search(NamedTuple):
 
     accepted: Array  # the last ensemble whose J(w) did not rise
     target: Array  # a full step from there
-    cost: float  # J(w) of the accepted
+    predicted: Array  # mean prediction (D) of the accepted
     gamma: float  # share of the step that the trial takes
     step: float  # |dw| that the stopping rule looks at
     trial: Array  # to be run next
     posterior: Array  # the answer if nothing is run any more
 
     @classmethod
-    def fresh(cls, z: Array, target: Array, cost: float, gamma: float, bundle: Array | None) -> _Search:
+    def fresh(cls, z: Array, target: Array, predicted: Array, gamma: float, bundle: Array | None) -> _Search:
         """Take `gamma` of the step from `z` to `target`, with the spread of the target or a `bundle`."""
         move = target.mean(axis=0) - z.mean(axis=0)
         posterior = target - (1 - gamma) * move
         trial = posterior if bundle is None else posterior.mean(axis=0) + bundle
-        return cls(z, target, cost, gamma, float(np.linalg.norm(move)), trial, posterior)
+        return cls(z, target, predicted, gamma, float(np.linalg.norm(move)), trial, posterior)
 
     @classmethod
-    def shortened(cls, accepted: Array, target: Array, cost: float, gamma: float) -> _Search:
+    def shortened(cls, accepted: Array, target: Array, predicted: Array, gamma: float) -> _Search:
         """Go back to `accepted` and take a smaller share.
 
         The trial keeps the accepted spread: gbar depends on the spread too, and with the target's the
@@ -198,7 +215,7 @@ class _Search(NamedTuple):
         return cls(
             accepted,
             target,
-            cost,
+            predicted,
             gamma,
             gamma * float(np.linalg.norm(move)),
             accepted + gamma * move,
@@ -212,6 +229,6 @@ class _Search(NamedTuple):
         return {
             "accepted": prior.parameters(self.accepted),
             "target": prior.parameters(self.target),
-            "cost": np.array(self.cost),
+            "predicted": self.predicted,
             "gamma": np.array(self.gamma),
         }
