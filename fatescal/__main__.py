@@ -43,7 +43,9 @@ def _run(args: argparse.Namespace, world: World) -> int:
 
 
 def _wall_time() -> float | None:
-    """Return the seconds after which the job should stop: ten minutes, or a tenth, before its end; on root."""
+    """Return the seconds after which the job should stop: ten minutes, or a tenth, before its end; on
+    root.
+    """
     from fatescal.schedulers.registry import current
 
     limit = current().seconds_left()

@@ -1,4 +1,6 @@
-"""Jobs as the commands of PBS describe them: recorded answers of OpenPBS, with JSON and without, and of Torque."""
+"""Jobs as the commands of PBS describe them: recorded answers of OpenPBS, with JSON and without, and of
+Torque.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,7 @@ def test_a_job_is_what_the_server_says(name, form, tmp_path):
 
 def test_json_that_cannot_be_read_is_asked_for_in_the_plain_form(tmp_path):
     (tmp_path / "plain").write_text(as_plain(answer("R")))
-    body = f'case "$*" in *json*) printf \'{{"Jobs": {{"7": {{"A": "say \\"x"y"}}\';; *) cat {tmp_path}/plain;; esac'
+    body = f'case "$*" in *json*) printf \'{{"Jobs": {{"7": {{"A": "x"y"}}\';; *) cat {tmp_path}/plain;; esac'
     job = queue(tmp_path, body).look("7")
     assert job is not None
     assert job.state == "RUNNING"
@@ -123,9 +125,9 @@ def test_json_that_cannot_be_read_is_asked_for_in_the_plain_form(tmp_path):
 
 def test_an_unknown_job_is_not_one_that_cannot_be_asked_for(tmp_path):
     assert queue(tmp_path, "echo 'qstat: Unknown Job Id 7.desched1' >&2; exit 153").look("7") is None
-    gone = "echo 'qstat: 7.desched1 Job has finished, use -x or -H to obtain historical job information' >&2; exit 35"
+    gone = "echo 'qstat: 7.desched1 Job has finished, use -x or -H for its history' >&2; exit 35"
     assert queue(tmp_path, gone).look("7") is None
-    down = "echo 'Connection refused' >&2; echo 'qstat: cannot connect to server desched1 (errno=111)' >&2; exit 111"
+    down = "echo 'qstat: cannot connect to server desched1 (errno=111)' >&2; exit 111"
     with pytest.raises(SchedulerSilent, match="cannot connect"):
         queue(tmp_path, down).look("7")
     with pytest.raises(BadInput, match="qstat is not found"):
@@ -176,7 +178,9 @@ WALL_TIME = {"00:10:00": "300", "12:00:00": "42900", "36:00:08": "129308"}
 
 
 def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tuple[int, str, str]:
-    """Run the job script of Derecho with recorded commands; return exit code, the calls of qsub, what was run."""
+    """Run the job script of Derecho with recorded commands; return exit code, the calls of qsub, what was
+    run.
+    """
     (folder / "jobscripts").mkdir(parents=True)
     for name in ("common.sh", "ces_derecho.sh"):
         (folder / "jobscripts" / name).write_text((JOB_SCRIPTS / name).read_text())

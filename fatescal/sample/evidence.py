@@ -19,11 +19,12 @@ TOLERANCE = 0.5  # nats between the ways: a factor 1.6 in Z
 
 @dataclass(frozen=True)
 class Evidence:
-    """log Z by three estimators on the leg from the prior and one on that from the reference, pooled over all runs.
+    """log Z by three estimators on the leg from the prior and one on that from the reference, pooled over all
+    runs.
 
     Forward and reverse stepping stones err to opposite sides where neighbouring levels overlap too little;
-    thermodynamic integration suffers from the width of the gaps instead. `reference` is the stepping stone from
-    the fitted normal, None where that is far from the posterior.
+    thermodynamic integration suffers from the width of the gaps instead. `reference` is the stepping stone
+    from the fitted normal, None where that is far from the posterior.
     """
 
     forward: float
@@ -73,7 +74,9 @@ def evidence(blocks: Sequence[ChainBlock]) -> Evidence:
 
 
 def from_reference(blocks: Sequence[ChainBlock]) -> float | None:
-    """Return log Z by the stepping stone from the fitted normal; None where that is far from the posterior."""
+    """Return log Z by the stepping stone from the fitted normal; None where that is far from the
+    posterior.
+    """
     rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
     if barrier(rejected)[-1] > GOOD_REFERENCE:
         return None

@@ -1,10 +1,11 @@
 """The second leg of the tempered path: from a normal fitted to the posterior's own draws.
 
-Level v samples q(u)^(1-s_v) (N(u; 0, I) L(u))^s_v with 0 = s_0 < ... < s_{V-1} < 1; the posterior itself is the next
-level. q is a normal with full covariance, fitted round by round in the warm-up and then frozen. Where the posterior
-is nearly normal, fresh draws of q reach it in one or two swaps, while the first leg, from the prior, needs about
-twice the communication barrier in levels. Where it is not, the prior's leg still finds its modes (Surjanovic et al.
-2022, parallel tempering with a variational reference). log q is normalised, so the leg gives log Z too.
+Level v samples q(u)^(1-s_v) (N(u; 0, I) L(u))^s_v with 0 = s_0 < ... < s_{V-1} < 1; the posterior itself is
+the next level. q is a normal with full covariance, fitted round by round in the warm-up and then frozen.
+Where the posterior is nearly normal, fresh draws of q reach it in one or two swaps, while the first leg, from
+the prior, needs about twice the communication barrier in levels. Where it is not, the prior's leg still finds
+its modes (Surjanovic et al. 2022, parallel tempering with a variational reference). log q is normalised, so
+the leg gives log Z too.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def reference_step(
 ) -> tuple[TemperedState, ReferenceInfo]:
     """Return the state after a local move at the levels of this leg and the posterior, and a sweep of swaps.
 
-    The lowest level is drawn anew from q. The sweep offers swaps from the reference up, so that a fresh draw can
-    reach the posterior within one step. `log_likelihood` is called once, with (V + 1) W rows.
+    The lowest level is drawn anew from q. The sweep offers swaps from the reference up, so that a fresh draw
+    can reach the posterior within one step. `log_likelihood` is called once, with (V + 1) W rows.
     """
     u = np.concatenate([state.reference_u, state.u[-1:]])
     fit = np.concatenate([state.reference_log_likelihood, state.log_likelihood[-1:]])
@@ -123,7 +124,9 @@ def reference_step(
 
 
 def _sweep(rng: np.random.Generator, u: Array, fit: Array, weight: Array, s: Array) -> Array:
-    """Swap neighbouring levels in place, from the reference up; return the probabilities of refusal (V, W)."""
+    """Swap neighbouring levels in place, from the reference up; return the probabilities of refusal (V,
+    W).
+    """
     rejection = np.empty((len(u) - 1, u.shape[1]))
     chance = rng.random(rejection.shape)
     for v in range(len(rejection)):

@@ -7,8 +7,9 @@ outcome is a `ChainBlock`, so the warm-up is checkpointed and continued like any
     while not converged:
         block = stack([advance(rng, state, log_likelihood, 500) for state in end_states(block)])
 
-The path has two legs that meet at the posterior: levels towards the prior (`tempering`), which find its modes, and
-levels towards a normal fitted to its draws (`reference`), which mix fast where it is nearly normal.
+The path has two legs that meet at the posterior: levels towards the prior (`tempering`), which find its
+modes, and levels towards a normal fitted to its draws (`reference`), which mix fast where it is nearly
+normal.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def advance(
 ) -> ChainBlock:
     """Return `n_steps` of one run (R = 1) from `state`; its end is `end_states(block)[0]`.
 
-    Pure: the same `rng` state gives the same bits, and two blocks of n steps with one generator are
-    one block of 2n. Temperatures and reference never change within a block. Proposals do only when `adapting`,
-    which begins anew with every block: of a gain that went on falling over all rounds too little is left to
-    follow the ladder to a posterior sd of 1/1000.
+    Pure: the same `rng` state gives the same bits, and two blocks of n steps with one generator are one block
+    of 2n. Temperatures and reference never change within a block. Proposals do only when `adapting`, which
+    begins anew with every block: of a gain that went on falling over all rounds too little is left to follow
+    the ladder to a posterior sd of 1/1000.
     """
     n_levels, n_walkers, n_parameters = state.u.shape
     n_reference = len(state.reference_beta)
@@ -161,7 +162,9 @@ def relevel(state: TemperedState, beta: Array) -> TemperedState:
 
 
 def refer(state: TemperedState, reference: Reference, beta: Array) -> TemperedState:
-    """Return `state` with another reference and levels `beta` (V) towards it, which start from its posterior walkers."""
+    """Return `state` with another reference and levels `beta` (V) towards it, which start from its posterior
+    walkers.
+    """
     n_levels = len(beta)
     return replace(
         state,
@@ -194,12 +197,13 @@ def tune(
     n_rounds: int = 6,
     map: Map = serially,
 ) -> ChainBlock:
-    """Return the last of at most `n_rounds` rounds of tuning: common ladders and reference, proposals of each run.
+    """Return the last of at most `n_rounds` rounds of tuning: common ladders and reference, proposals of each
+    run.
 
-    All runs take part in every round, and the mean of their rejections places the next ladders: R times
-    the information of a pilot run, and no rank idles while a pilot runs. Runs share temperatures and reference,
-    never states, so R-hat over them keeps its meaning. The last round keeps both fixed. The tuning ends
-    early when the runs agree about the posterior and the reference is near it.
+    All runs take part in every round, and the mean of their rejections places the next ladders: R times the
+    information of a pilot run, and no rank idles while a pilot runs. Runs share temperatures and reference,
+    never states, so R-hat over them keeps its meaning. The last round keeps both fixed. The tuning ends early
+    when the runs agree about the posterior and the reference is near it.
     """
     for i_round in range(n_rounds):
         task = partial(_adapt_run, log_likelihood, FIRST_ROUND * 2**i_round)

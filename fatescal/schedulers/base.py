@@ -113,7 +113,9 @@ class Scheduler(ABC):
         return None
 
     def seconds_left(self) -> tuple[float, float] | None:
-        """Return the time until the job is ended and its whole wall time [s]; None where there is no limit."""
+        """Return the time until the job is ended and its whole wall time [s]; None where there is no
+        limit.
+        """
         return None
 
     # ---- other jobs
@@ -155,7 +157,9 @@ class Scheduler(ABC):
         return job
 
     def patiently(self, ask: Callable[[], T], most: float = math.inf) -> T:
-        """Return what `ask` returns, asked again while the scheduler is silent; `BadInput` after `most` [s]."""
+        """Return what `ask` returns, asked again while the scheduler is silent; `BadInput` after `most`
+        [s].
+        """
         begin, silent = time.monotonic(), False
         while True:
             try:

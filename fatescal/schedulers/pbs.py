@@ -1,8 +1,8 @@
 """PBS Professional, OpenPBS and Torque: `qstat` for one job, `qselect` (or `qstat -u`) for those of a name.
 
-A finished job is known to `qstat -x` as long as the server keeps its history (job_history_duration, two weeks by
-default; Torque: keep_completed, minutes). PBS gives a job no variable with the end of its wall time: the server
-is asked once.
+A finished job is known to `qstat -x` as long as the server keeps its history (job_history_duration, two weeks
+by default; Torque: keep_completed, minutes). PBS gives a job no variable with the end of its wall time: the
+server is asked once.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ class PBS(Scheduler):
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the time until the job is ended and its whole wall time [s], as the server knows them.
 
-        The wall time used is reported with minutes of delay, so the start of the job counts where it is given; of
-        two answers the shorter one. None where the server does not answer: the job script's signal is left.
+        The wall time used is reported with minutes of delay, so the start of the job counts where it is
+        given; of two answers the shorter one. None where the server does not answer: the job script's signal
+        is left.
         """
         if self.job is None:
             return None
@@ -96,7 +97,9 @@ class PBS(Scheduler):
         return [number for number in done.stdout.split() if (job := self.look(number)) and job.under_way]
 
     def _attributes(self, number: str) -> Mapping[str, Any]:
-        """Return the attributes of a job, empty where it is not known; the plain form where there is no JSON."""
+        """Return the attributes of a job, empty where it is not known; the plain form where there is no
+        JSON.
+        """
         for options in (("-x", "-f", "-F", "json"), ("-x", "-f"), ("-f",)):
             done = self.command("qstat", *options, number)
             if done.returncode == 0:
@@ -128,7 +131,7 @@ def duration(text: object) -> float | None:
 def from_plain(text: str) -> dict[str, Any] | None:
     r"""Return the attributes that `qstat -f` prints: long values go on in lines that begin with a tab.
 
-    >>> from_plain("Job Id: 7.srv\n    Job_Name = a\n    Resource_List.walltime = 01:00:00\n    e = b,\n\tc\n")
+    >>> from_plain("Job Id: 7\n    Job_Name = a\n    Resource_List.walltime = 01:00:00\n    e = b,\n\tc\n")
     {'Job_Name': 'a', 'Resource_List': {'walltime': '01:00:00'}, 'e': 'b,c'}
     """
     attributes: dict[str, Any] = {}
@@ -145,7 +148,9 @@ def from_plain(text: str) -> dict[str, Any] | None:
 
 
 def _from_json(text: str) -> Mapping[str, Any] | None:
-    """Return the attributes of the one job in JSON; None where it cannot be read: not every server quotes well."""
+    """Return the attributes of the one job in JSON; None where it cannot be read: not every server quotes
+    well.
+    """
     try:
         jobs = json.loads(text, strict=False)["Jobs"]
         return next(iter(jobs.values()))
@@ -159,7 +164,9 @@ def _nested(attributes: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _moment(text: object) -> float | None:
-    """Return a time of PBS in seconds since 1970, None where there is none: `Sat Nov 28 03:00:00 2026`, local."""
+    """Return a time of PBS in seconds since 1970, None where there is none: `Sat Nov 28 03:00:00 2026`,
+    local.
+    """
     if isinstance(text, int | float) or str(text).isdecimal():
         return float(str(text))
     try:

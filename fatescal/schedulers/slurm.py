@@ -1,7 +1,8 @@
-"""Slurm: `squeue` while a job waits and runs, `scontrol` just after its end, `sacct` where there is accounting.
+"""Slurm: `squeue` while a job waits and runs, `scontrol` just after its end, `sacct` where there is
+accounting.
 
-Some minutes after its end (MinJobAge) the controller forgets a job; without accounting nothing then tells how it
-ended, and who submitted it must know from what it left.
+Some minutes after its end (MinJobAge) the controller forgets a job; without accounting nothing then tells how
+it ended, and who submitted it must know from what it left.
 """
 
 from __future__ import annotations
