@@ -75,7 +75,7 @@ class Layout:
         return alike[0] if self.column(name) is None and len(alike) == 1 else name
 
 
-def detect(path: Path, format: str | None = None) -> Layout:
+def detect(path: str | Path, format: str | None = None) -> Layout:
     """Return the layout of a file, which is taken to be of `format` where that is given.
 
     Formats are those of `formats.FORMATS`; whatever else has names of columns is csv. Lines with # above the
@@ -87,6 +87,7 @@ def detect(path: Path, format: str | None = None) -> Layout:
         For a missing file, one that holds no text, one without names of columns, or one that lacks what the
         given format demands.
     """
+    path = Path(path)
     with text_of(path) as (file, stored):
         lines = list(islice(file, _LONGEST_HEADER))
     comments = _comments(lines, path)
