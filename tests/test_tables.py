@@ -81,10 +81,7 @@ date,GPP,ET,NEE,P
 def test_a_smear_file_is_known_by_its_header(tmp_path):
     path = write(tmp_path, SMEAR)
     table, layout = tables.read(path, ["GPP", "ET"])
-    assert (
-        layout.words
-        == "smear, comma-separated, 5 columns, stamps are the start of an interval, as smear writes them"
-    )
+    assert layout.words == "smear, comma-separated, 5 columns, stamps name whole days"
     assert layout.units == {
         "GPP": "g C m-2 d-1",
         "NEE": "g C m-2 d-1",
@@ -278,6 +275,21 @@ def test_an_assumed_start_is_stated(tmp_path):
     assert "stamps taken as the start of an interval (assumed" in tables.read(path, ["x"], "t")[1].words
 
 
+def test_a_half_hourly_timestamp_is_not_taken_for_a_start_by_the_format(tmp_path):
+    """FLUXNET's TIMESTAMP names days, months and years; that of half-hours is anyone's."""
+    path = write(tmp_path, column(texts("%Y%m%d%H%M", 9, "30min"), "TIMESTAMP"))
+    table, layout = tables.read(path, ["x"])
+    assert (layout.format, str(table.index[0])) == ("fluxnet", "2004-01-01 00:00:00")
+    assert "(assumed" in layout.words
+    assert begins(path, time_stamp="end")[0] == "12-31 23:30"
+
+
+def test_offsets_in_the_text_are_stated(tmp_path):
+    path = write(tmp_path, column(["2004-07-01 02:00+02:00", "2004-07-01 04:00+02:00"]))
+    assert begins(path, "t") == ["07-01 00:00", "07-01 02:00"]
+    assert "offsets of the times turned to UTC" in tables.read(path, ["x"], "t")[1].words
+
+
 def test_each_row_has_the_length_of_its_own_step(tmp_path):
     """Hourly ends, then half-hourly ones, with gaps of 5 hours in both."""
     hourly, half = (
@@ -305,6 +317,7 @@ def test_intervals_that_can_not_be_known_are_refused(tmp_path):
         (["2004-01-01 00:30"], "single row"),
         (["2004-01", "2004-02"], "whole months"),
         (texts("%Y-%m-%d", 5, "8D"), "8 days"),
+        (["2004-01-01 00:00", "2004-01-01 01:00", "2004-01-01 03:00", "2004-01-01 06:00"], "no two rows"),
     ):
         with pytest.raises(BadInput, match=words):
             tables.read(write(tmp_path, column(times)), ["x"], "t", time_stamp="middle")

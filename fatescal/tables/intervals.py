@@ -138,7 +138,7 @@ def starts(
 def _words(stamps: Stamps, place: Position, local: Array, first: Array, path: str) -> list[str]:
     steps = np.diff(local).astype(np.int64)
     named = stamps.resolution in ("year", "month") or (
-        stamps.resolution == "day" and len(steps) and int(np.median(steps)) == 86400
+        stamps.resolution == "day" and (not len(steps) or int(np.median(steps)) == 86400)
     )
     if named and place.where == "start":
         return [f"stamps name whole {stamps.resolution}s"]
@@ -218,6 +218,8 @@ def row_lengths(moments: Array) -> Array:
     same = steps[1:] == steps[:-1]
     real = common & (np.r_[False, same] | np.r_[same, False])
     if not real.any():
+        if len(counts) > 1 and counts.max() == 1:
+            raise BadInput("no two rows are the same step apart: how long their intervals are can't be known")
         real = steps == values[counts.argmax()]
     before, after = np.r_[False, real], np.r_[real, False]
     lengths = np.where(before, np.r_[0, steps], np.where(after, np.r_[steps, 0], 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +64,11 @@ def read(
     columns = [name for name in dict.fromkeys(columns) if name not in times]
     text = _text(Path(path), layout, (*times, *columns))
     stamps = _stamps(text, times, layout, time_format, str(path))
+    written = pd.DatetimeIndex(stamps.moments)
+    if written.has_duplicates:
+        raise _given_twice(written, times, layout, str(path))
     index, words = intervals.starts(stamps, place, time_zone, str(path))
-    if index.has_duplicates:
-        raise _given_twice(index, times, layout, str(path))
-    notes = [*stamps.notes, *words]
+    notes = [*stamps.notes, *["offsets of the times turned to UTC"] * stamps.utc, *words]
     if len(times) > 1 and time_column is None and layout.format == "csv":
         notes.insert(0, f"times from {', '.join(times)}")
     table = {}
@@ -87,6 +89,7 @@ def _time_columns(layout: Layout, chosen: str | Sequence[str] | None, path: str)
     raise BadInput(
         f"{path}: observations need `time_column`, the name of the column with the time",
         expected=f"one of {', '.join(layout.names)}, or several: {time_columns.EXPECTED}",
+        hint=next((f"time_column: {name}" for name in layout.names if _TIME.search(name)), ""),
     )
 
 
@@ -180,6 +183,7 @@ def _place(name: str, layout: Layout, path: str) -> int:
     return place
 
 
+_TIME = re.compile("date|time", re.IGNORECASE)
 _LONGER = {",": "decimal points, not commas", r"\s+": "quotes around what holds blanks"}
 
 

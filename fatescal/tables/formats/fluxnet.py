@@ -9,7 +9,6 @@ class Fluxnet(Format):
     """TIMESTAMP names a day, month or year; TIMESTAMP_START is that of a half-hour, hour or week."""
 
     name = "fluxnet"
-    stamp = "start"
     expected = "a column TIMESTAMP or TIMESTAMP_START"
 
     def fits(self, head: Head) -> bool:

@@ -9,7 +9,6 @@ class Smear(Format):
     """A column date, the units in a comment ``# units: ...``."""
 
     name = "smear"
-    stamp = "start"
     expected = "a column date, and header lines with # that name SMEAR"
 
     def fits(self, head: Head) -> bool:
