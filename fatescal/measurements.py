@@ -35,7 +35,11 @@ def observe(
     columns += [v.quality.column for v in variables if v.quality] + [
         v.temperature for v in variables if v.temperature
     ]
-    table, layout = tables.read(path, columns, given.time_column, given.time_zone, given.format)
+    table, layout = tables.read(
+        path, columns, given.time_column, given.time_zone, given.format,
+        time_stamp=given.time_stamp, time_format=given.time_format,
+        missing=given.missing, not_missing=given.not_missing,
+    )  # fmt: skip
     observed, summary = observations.build(table, variables, *periods, given.min_valid, given.fold)
     zone = (
         f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"

@@ -319,7 +319,7 @@ def test_times_as_people_write_them(tmp_path, times, expected):
         ("date,GPP,ET\n31/12/2004,1,2\n01/01/2005,1,2\n,1,2\n", "data row 3"),
         ("date,GPP,ET\n2004-01-01,1,2\n2004-01-01,1,3\n", "given more than once, the first is 2004-01-01"),
         ("date,GPP,ET\n2004-01-01,1,x\n", "ET is 'x' in data row 1"),
-        ("date;GPP;ET\n2004-01-01;1;0,5\n", "numbers with a decimal point"),
+        ("date;GPP;ET\n2004-01-01;1;0,5\n2004-01-02;1;0.5\n", "numbers with a decimal point"),
         ("date,GPP,ET\n2004-01-01,1,inf\n", "ET is 'inf'"),
         ("date,GPP,ET\n2004-01-01,1,-9999\n2004-01-02,1,\n", "column ET has no valid value"),
         ("date,GPP,ET\n2004-01-01,1,2,3\n", "can't be read as a table"),

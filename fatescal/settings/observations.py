@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from fatescal.settings.base import Finite, Positive, Section
 
@@ -82,6 +82,11 @@ class Synthetic(Section):
     seed: Annotated[int, Field(ge=0)] | None = None  # of the noise; None: that of the run
 
 
+def _listed(value: object) -> object:
+    """A single value as a list of it."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
 class Observations(Section):
     window: str = "1D"
     calibration: tuple[date, date]
@@ -90,9 +95,15 @@ class Observations(Section):
     variables: Annotated[dict[str, Variable], Field(min_length=1)]
     synthetic: Synthetic | None = None
     file: str | None = None
-    format: Literal["csv", "fluxnet", "reddyproc", "smear"] | None = None
-    time_column: str | None = None
+    format: Literal["csv", "diive", "eddypro", "fluxnet", "reddyproc", "smear", "toa5"] | None = None
+    time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = (
+        None  # several make up the time
+    )
+    time_stamp: Literal["start", "middle", "end"] | None = None  # where it stands in its interval
+    time_format: str | None = None  # as strptime has it, where the table does not tell
     time_zone: str | None = None
+    missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()  # values that mean missing
+    not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()  # ... that do not, but look so
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @model_validator(mode="after")
