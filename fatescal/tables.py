@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 MISSING = -9999.0  # what flux networks write for a missing value
 FORMATS = ("csv", "fluxnet", "reddyproc", "smear")
 
-# Names of FLUXNET2015, ONEFlux and ICOS products, by their beginning, with the unit of half-hourly or hourly and of
-# daily files (Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3, and the data product's list of variables)
-FLUXNET_UNITS = {
-    ("GPP_", "NEE_", "RECO_"): ("umol CO2 m-2 s-1", "g C m-2 d-1"),
-    ("LE_", "H_", "G_", "NETRAD", "SW_", "LW_"): ("W m-2", "W m-2"),
-    ("TA_", "TS_"): ("degC", "degC"),
-}
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -176,10 +168,7 @@ def _units(format: str, names: list[str], first: list[str], header: list[str]) -
         units = {name: _spaced(unit) for name, unit in zip(names, first, strict=False) if unit != "--"}
         return {n: "umol CO2 m-2 s-1" if u == "umol m-2 s-1" else u for n, u in units.items()}
     if format == "fluxnet":
-        daily = "TIMESTAMP" in names and len(first[names.index("TIMESTAMP")]) == 8
-        known = [(prefix, pair[daily]) for prefixes, pair in FLUXNET_UNITS.items() for prefix in prefixes]
-        flux = [name for name in names if not name.endswith("_QC")]
-        return {name: unit for name in flux for prefix, unit in known if name.startswith(prefix)}
+        return {}  # they depend on the step, which only the times tell (`fluxnet.unit`)
     told = "".join(line for line in header if re.match(r"#\s*units?\s*:", line, re.IGNORECASE))
     units = {}
     for part in told.partition(":")[2].split(";"):

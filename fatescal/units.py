@@ -117,7 +117,20 @@ def per_record(source: str, target: str) -> bool:
     >>> per_record("mm", "mm d-1"), per_record("g C m-2", "umol CO2 m-2 s-1"), per_record("mm d-1", "mm d-1")
     (True, True, False)
     """
-    return not _fits(source, target) and _fits(f"{source} s-1", target)
+    return not _fits(source, target) and _scales(_per_second(_parse(source)), _parse(target)) is not None
+
+
+def per_second(unit: str) -> str:
+    """Return the unit of amounts in `unit` per second.
+
+    >>> per_second("g C m-2"), per_second("none")
+    ('g C m-2 s-1', 's-1')
+    """
+    return "s-1" if _DIMENSIONLESS.fullmatch(unit.strip()) else f"{unit} s-1"
+
+
+def _per_second(unit: _Unit) -> _Unit:
+    return _Unit(per_second(unit.text), unit.pint / _registry().parse_units("s"), unit.substance)
 
 
 def is_amount(unit: str) -> bool:

@@ -94,6 +94,7 @@ class Observations(Section):
     time_column: str | None = None
     time_zone: str | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
+    outliers: Literal["refuse", "drop", "keep"] = "refuse"  # windows far outside all others of their variable
 
     @model_validator(mode="after")
     def _one_source(self) -> Observations:
