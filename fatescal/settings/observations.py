@@ -1,4 +1,4 @@
-"""Section `observations`: the evidence and its errors."""
+"""Section `observations`: the data and their errors."""
 
 from __future__ import annotations
 

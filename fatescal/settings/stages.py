@@ -35,6 +35,9 @@ class Calibrate(Section):
     iterations: Annotated[int, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
     form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
     min_survivors: Annotated[float, Field(ge=0, le=1)] = 0.5
+    force: bool = (
+        False  # go on although the prior check failed: data and prior ensemble contradict each other
+    )
 
     @model_validator(mode="after")
     def _form_of_scheme(self) -> Calibrate:
