@@ -347,7 +347,13 @@ def emulate(run: Run, round_: int, observations: Observations, calibration: Obse
     def fit() -> Surrogate:
         rng = stream(run.problem.seed, "emulate", round_)
         training = training_set(run, observations)
-        return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+        try:
+            return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+        except np.linalg.LinAlgError as error:
+            raise RunFailed(
+                f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave windows out that lie far "
+                "outside every prediction (observations.outliers: drop; the log's prior check names them), or more members"
+            ) from None
 
     inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
     return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
