@@ -1,4 +1,4 @@
-"""The prior check: what the prior ensemble tells about the data, and they about the parameters, before any update."""
+"""The prior check: what the prior ensemble tells about the data, and they about the parameters."""
 
 from __future__ import annotations
 
@@ -41,11 +41,10 @@ class Evidence:
     spread : float
         Their variance in units of the error's, summed over windows.
     least, most : float
-        The 90 % quantile of the predictions' magnitude over that of the data, of the member with the least and the
-        most, which a few outliers don't change; where the data are not larger than twice their error, the first is over
-        that, and the second infinite.
-    beyond : tuple of str
-        The windows that lie furthest outside every prior prediction, with their distance in error sd.
+        The 90 % quantile of the predictions' magnitude over that of the data, of the member with the least
+        and the most, which a few outliers don't change; where the data are not larger than twice their
+        error, the first is over that, and the second infinite. beyond : tuple of str The windows that lie
+        furthest outside every prior prediction, with their distance in error sd.
     """
 
     variable: str
@@ -69,7 +68,7 @@ class Evidence:
 
     @property
     def disjoint(self) -> bool:
-        """Whether so many windows, or the magnitudes, differ that no update can bring model and data together."""
+        """Whether so many windows differ, or the magnitudes so far, that no update can help."""
         many = self.outliers > DISJOINT * self.windows and self.outliers >= min(2, self.windows)
         return many or self.least > FACTOR or self.most < 1 / FACTOR
 
@@ -161,20 +160,20 @@ def failure(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
     disjoint = [e for e in parts if e.disjoint]
     if disjoint:
         return (
-            f"{'; '.join(map(_misses, disjoint))}. Try: another unit, variable (model) or period of the observations; "
-            "wider priors; a larger error (discrepancy: estimate)"
+            f"{'; '.join(map(_misses, disjoint))}. Try: another unit, variable (model) or period of the "
+            "observations; wider priors; a larger error (discrepancy: estimate)"
         )
     if _mute(found) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
         return (
-            "the data say next to nothing about any parameter; the posterior would be the prior. Try: other parameters, "
-            "wider priors, more observations"
+            "the data say next to nothing about any parameter; the posterior would be the prior. Try: other "
+            "parameters, wider priors, more observations"
         )
     return ""
 
 
 _SAME = (
-    "Try: see whether the model reads the parameters that it is given, and writes its output anew in each member's "
-    "folder"
+    "Try: see whether the model reads the parameters that it is given, and writes its output anew in each "
+    "member's folder"
 )
 
 
@@ -189,7 +188,8 @@ def _misses(e: Evidence) -> str:
         return f"{e.variable}: all members predict at least {e.least:.3g} times what was observed"
     if e.most < 1 / FACTOR:
         return f"{e.variable}: all members predict at most {e.most:.3g} times what was observed"
-    return f"{e.variable} lies outside what the prior ensemble can produce in {e.outliers} of {e.windows} windows"
+    share = f"{e.outliers} of {e.windows} windows"
+    return f"{e.variable} lies outside what the prior ensemble can produce in {share}"
 
 
 def _mute(found: Sequence[Evidence]) -> list[int]:
@@ -221,7 +221,6 @@ def render(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
     both = found[-1]
     if both.beyond:
         more = f" and {both.n_beyond - len(both.beyond)} more" if both.n_beyond > len(both.beyond) else ""
-        lines.append(
-            f"prior check: outside every prior prediction by more than {BEYOND:g} error sd: {', '.join(both.beyond)}{more}"
-        )
+        where = f"prior check: outside every prior prediction by more than {BEYOND:g} error sd"
+        lines.append(f"{where}: {', '.join(both.beyond)}{more}")
     return "\n".join([*lines, f"prior check {word(found, parameters)}"])

@@ -1,9 +1,9 @@
 """What FLUXNET2015, ONEFlux and ICOS products mean by a column's name, which depends on the step of the file.
 
-Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3, and the data product's list of variables: half-hourly and
-hourly fluxes of carbon are rates in moles of CO2, those of days, weeks and months daily means in grams of C, those of
-years sums. Quality columns of half hours are flags (0 measured, 1 to 3 filled), of longer steps the share of
-measured and well filled ones.
+Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3, and the data product's list of variables: half-hourly
+and hourly fluxes of carbon are rates in moles of CO2, those of days, weeks and months daily means in grams
+of C, those of years sums. Quality columns of half hours are flags (0 measured, 1 to 3 filled), of longer
+steps the share of measured and well filled ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NO_FLUX = ("_QC", "_N", "_METHOD")  # ends of the names of flags and counts
 
 
 def step(starts: Array, lengths: Array) -> str:
-    """Return 'hourly', 'daily' (days to months) or 'yearly' for rows at `starts` (N) of `lengths` [s]; '' for others.
+    """Return 'hourly', 'daily' (days to months), 'yearly' or '' for rows at `starts` (N) of `lengths` [s].
 
     >>> days = np.arange("2011-01-01", "2011-02-05", 7, dtype="M8[D]").astype("M8[s]")
     >>> step(days, calendars.interval_lengths(days))
@@ -67,10 +67,10 @@ def unit(name: str, step: str) -> str | None:
 
 
 def quality(name: str, step: str, fluxnet: bool) -> str:
-    """Return 'flag' or 'share' for a quality column of a `fluxnet` file or with the name of one; '' for others.
+    """Return 'flag' or 'share' for a quality column of a `fluxnet` file or with a name of its kind, else ''.
 
-    >>> quality("NEE_VUT_REF_QC", "hourly", False), quality("NEE_VUT_REF_QC", "daily", True), quality("qc", "daily", False)
-    ('flag', 'share', '')
+    >>> quality("NEE_VUT_REF_QC", "hourly", False), quality("NEE_VUT_REF_QC", "daily", True)
+    ('flag', 'share')
     """
     if not (step and name.endswith("_QC") and (fluxnet or any(name.startswith(p) for p in UNITS))):
         return ""

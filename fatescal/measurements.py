@@ -51,7 +51,7 @@ class Source:
 def observe(
     chosen: Settings, calendar: str
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
-    """Return the windows to predict, and from a file what was measured, what was dropped, how the file was read."""
+    """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
     given = chosen.observations
 
     def labelled(source: Source | None) -> list[Variable]:
@@ -99,7 +99,7 @@ def _unit_told(variable: Variable, source: Source) -> str:
 
 
 def _quality_told(name: str, chosen: settings.Variable, table: pd.DataFrame, source: Source) -> str:
-    """Return in words what a variable's quality column is taken for; bounds that contradict it are refused."""
+    """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
     bounds = _quality(chosen)
     assert bounds is not None
     known = fluxnet.quality(bounds.column, source.step, source.format == "fluxnet")
@@ -107,7 +107,7 @@ def _quality_told(name: str, chosen: settings.Variable, table: pd.DataFrame, sou
 
 
 def observed_variable(name: str, chosen: settings.Variable, source: Source | None) -> Variable:
-    """Return an observed variable; its unit is that of its column in the `source` where the config gives none.
+    """Return an observed variable, in the unit of its column in the `source` where the config gives none.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def observed_variable(name: str, chosen: settings.Variable, source: Source | Non
 
 
 def _sum_of_year(unit: str, source: Source) -> str:
-    """The amount that a unit 'a year' is of in a table of years, each divided by its own days; '' for other units."""
+    """The amount of which a unit is one a year, in a table of years: each is divided by its own days; else ''."""
     match = (
         re.fullmatch(r"(.*\S)\s*(?:/\s*|\s)(?:y|yr|year)(?:\^?-1)?", unit)
         if source.step == "yearly"

@@ -130,9 +130,10 @@ def build(
 ) -> tuple[Observations, list[Summary]]:
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
-    A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that each
-    stands for (`calendars.interval_lengths`); of amounts per record, compared as a rate, that is their sum over the
-    time they fill. A window of which valid measurements fill less than `min_valid` is dropped, for that variable alone.
+    A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that
+    each stands for (`calendars.interval_lengths`); of amounts per record, compared as a rate, that is their
+    sum over the time they fill. A window of which valid measurements fill less than `min_valid` is dropped,
+    for that variable alone.
 
     Parameters
     ----------
@@ -434,8 +435,8 @@ def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array,
         far[used], z[used] = outliers(full.select(used))
     if far.any() and on_outliers == "refuse":
         raise BadInput(
-            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their variable: "
-            f"{_named(full, z, far)}",
+            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their "
+            f"variable: {_named(full, z, far)}",
             hint="correct the file; or observations.outliers: drop, to leave them out, or keep, to use them",
         )
     return far, z
@@ -444,7 +445,8 @@ def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array,
 def _named(full: Observations, z: Array, rows: Array) -> str:
     """The first windows of some, with their values and z-scores."""
     texts = [
-        f"{full.variable[k]} {_moment(full.start[k])} = {full.y[k]:.4g} {full.unit[k]} (robust z-score {z[k]:.3g})"
+        f"{full.variable[k]} {_moment(full.start[k])} = {full.y[k]:.4g} {full.unit[k]} "
+        f"(robust z-score {z[k]:.3g})"
         for k in np.flatnonzero(rows)[:_NAMED]
     ]
     return ", ".join(texts) + (f" and {rows.sum() - _NAMED} more" if rows.sum() > _NAMED else "")

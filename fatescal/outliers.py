@@ -1,4 +1,4 @@
-"""Windows that lie far outside all others of their variable: typing errors, spikes, codes for missing values."""
+"""Windows that lie far outside all others of their variable: typing errors, spikes, missing values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ HALF_WIDTH = 15  # days on either side of a day of the year that make up its sea
 def outliers(observations: Observations) -> tuple[Array, Array]:
     """Return which windows (D) are outliers of their variable, and the robust z-score (D) of each window.
 
-    z is the distance from the median of the season (within 15 days of the day of the year in any year, at the same
-    time of day; of all, where that holds less than five windows), over 1.4826 times the median of these distances,
-    or over the error sd where that is larger. Outliers are the few windows beyond |z| = 10 that lie three times as
-    far out as any other: the largest of a heavy tail have neighbours, which typing errors don't have.
+    z is the distance from the median of the season (within 15 days of the day of the year in any year, at
+    the same time of day; of all, where that holds less than five windows), over 1.4826 times the median of
+    these distances, or over the error sd where that is larger. Outliers are the few windows beyond |z| = 10
+    that lie three times as far out as any other: the largest of a heavy tail have neighbours, which typing
+    errors don't have.
 
     >>> start = np.arange("2001-01-01", "2001-01-21", dtype="M8[D]").astype("M8[s]")
     >>> words = dict(variable=["y"] * 20, unit=["1"] * 20, period=["calibration"] * 20)

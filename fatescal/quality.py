@@ -1,4 +1,4 @@
-"""Quality columns: flags, of which small ones are good, and shares of good data, told apart by their values."""
+"""Quality columns: flags (small ones are good) and shares of good data, told apart by their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fatescal.records import Array
 
 @dataclass(frozen=True)
 class Quality:
-    """Measurements are valid where `column` is within `low` and `high`: a flag or a gap-filled or measured share."""
+    """Measurements are valid where `column`, a flag or a share, is within `low` and `high`."""
 
     column: str
     low: float = -np.inf
@@ -34,7 +34,8 @@ def kind(values: Array) -> str:
 
     A few values above 1 don't make a share of gap-filled half-hours another thing (SMEAR II has some).
 
-    >>> [kind(np.array(v)) for v in ([0.0, 3.0, 1.0], [0.0, 0.02, 1.0], [0.0, 1.0, np.nan], [0.0, 87.5], [0.5, 1.5])]
+    >>> columns = [0.0, 3.0, 1.0], [0.0, 0.02, 1.0], [0.0, 1.0, np.nan], [0.0, 87.5], [0.5, 1.5]
+    >>> [kind(np.array(values)) for values in columns]
     ['flag', 'share', 'binary', 'percent', 'unknown']
     """
     values = values[np.isfinite(values)]
@@ -82,7 +83,8 @@ def judged(quality: Quality, values: Array, variable: str, known: str = "") -> s
     counts = f"`{quality.bounds}` keeps {kept} of {np.isfinite(values).sum()} rows"
     if meant == "binary":
         good = "0" if quality.keeps(np.zeros(1))[0] else "1"
-        return f"{quality.column} HOLDS ONLY 0 AND 1, A FLAG (0 GOOD) OR A SHARE (1 GOOD): {counts}, THOSE WITH {good}"
+        what = "HOLDS ONLY 0 AND 1, A FLAG (0 GOOD) OR A SHARE (1 GOOD)"
+        return f"{quality.column} {what}: {counts}, THOSE WITH {good}"
     if meant == "unknown":
         return f"{quality.column} IS NEITHER A FLAG NOR A SHARE BY ITS VALUES: {counts}"
     words = {
@@ -96,10 +98,10 @@ def judged(quality: Quality, values: Array, variable: str, known: str = "") -> s
 def _refuse_for_flag(quality: Quality, values: Array, where: str) -> None:
     if quality.low > 0 and not np.isfinite(quality.high):
         raise BadInput(
-            f"{where}, a flag with the values {_listed(values)}: 0 is measured, larger ones are filled or worse",
+            f"{where}, a flag with the values {_listed(values)}: larger ones are filled or worse data",
             expected="`max`, the worst flag that is used",
-            hint=f"qc: {{column: {quality.column}, max: 0}}, or max: 1 for well filled ones too; if large flags are "
-            f"good ones here, both bounds: min: {quality.low:g}, max: {np.nanmax(values):g}",
+            hint=f"qc: {{column: {quality.column}, max: 0}}, or max: 1 for well filled ones too; if large flags "
+            f"are good ones here, both bounds: min: {quality.low:g}, max: {np.nanmax(values):g}",
         )
 
 
@@ -107,7 +109,7 @@ def _refuse_for_share(quality: Quality, values: Array, where: str, good: bool) -
     """Refuse bounds that make no sense for a share, which is of `good` data where that is known."""
     if good and np.isfinite(quality.high) and not np.isfinite(quality.low):
         raise BadInput(
-            f"{where}, the share of measured and well filled half-hours in each row (1 is good): it would keep the worst",
+            f"{where}, the share of measured and well filled data (1 is good): it would keep the worst",
             expected="`min`, the least share that is used",
             hint=f"qc: {{column: {quality.column}, min: 0.5}}",
         )

@@ -213,7 +213,7 @@ _OF_SUBSTANCE = re.compile(r"([kmunpMGTP]?(?:g|mol)|mm)(CO2|C|H2O)")  # 'gC', 'u
 _POWER = re.compile(r"([A-Za-z]+)(?:\^|\*\*)?([+-]?\d+)?")  # 'm-2', 'm2', 'm^2', 'm**2'
 _SPELLINGS = str.maketrans("µμ⁻−¹²³·", "uu--123 ") | {ord("%"): "percent"}
 _NAMES = {"y": "yr"}  # as ONEFlux has it; pint knows 'yr' and 'year'
-# What CLM, FATES, CMIP and flux files write where there is no unit, with or without its range: 'unitless (0-1)'
+# What CLM, FATES, CMIP and flux files write for no unit, with or without its range: 'unitless (0-1)'
 _DIMENSIONLESS = re.compile(
     r"(?:unitless|dimensionless|none|fraction|frac|proportion|ratio|index|1|-|\(-\)|\[-\])?\s*"
     r"(?:[\[(]\s*0\s*(?:-|to|\.\.)\s*1\s*[\])])?",
@@ -225,7 +225,7 @@ _DOTTED = re.compile(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z])")  # 'kg.m-2.s-1'
 
 @lru_cache
 def _parse(text: str) -> _Unit:
-    """Read a unit in the notation of climate data: 'kg m-2 s-1', 'gC/m2/d', 'mmol H2O m-2 s-1', 'unitless'."""
+    """Read a unit in the notation of climate data: 'kg m-2 s-1', 'gC/m2/d', 'mmol H2O m-2 s-1', 'none'."""
     import pint
 
     if _DIMENSIONLESS.fullmatch(text.strip()):

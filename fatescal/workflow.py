@@ -351,8 +351,9 @@ def emulate(run: Run, round_: int, observations: Observations, calibration: Obse
             return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
         except np.linalg.LinAlgError as error:
             raise RunFailed(
-                f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave windows out that lie far "
-                "outside every prediction (observations.outliers: drop; the log's prior check names them), or more members"
+                f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave out windows that lie "
+                "far outside every prediction (the prior check names them; observations.outliers: drop), or more "
+                "members"
             ) from None
 
     inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
