@@ -78,6 +78,7 @@ def problem(chosen: Config, world: World) -> Problem:
         emulator=emulator(chosen.emulate),
         rounds=chosen.emulate.rounds,
         force=chosen.emulate.force,
+        force_prior=chosen.calibrate.force,
         sampling=chosen.sample,
         n_posterior=chosen.posterior.members,
         updates=chosen.calibrate.iterations != 0 and chosen.run.stop_after is None,

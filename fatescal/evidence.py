@@ -1,4 +1,4 @@
-"""What the observations can say, told from the prior ensemble alone, before the costly rest of a calibration."""
+"""The prior check: what the prior ensemble tells about the data, and they about the parameters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from fatescal.records import Array, Observations
 from fatescal.scores import LEVEL, coverage
 
 CONFLICT = 0.05  # share of outliers above which prior and data contradict each other
+DISJOINT = 0.25  # ... above which no update can bring them together
+FACTOR = 20.0  # ratio of modelled to observed magnitudes that only another unit or variable makes
 INFORMED = 0.1  # share of a parameter's prior variance that data must remove to speak of it
+BEYOND = 5.0  # error sd outside every prior prediction from which a window is named
+NAMED = 5  # windows that are named, at most
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One variable's word ('all' for all together).
+    """One variable's check ('all' for all together).
 
     Attributes
     ----------
@@ -30,6 +34,17 @@ class Evidence:
     degrees_of_freedom : float
         How many directions of the parameters the data inform: trace[F (I + F)^-1] with F the Fisher information
         in u; the sum of the shares where no parameters are correlated a priori.
+    members : int
+        Runs that the check is made of.
+    constant : bool
+        Whether all of them predict the same, in all windows.
+    spread : float
+        Their variance in units of the error's, summed over windows.
+    least, most : float
+        The 90 % quantile of the predictions' magnitude over that of the data, of the member with the least
+        and the most, which a few outliers don't change; where the data are not larger than twice their
+        error, the first is over that, and the second infinite. beyond : tuple of str The windows that lie
+        furthest outside every prior prediction, with their distance in error sd.
     """
 
     variable: str
@@ -38,17 +53,34 @@ class Evidence:
     outliers: int
     informed: Array
     degrees_of_freedom: float
+    members: int
+    constant: bool
+    spread: float
+    least: float
+    most: float
+    beyond: tuple[str, ...]
+    n_beyond: int
 
     @property
     def conflict(self) -> bool:
         """Whether the prior ensemble cannot have produced the data."""
         return self.outliers > CONFLICT * self.windows
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether so many windows differ, or the magnitudes so far, that no update can help."""
+        many = self.outliers > DISJOINT * self.windows and self.outliers >= min(2, self.windows)
+        return many or self.least > FACTOR or self.most < 1 / FACTOR
+
 
 def weigh(
-    observations: Observations, u: Array, predictions: Array, factor: Array | None = None
+    observations: Observations,
+    u: Array,
+    predictions: Array,
+    factor: Array | None = None,
+    measured: Observations | None = None,
 ) -> list[Evidence]:
-    """Return the evidence of each variable, then of all, in the calibration period.
+    """Return the check of each variable, then of all, in the calibration period.
 
     Parameters
     ----------
@@ -58,6 +90,8 @@ def weigh(
         The successful members of the prior ensemble.
     factor : (P, P) array
         `ParameterSpace.factor` of correlated priors.
+    measured : Observations
+        The same without a discrepancy estimated from these predictions, which would excuse any.
 
     Notes
     -----
@@ -75,14 +109,23 @@ def weigh(
     factor = np.eye(u.shape[1]) if factor is None else factor
     masks = {v: observations.variable == v for v in dict.fromkeys(observations.variable.tolist())}
     masks = masks | {"all": np.ones(len(observations), dtype=bool)}
-    return [_of(name, observations.select(m), slopes, predictions[:, m], factor) for name, m in masks.items()]
+    noise = (measured or observations).sd
+    return [
+        _of(name, observations.select(m), slopes, predictions[:, m], factor, noise[m])
+        for name, m in masks.items()
+    ]
 
 
-def _of(name: str, part: Observations, slopes: Array, predictions: Array, factor: Array) -> Evidence:
+def _of(
+    name: str, part: Observations, slopes: Array, predictions: Array, factor: Array, noise: Array
+) -> Evidence:
     sensitivities = slopes @ centred(part.whiten(predictions))[1]  # (P, D)
     fisher = sensitivities @ sensitivities.T
     remaining = np.linalg.inv(np.eye(len(fisher)) + fisher)
     mean, spread = predictions.mean(axis=0), predictions.std(axis=0, ddof=1)
+    large, observed = (np.quantile(np.abs(x), 0.9, axis=-1) for x in (predictions, part.y))
+    error = float(np.median(noise))
+    beyond, n_beyond = _beyond(part, predictions)
     return Evidence(
         variable=name,
         windows=len(part),
@@ -90,31 +133,94 @@ def _of(name: str, part: Observations, slopes: Array, predictions: Array, factor
         outliers=int(np.sum(np.abs(part.y - mean) > 3.0 * (spread + part.sd))),
         informed=1.0 - np.diagonal(factor @ remaining @ factor.T),
         degrees_of_freedom=float(np.sum(1.0 - np.diagonal(remaining))),
+        members=len(predictions),
+        constant=bool((np.ptp(predictions, axis=0) <= 1e-12 * np.abs(predictions).max(axis=0)).all()),
+        spread=float(np.sum((spread / part.sd) ** 2)),
+        least=float(large.min() / max(observed, 2.0 * error)),
+        most=float(large.max() / observed) if observed > 2.0 * error else np.inf,  # else zero does as well
+        beyond=beyond,
+        n_beyond=n_beyond,
     )
 
 
-def word(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
-    """Return 'go', 'go, but ...' or 'no-go: ...' in words."""
-    conflicts = [e.variable for e in found[:-1] if e.conflict]
-    if conflicts:
+def _beyond(part: Observations, predictions: Array) -> tuple[tuple[str, ...], int]:
+    """The windows furthest outside all predictions, named with their distance, and how many there are."""
+    z = np.maximum(part.y - predictions.max(axis=0), predictions.min(axis=0) - part.y) / part.sd
+    furthest = np.argsort(-z, kind="stable")[:NAMED]
+    days = part.start.astype("datetime64[D]")
+    named = tuple(f"{part.variable[k]} {days[k]} (z = {z[k]:.3g})" for k in furthest if z[k] > BEYOND)
+    return named, int(np.sum(z > BEYOND))
+
+
+def failure(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
+    """Return why a calibration cannot work, '' if it can: a run goes on from there only if it is forced."""
+    *parts, both = found
+    if both.constant:
+        return f"{_all_same(both)}. {_SAME}"
+    disjoint = [e for e in parts if e.disjoint]
+    if disjoint:
         return (
-            f"no-go: {', '.join(conflicts)} lies outside what the prior ensemble can produce. "
-            "Look at units, model and error; widen the priors or the error (discrepancy: estimate)"
+            f"{'; '.join(map(_misses, disjoint))}. Try: another unit, variable (model) or period of the "
+            "observations; wider priors; a larger error (discrepancy: estimate)"
         )
-    mute = [name for name, share in zip(parameters, found[-1].informed, strict=True) if share < INFORMED]
-    if len(mute) == len(parameters):
-        return "no-go: the data say next to nothing about any parameter; the posterior will be the prior"
+    if _mute(found) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
+        return (
+            "the data say next to nothing about any parameter; the posterior would be the prior. Try: other "
+            "parameters, wider priors, more observations"
+        )
+    return ""
+
+
+_SAME = (
+    "Try: see whether the model reads the parameters that it is given, and writes its output anew in each "
+    "member's folder"
+)
+
+
+def _all_same(e: Evidence) -> str:
+    what = "output for the observed variables" if e.variable == "all" else f"output for {e.variable}"
+    return f"the model's {what} is the same in all {e.members} members: it depends on no parameter"
+
+
+def _misses(e: Evidence) -> str:
+    """How a variable's predictions miss the data."""
+    if e.least > FACTOR:
+        return f"{e.variable}: all members predict at least {e.least:.3g} times what was observed"
+    if e.most < 1 / FACTOR:
+        return f"{e.variable}: all members predict at most {e.most:.3g} times what was observed"
+    share = f"{e.outliers} of {e.windows} windows"
+    return f"{e.variable} lies outside what the prior ensemble can produce in {share}"
+
+
+def _mute(found: Sequence[Evidence]) -> list[int]:
+    """The parameters of which the data say next to nothing."""
+    return [p for p, share in enumerate(found[-1].informed) if share < INFORMED]
+
+
+def word(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
+    """Return the verdict: 'passed', 'passed, but ...' or 'failed: ...'."""
+    reason = failure(found, parameters)
+    if reason:
+        return f"failed: {reason}"
+    remarks = [_all_same(e) for e in found[:-1] if e.constant]
+    remarks += [_misses(e) for e in found[:-1] if e.conflict and not e.constant]
+    mute = [parameters[p] for p in _mute(found)]
     if mute:
-        return f"go, but the data say next to nothing about {', '.join(mute)}"
-    return "go"
+        remarks.append(f"the data say next to nothing about {', '.join(mute)}")
+    return f"passed, but {'; '.join(remarks)}" if remarks else "passed"
 
 
 def render(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
-    """Return the evidence as lines for the log, ending with the word."""
+    """Return the check as lines for the log, ending with the verdict."""
     lines = [
-        f"evidence of {e.variable}: {e.windows} windows, prior predictive coverage {e.coverage:.2f} (of {LEVEL:g}), "
-        f"{e.outliers} outliers{' IN CONFLICT' if e.conflict else ''}, {e.degrees_of_freedom:.1f} of {len(parameters)} "
-        f"degrees of freedom"
+        f"prior check of {e.variable}: {e.windows} windows, {100 * e.coverage:.0f} % of the data lie in the "
+        f"{100 * LEVEL:.0f} % range, {e.outliers} outliers{' IN CONFLICT' if e.conflict else ''}, the data "
+        f"constrain about {e.degrees_of_freedom:.1f} of {len(parameters)} directions"
         for e in found
     ]
-    return "\n".join([*lines, f"evidence: {word(found, parameters)}"])
+    both = found[-1]
+    if both.beyond:
+        more = f" and {both.n_beyond - len(both.beyond)} more" if both.n_beyond > len(both.beyond) else ""
+        where = f"prior check: outside every prior prediction by more than {BEYOND:g} error sd"
+        lines.append(f"{where}: {', '.join(both.beyond)}{more}")
+    return "\n".join([*lines, f"prior check {word(found, parameters)}"])

@@ -35,6 +35,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "calibrate.members": ("ensemble",),
     "calibrate.design": ("ensemble",),
     "calibrate.iterations": ("update", "surrogate"),
+    "calibrate.force": (),
     "emulate": ("surrogate",),
     "emulate.variance": ("warm-up",),
     "emulate.rounds": ("posterior", "scorecard"),

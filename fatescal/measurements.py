@@ -2,61 +2,97 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from fatescal import observations, settings, tables, units
+from fatescal import fluxnet, observations, quality, settings, tables, units
 from fatescal.errors import BadInput
 from fatescal.noise import ErrorModel, QuantileRule
-from fatescal.observations import Quality, Summary, Variable
+from fatescal.observations import Summary, Variable
+from fatescal.quality import Quality
 from fatescal.records import ObservationGrid, Observations
 from fatescal.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file tells about its columns: its format, the step of its rows, units by column."""
+
+    format: str
+    step: str  # 'hourly', 'daily', 'yearly' or '', as `fluxnet.step`
+    step_words: str
+    units: Mapping[str, str]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, layout: tables.Layout) -> Source:
+        """Return it for a table that was read."""
+        rows = observations.Rows.of(table)
+        step = fluxnet.step(rows.starts, rows.lengths)
+        known = (
+            {name: fluxnet.unit(name, step) for name in layout.names} if layout.format == "fluxnet" else {}
+        )
+        told = {name: unit for name, unit in known.items() if unit} if known else layout.units
+        return cls(layout.format, step, rows.step_in_words, told)
+
+    def why(self, column: str) -> str:
+        """Why a column is taken to have its unit."""
+        return (
+            f" by its FLUXNET name and {self.step_words}"
+            if self.format == "fluxnet" and column in self.units
+            else ""
+        )
 
 
 def observe(
     chosen: Settings, calendar: str
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
-    """Return the windows to predict, and from a file what was measured, what was dropped, how the file was read."""
+    """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
     given = chosen.observations
 
-    def labelled(told: Mapping[str, str]) -> list[Variable]:
-        found = ((name, observed_variable(name, v, told)) for name, v in given.variables.items())
-        return [replace(variable, name=chosen.label(name)) for name, variable in found]
+    def labelled(source: Source | None) -> list[Variable]:
+        named = ((name, observed_variable(name, v, source)) for name, v in given.variables.items())
+        return [replace(variable, name=chosen.label(name)) for name, variable in named]
 
-    if given.file is None:
-        variables = labelled({})
-        periods = (given.window, given.calibration, given.validation, calendar)
-        return observations.grid_of(variables, *periods, given.fold), None, (), ""
-    path = chosen.path(given.file)
-    layout = tables.detect(path, given.format)
-    variables = labelled(layout.units)
     periods = (given.window, given.calibration, given.validation, calendar)
-    columns = [v.column for v in variables]
-    columns += [v.quality.column for v in variables if v.quality] + [
-        v.temperature for v in variables if v.temperature
-    ]
+    if given.file is None:
+        return observations.grid_of(labelled(None), *periods, given.fold), None, (), ""
+    path = chosen.path(given.file)
+    columns = [v.column or name for name, v in given.variables.items()]
+    columns += [v.qc.column for v in given.variables.values() if v.qc]
+    columns += [v.temperature for v in given.variables.values() if v.temperature]
     table, layout = tables.read(
         path, columns, given.time_column, given.time_zone, given.format,
         time_stamp=given.time_stamp, time_format=given.time_format,
         missing=given.missing, not_missing=given.not_missing,
     )  # fmt: skip
-    observed, summary = observations.build(table, variables, *periods, given.min_valid, given.fold)
+    source = Source.of(table, layout)
+    variables = labelled(source)
+    judged = [_quality_told(name, v, table, source) for name, v in given.variables.items() if v.qc]
+    observed, summary = observations.build(
+        table, variables, *periods, given.min_valid, given.fold, given.outliers
+    )
     zone = (
         f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
     )
-    told = ", ".join(_unit_told(variable, layout.units) for variable in variables)
-    step = observations.step_of(table)
-    every = f"a row each {step / 3600:g} h" if step % 86400 else f"a row each {step // 86400} d"
-    words = f"{path.name}: {layout.words}, {every}; {zone}; {told}"
+    told = ", ".join(_unit_told(variable, source) for variable in variables)
+    words = "; ".join([f"{path.name}: {layout.words}, {source.step_words}", zone, told, *judged])
     return observed, observed, tuple(summary), f"{chosen.site}: {words}" if chosen.site else words
 
 
-def _unit_told(variable: Variable, told: Mapping[str, str]) -> str:
-    """Return in words what a column is taken for, with whatever may be a mistake."""
-    unit, said = variable.measured_in or variable.unit, told.get(variable.column)
+def _unit_told(variable: Variable, source: Source) -> str:
+    """Return in words what a column is taken for, and why, with whatever may be a mistake."""
+    unit, said = variable.measured_in or variable.unit, source.units.get(variable.column)
     words = f"{variable.column} in {unit}"
-    if said is not None and not units.same(said, unit):
-        words += f" (THE FILE SAYS {said})"
+    of_year = said is not None and _sum_of_year(said, source) == unit
+    if said is not None and not of_year and not units.same(said, unit):
+        words += f" (THE FILE SAYS {said}{source.why(variable.column)})"
+    elif said is not None:
+        words += source.why(variable.column)
     if variable.per_record:
         words += f" a row, summed over windows, compared in {variable.unit}"
     elif units.is_amount(variable.unit):
@@ -66,8 +102,16 @@ def _unit_told(variable: Variable, told: Mapping[str, str]) -> str:
     return words
 
 
-def observed_variable(name: str, chosen: settings.Variable, told: Mapping[str, str]) -> Variable:
-    """Return an observed variable; its unit is that `told` of its column where the config gives none.
+def _quality_told(name: str, chosen: settings.Variable, table: pd.DataFrame, source: Source) -> str:
+    """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
+    bounds = _quality(chosen)
+    assert bounds is not None
+    known = fluxnet.quality(bounds.column, source.step, source.format == "fluxnet")
+    return quality.judged(bounds, table[bounds.column].to_numpy(), name, known)
+
+
+def observed_variable(name: str, chosen: settings.Variable, source: Source | None) -> Variable:
+    """Return an observed variable, in the unit of its column in the `source` where the config gives none.
 
     Raises
     ------
@@ -75,26 +119,47 @@ def observed_variable(name: str, chosen: settings.Variable, told: Mapping[str, s
         If neither gives a unit.
     """
     column = chosen.column or name
-    unit = chosen.unit or told.get(column)
+    unit = chosen.unit or (source.units.get(column) if source else None)
     if unit is None:
-        raise BadInput(
-            f"observations.variables.{name} needs `unit`: that of column {column!r} is not known by name",
-            hint="unit: g C m-2 d-1",
-        )
-    quality = None
-    if chosen.qc is not None:
-        bounds = {"low": chosen.qc.min, "high": chosen.qc.max}
-        quality = Quality(chosen.qc.column, **{k: v for k, v in bounds.items() if v is not None})
+        raise _unit_needed(name, column, source)
+    measured, summed = unit if chosen.compare_in not in (None, unit) else "", ""
+    if source is not None and measured and not _sum_of_year(chosen.compare_in or "", source):
+        summed = _sum_of_year(measured, source)
     return Variable(
         name=name,
         unit=chosen.compare_in or unit,
         error=error_model(chosen.error),
         column=column,
-        measured_in=unit if chosen.compare_in not in (None, unit) else "",
+        measured_in=summed or measured,
         temperature=chosen.temperature or "",
-        quality=quality,
+        quality=_quality(chosen),
         min_valid=chosen.min_valid,
     )
+
+
+def _sum_of_year(unit: str, source: Source) -> str:
+    """The amount of which a unit is one a year, in a table of years: each is divided by its own days; else ''."""
+    match = (
+        re.fullmatch(r"(.*\S)\s*(?:/\s*|\s)(?:y|yr|year)(?:\^?-1)?", unit)
+        if source.step == "yearly"
+        else None
+    )
+    return match[1] if match else ""
+
+
+def _unit_needed(name: str, column: str, source: Source | None) -> BadInput:
+    what = f"observations.variables.{name} needs `unit`: that of column {column!r} is not known by name"
+    if source is not None and source.format == "fluxnet" and fluxnet.names(column):
+        what += f" in a file with {source.step_words}, which is no step of FLUXNET"
+    return BadInput(what, hint="unit: g C m-2 d-1")
+
+
+def _quality(chosen: settings.Variable) -> Quality | None:
+    """The bounds of a variable's quality column."""
+    if chosen.qc is None:
+        return None
+    bounds = {"low": chosen.qc.min, "high": chosen.qc.max}
+    return Quality(chosen.qc.column, **{key: value for key, value in bounds.items() if value is not None})
 
 
 def error_model(chosen: settings.Error) -> ErrorModel:

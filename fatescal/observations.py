@@ -11,21 +11,15 @@ import numpy as np
 from fatescal import calendars, units
 from fatescal.errors import BadInput
 from fatescal.noise import ErrorModel, QuantileRule
+from fatescal.outliers import outliers
+from fatescal.quality import Quality
 from fatescal.records import Array, ObservationGrid, Observations
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_NAMED = 5  # windows that a message lists
 Period = tuple[object, object]  # first and last day, both inclusive
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Measurements are valid where `column` is within `low` and `high`: a flag or a gap-filled or measured share."""
-
-    column: str
-    low: float = -np.inf
-    high: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Variable:
     @property
     def rate(self) -> str:
         """The unit of the column, of its amounts per second of their record."""
-        return f"{self.measured_in} s-1" if self.per_record else self.measured_in
+        return units.per_second(self.measured_in) if self.per_record else self.measured_in
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,7 @@ class Summary:
     first: str
     last: str
     refused: int = 0  # measurements, by the quality filter
+    outliers: str = ""  # windows far outside all others, with their z-scores, where they are kept or dropped
 
 
 def grid_of(
@@ -131,12 +126,14 @@ def build(
     calendar: str,
     min_valid: float = 0.5,
     fold: tuple[int, int] | None = None,
+    on_outliers: str = "refuse",
 ) -> tuple[Observations, list[Summary]]:
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
-    A window's value is the mean of the valid measurements whose middle it holds; of amounts per record, compared as a
-    rate, that is their sum over the time they fill. A window in which less than `min_valid` of the measurements that
-    fit are valid is dropped, for that variable alone.
+    A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that
+    each stands for (`calendars.interval_lengths`); of amounts per record, compared as a rate, that is their
+    sum over the time they fill. A window of which valid measurements fill less than `min_valid` is dropped,
+    for that variable alone.
 
     Parameters
     ----------
@@ -144,37 +141,56 @@ def build(
         Columns by name, indexed by the start of each measurement (`tables.read`).
     variables, window, calibration, validation, calendar, fold
         As `grid_of`.
+    on_outliers : {"refuse", "drop", "keep"}
+        What becomes of windows far outside all others of their variable (`outliers.outliers`).
 
     Raises
     ------
     BadInput
         As `grid_of`; if windows are shorter than the measurements; if a variable has no window left for
-        calibration, or none has any for validation.
+        calibration, or none has any for validation; for outliers that are to be refused.
     """
     variables = [_with_numbers(variable, table) for variable in variables]
     grid = grid_of(variables, window, calibration, validation, calendar, fold)
     columns, refused = {}, {}
     for variable in variables:
         columns[variable.name], refused[variable.name] = measurements(variable, table)
-    middles, step = _middles(table)
-    y, n_valid, share = _averages(columns, middles, step, grid, calendar)
+    rows = Rows.of(table)
+    y, n_valid, share, short = _averages(columns, rows, grid, calendar)
     least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
     wanted = np.array([least[name] for name in grid.variable.tolist()])
-    used = (share > 0) & (share >= wanted * (1 - 1e-12))  # 3 of 30 are a tenth, however it is rounded
+    used = (
+        (share > 0) & (share >= wanted * (1 - 1e-12)) & ~short
+    )  # 3 of 30 are a tenth, however it is rounded
+    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
+    full = grid.with_values(y)
+    far, z = _outliers(full, used, on_outliers)
+    middles = rows.middles
     fates = np.select(
-        [used, (grid.end <= middles[0]) | (grid.start > middles[-1]), share == 0],
-        ["used", "outside the table", "no valid measurement"],
+        [
+            far & (on_outliers == "drop"),
+            used,
+            (grid.end <= middles[0]) | (grid.start > middles[-1]),
+            share == 0,
+            short,
+        ],
+        ["outlier", "used", "outside the table", "no valid measurement", "shorter than its measurements"],
         "too few valid measurements",
     )
-    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
-    full, summaries = grid.with_values(y), []
+    used = fates == "used"
+    summaries = []
     for name, (first, last), within in _shares(middles, calibration, validation, calendar, fold):
         absent = middles[within & ~calendars.exists(middles, calendar)]
         n_absent = len(np.unique(absent.astype("datetime64[D]")))
-        summaries += [
-            replace(_summary(full, fates, v, name, n_absent), refused=int(refused[v.name][within].sum()))
-            for v in variables
-        ]
+        for v in variables:
+            named = far & (grid.variable == v.name) & (grid.period == name)
+            summaries.append(
+                replace(
+                    _summary(full, fates, v, name, n_absent),
+                    refused=int(refused[v.name][within].sum()),
+                    outliers=f"{on_outliers}: {_named(full, z, named)}" if named.any() else "",
+                )
+            )
         if not used[grid.period == name].any():
             raise BadInput(
                 f"no variable has measurements in the {name} period {first} to {last}",
@@ -241,8 +257,7 @@ def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]
     values = table[variable.column].to_numpy(dtype=float)
     refused = np.zeros(len(values), dtype=bool)
     if variable.quality is not None:
-        quality = table[variable.quality.column].to_numpy()
-        good = (quality >= variable.quality.low) & (quality <= variable.quality.high)
+        good = variable.quality.keeps(table[variable.quality.column].to_numpy())
         refused = np.isfinite(values) & ~good
         values = np.where(good, values, np.nan)
     if variable.measured_in:
@@ -253,7 +268,7 @@ def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]
                 got=f"a median of {np.nanmedian(temperature):g}",
             )  # fmt: skip
         if variable.per_record:
-            values = values / step_of(table)
+            values = values / Rows.of(table).lengths
         values = units.convert(values, variable.rate, variable.unit, temperature)
     return values, refused
 
@@ -334,6 +349,7 @@ def describe(summaries: Sequence[Summary]) -> str:
         if s.used:
             line += f" {s.first} to {s.last}, mean {s.mean:.4g}, error sd {s.sd:.4g} {s.unit}"
         line += f"; {s.refused} measurements refused by their quality" if s.refused else ""
+        line += f"; OUTLIERS {s.outliers}" if s.outliers else ""
         lines.append(f"{line}; {dropped}" if dropped else line)
     return "\n".join(lines)
 
@@ -353,27 +369,87 @@ def _periods(calibration: Period, validation: Period | None) -> list[tuple[str, 
     return named if begins[0] < begins[1] else named[::-1]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The measurements of a table: their starts, lengths [s] and middles (N)."""
+
+    starts: Array
+    lengths: Array
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Rows:
+        """Return those of a table that is indexed by the start of each."""
+        starts = table.index.to_numpy().astype("datetime64[s]")
+        return cls(starts, calendars.interval_lengths(starts))
+
+    @property
+    def middles(self) -> Array:
+        """Middles (N), which decide to which window a row belongs."""
+        return self.starts + self.lengths // 2
+
+    @property
+    def step_in_words(self) -> str:
+        """How far the rows are apart: 'a row each 1 d'."""
+        return calendars.step_in_words(self.starts, self.lengths)
+
+
 def _averages(
-    columns: dict[str, Array], middles: Array, step: int, grid: ObservationGrid, calendar: str
-) -> tuple[Array, Array, Array]:
-    """Mean of each window (D), its valid measurements (D), and the share (D) of its length that they fill."""
-    here = calendars.exists(middles, calendar)
-    clock = calendars.clock(middles[here], calendar)
+    columns: dict[str, Array], rows: Rows, grid: ObservationGrid, calendar: str
+) -> tuple[Array, Array, Array, Array]:
+    """Mean of each window (D), its valid measurements (D), the share (D) of its length that they fill.
+
+    And whether (D) it is shorter than they are, by more than weeks or months differ among themselves.
+    """
+    here = calendars.exists(rows.middles, calendar)
+    clock = calendars.clock(rows.middles[here], calendar)
+    lengths = calendars.elapsed(rows.starts, rows.lengths, calendar)[here]
     start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
-    if (end - start).max() < step:
+    if (end - start).max() < rows.lengths.min():
         raise BadInput(
             f"windows of {(end - start).max() / 3600:g} h are shorter than the step of the measurements",
-            expected=f"at least {step / 3600:g} h",
+            expected=f"at least {rows.lengths.min() / 3600:g} h",
         )
     lo, hi = calendars.spans(clock, start, end)
-    y, n_valid = np.zeros(len(grid)), np.zeros(len(grid))
+    steps, counts = np.unique(rows.lengths, return_counts=True)
+    step = steps[counts.argmax()]
+    weights = lengths / step  # exactly 1 where all last as long, so that a mean is one
+    y, n_valid, filled = (np.zeros(len(grid)) for _ in range(3))
     for name, column in columns.items():
-        rows, values = grid.variable == name, column[here]
+        mine, values = grid.variable == name, column[here]
         valid = np.isfinite(values)
-        n_valid[rows] = calendars.sums(valid.astype(float), lo[rows], hi[rows])
-        total = calendars.sums(np.where(valid, values, 0.0), lo[rows], hi[rows])
-        y[rows] = total / np.maximum(n_valid[rows], 1.0)
-    return y, n_valid, n_valid * step / (end - start)
+        n_valid[mine] = calendars.sums(valid.astype(float), lo[mine], hi[mine])
+        filled[mine] = calendars.sums(np.where(valid, weights, 0.0), lo[mine], hi[mine])
+        total = calendars.sums(np.where(valid, values * weights, 0.0), lo[mine], hi[mine])
+        y[mine] = total / np.where(filled[mine] > 0, filled[mine], 1.0)
+    short = np.zeros(len(grid), dtype=bool)
+    for length in steps[steps > (end - start).min()]:
+        holds = calendars.sums((lengths == length).astype(float), lo, hi) > 0
+        short |= holds & (3 * length > 4 * (end - start))
+    return y, n_valid, filled * step / (end - start), short
+
+
+def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array, Array]:
+    """Which windows (D) in use are outliers, and z (D); they are refused unless something else is wanted."""
+    far, z = np.zeros(len(full), dtype=bool), np.zeros(len(full))
+    if used.any():
+        far[used], z[used] = outliers(full.select(used))
+    if far.any() and on_outliers == "refuse":
+        raise BadInput(
+            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their "
+            f"variable: {_named(full, z, far)}",
+            hint="correct the file; or observations.outliers: drop, to leave them out, or keep, to use them",
+        )
+    return far, z
+
+
+def _named(full: Observations, z: Array, rows: Array) -> str:
+    """The first windows of some, with their values and z-scores."""
+    texts = [
+        f"{full.variable[k]} {_moment(full.start[k])} = {full.y[k]:.4g} {full.unit[k]} "
+        f"(robust z-score {z[k]:.3g})"
+        for k in np.flatnonzero(rows)[:_NAMED]
+    ]
+    return ", ".join(texts) + (f" and {rows.sum() - _NAMED} more" if rows.sum() > _NAMED else "")
 
 
 def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
@@ -384,27 +460,6 @@ def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
     years = table.index.to_numpy().astype("datetime64[Y]").astype(np.int64)
     sd = rule.random(measurements(variable, table)[0], years)
     return replace(variable, error=replace(variable.error, random=sd))
-
-
-def step_of(table: pd.DataFrame) -> int:
-    """Return the time [s] that a measurement stands for: the most common distance of two.
-
-    Raises
-    ------
-    BadInput
-        For a table of a single row.
-    """
-    times = table.index.to_numpy().astype("datetime64[s]")
-    if len(times) < 2:
-        raise BadInput("the table has a single row", expected="at least two, to know what one stands for")
-    steps, counts = np.unique(np.diff(times).astype(np.int64), return_counts=True)
-    return int(steps[counts.argmax()])
-
-
-def _middles(table: pd.DataFrame) -> tuple[Array, int]:
-    """Middles (N) of the measurements and their step [s]."""
-    step = step_of(table)
-    return table.index.to_numpy().astype("datetime64[s]") + step // 2, step
 
 
 def _summary(full: Observations, fates: Array, variable: Variable, period: str, n_absent: int) -> Summary:
@@ -426,6 +481,11 @@ def _summary(full: Observations, fates: Array, variable: Variable, period: str, 
         first=_day(full.start[used][0]) if any_used else "",
         last=_day(full.end[used][-1] - 1) if any_used else "",
     )
+
+
+def _moment(moment: np.datetime64) -> str:
+    """A day, or a day and time of day."""
+    return str(moment).replace("T00:00:00", "").replace("T", " ")
 
 
 def _day(moment: np.datetime64) -> str:

@@ -20,12 +20,13 @@ Array = npt.NDArray[Any]
 
 
 def array(dims: str, unit: str = "1", dtype: Any = np.float64, wall_clock: bool = False) -> Any:
-    """Declare an array field: its named dimensions (``"J P"``; alternatives as ``"D | D D"``) and unit.
+    """Declare an array field: its named dimensions (``"J P"``) and unit.
 
     `wall_clock` fields tell how long something took: left out when results are compared.
     """
-    shapes = tuple(tuple(shape.split()) for shape in dims.split("|"))
-    return field(metadata={"dims": shapes, "unit": unit, "dtype": dtype, "wall_clock": wall_clock})
+    return field(
+        metadata={"dims": tuple(dims.split()), "unit": unit, "dtype": dtype, "wall_clock": wall_clock}
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +52,12 @@ class Record:
             if "dims" not in declared.metadata:
                 continue
             value = np.asarray(value, dtype=declared.metadata["dtype"], order="C")
-            shapes = [s for s in declared.metadata["dims"] if len(s) == value.ndim]
-            if not shapes:
+            dims = declared.metadata["dims"]
+            if len(dims) != value.ndim:
                 raise ValueError(
-                    f"{type(self).__name__}.{declared.name} has shape {value.shape}, "
-                    f"declared {declared.metadata['dims']}"
+                    f"{type(self).__name__}.{declared.name} has shape {value.shape}, declared {dims}"
                 )
-            for dim, size in zip(shapes[0], value.shape, strict=True):
+            for dim, size in zip(dims, value.shape, strict=True):
                 if sizes.setdefault(dim, size) != size:
                     raise ValueError(
                         f"{type(self).__name__}.{declared.name}: {dim} is {size}, "
@@ -76,13 +76,13 @@ def _frozen(value: Array) -> Array:
 class ObservationGrid(Record):
     """What is to be predicted, before anything is measured: one row per variable and window.
 
-    `noise` is the error sd (D) or the error covariance (D, D), in `unit`. Windows are [start, end).
+    `noise` is the error sd (D), in `unit`. Windows are [start, end).
     `correlation` is empty, or holds for errors that follow an AR(1) process within each variable its
     coefficient `rho` (D) and the `position` (D) of each row in time, counted in windows: rows i and j of one
     variable correlate with rho^|position_i - position_j|, whatever lies between them.
     """
 
-    noise: Array = array("D | D D", "unit of each row")
+    noise: Array = array("D", "unit of each row")
     variable: Array = array("D", dtype=np.str_)
     unit: Array = array("D", dtype=np.str_)
     start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
@@ -111,31 +111,21 @@ class ObservationGrid(Record):
         memory[order[first]] = 0.0
         return order, before, memory
 
-    @cached_property
-    def _cholesky(self) -> Array:
-        return np.linalg.cholesky(self.noise)
-
     @property
     def sd(self) -> Array:
         """Error sd (D) of each row, whether or not the errors are correlated."""
-        return self.noise if self.noise.ndim == 1 else np.sqrt(np.diagonal(self.noise))
+        return self.noise
 
     def whiten(self, x: Array) -> Array:
         """Return R^(-1/2) x for rows of `x` (..., D): dimensionless, unit error covariance."""
-        if self.noise.ndim == 1:
-            z = np.asarray(x) / self.noise
-            if not self.correlation:
-                return z
-            _, before, memory = self._chain
-            return (z - memory * z[..., before]) / np.sqrt(1.0 - memory**2)
-        from scipy.linalg import solve_triangular
-
-        return solve_triangular(self._cholesky, np.asarray(x).T, lower=True).T
+        z = np.asarray(x) / self.noise
+        if not self.correlation:
+            return z
+        _, before, memory = self._chain
+        return (z - memory * z[..., before]) / np.sqrt(1.0 - memory**2)
 
     def colour(self, z: Array) -> Array:
         """Return R^(1/2) z for rows of `z` (..., D), the inverse of `whiten`: draws of the error."""
-        if self.noise.ndim == 2:
-            return np.asarray(z) @ self._cholesky.T
         if not self.correlation:
             return np.asarray(z) * self.noise
         order, before, memory = self._chain
@@ -146,12 +136,9 @@ class ObservationGrid(Record):
 
     def select(self, rows: Array | slice) -> Self:
         """Return the rows of a boolean mask, index array or slice over D."""
-        noise = self.noise[rows] if self.noise.ndim == 1 else self.noise[rows][:, rows]
-        names = [f.name for f in fields(self) if f.name not in ("noise", "correlation")]
+        names = [f.name for f in fields(self) if f.name != "correlation"]
         correlation = {name: values[rows] for name, values in self.correlation.items()}
-        return type(self)(
-            noise=noise, correlation=correlation, **{name: getattr(self, name)[rows] for name in names}
-        )
+        return type(self)(correlation=correlation, **{name: getattr(self, name)[rows] for name in names})
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:

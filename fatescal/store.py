@@ -470,5 +470,5 @@ def _describe(file: h5py.File, record: type[Record]) -> None:
     """Write every field's declared dimensions and unit beside its data."""
     for name, f in _declared(record).items():
         data = cast(h5py.Dataset, file[name])
-        data.attrs["dims"] = next(" ".join(d) for d in f.metadata["dims"] if len(d) == data.ndim)
+        data.attrs["dims"] = " ".join(f.metadata["dims"])
         data.attrs["unit"] = f.metadata["unit"]

@@ -117,7 +117,20 @@ def per_record(source: str, target: str) -> bool:
     >>> per_record("mm", "mm d-1"), per_record("g C m-2", "umol CO2 m-2 s-1"), per_record("mm d-1", "mm d-1")
     (True, True, False)
     """
-    return not _fits(source, target) and _fits(f"{source} s-1", target)
+    return not _fits(source, target) and _scales(_per_second(_parse(source)), _parse(target)) is not None
+
+
+def per_second(unit: str) -> str:
+    """Return the unit of amounts in `unit` per second.
+
+    >>> per_second("g C m-2"), per_second("none")
+    ('g C m-2 s-1', 's-1')
+    """
+    return "s-1" if _DIMENSIONLESS.fullmatch(unit.strip()) else f"{unit} s-1"
+
+
+def _per_second(unit: _Unit) -> _Unit:
+    return _Unit(per_second(unit.text), unit.pint / _registry().parse_units("s"), unit.substance)
 
 
 def is_amount(unit: str) -> bool:
@@ -132,7 +145,7 @@ def is_amount(unit: str) -> bool:
 def same(one: str, other: str) -> bool:
     """Return whether two spellings are of one unit; of a text that is none, whether they are equal.
 
-    >>> same("gC/m2/day", "g C m-2 d-1"), same("kg C m-2 d-1", "g C m-2 d-1"), same("-", "fraction")
+    >>> same("gC/m2/day", "g C m-2 d-1"), same("kg C m-2 d-1", "g C m-2 d-1"), same("-", "unknown")
     (True, False, False)
     """
     try:
@@ -196,18 +209,33 @@ def _as_mass(unit: _Unit, medium: str) -> tuple[pint.Quantity, int]:
 
 
 _FACTOR = re.compile(r"(/?)\s*([^\s/]+)")
-_OF_SUBSTANCE = re.compile(r"([kmunpMGTP]?(?:g|mol))(CO2|C|H2O)")  # 'gC', 'umolCO2'; not 'degC'
+_OF_SUBSTANCE = re.compile(r"([kmunpMGTP]?(?:g|mol)|mm)(CO2|C|H2O)")  # 'gC', 'umolCO2', 'mmH2O'; not 'degC'
 _POWER = re.compile(r"([A-Za-z]+)(?:\^|\*\*)?([+-]?\d+)?")  # 'm-2', 'm2', 'm^2', 'm**2'
 _SPELLINGS = str.maketrans("µμ⁻−¹²³·", "uu--123 ") | {ord("%"): "percent"}
+_NAMES = {"y": "yr"}  # as ONEFlux has it; pint knows 'yr' and 'year'
+# What CLM, FATES, CMIP and flux files write for no unit, with or without its range: 'unitless (0-1)'
+_DIMENSIONLESS = re.compile(
+    r"(?:unitless|dimensionless|none|fraction|frac|proportion|ratio|index|1|-|\(-\)|\[-\])?\s*"
+    r"(?:[\[(]\s*0\s*(?:-|to|\.\.)\s*1\s*[\])])?",
+    re.IGNORECASE,
+)
+_CELSIUS = re.compile(r"(?:°|deg(?:rees?)?[ _]?)C(?:elsius)?|celsius", re.IGNORECASE)
+_DOTTED = re.compile(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z])")  # 'kg.m-2.s-1'
 
 
 @lru_cache
 def _parse(text: str) -> _Unit:
-    """Read a unit in the notation of climate data: 'kg m-2 s-1', 'gC/m2/d', 'mmol H2O m-2 s-1'."""
+    """Read a unit in the notation of climate data: 'kg m-2 s-1', 'gC/m2/d', 'mmol H2O m-2 s-1', 'none'."""
     import pint
 
+    if _DIMENSIONLESS.fullmatch(text.strip()):
+        return _Unit(text, _registry().parse_units(""), "")
+    if _CELSIUS.fullmatch(text.strip()):
+        return _Unit(text, _registry().parse_units("degC"), "")
+    if text.strip() in MEDIUM:
+        raise BadInput(f"unit {text!r} is a substance without a unit", hint="degC, or g C m-2 d-1")
     substances, powers = [], []
-    for slash, word in _FACTOR.findall(text.translate(_SPELLINGS)):
+    for slash, word in _FACTOR.findall(_DOTTED.sub(" ", text.translate(_SPELLINGS))):
         joined = _OF_SUBSTANCE.fullmatch(word)
         name, substance = joined.groups() if joined else ("", word) if word in MEDIUM else (word, "")
         substances += [substance] if substance else []
@@ -216,7 +244,8 @@ def _parse(text: str) -> _Unit:
         power = _POWER.fullmatch(name)
         if not power:
             raise _unknown(text, name)
-        powers.append(f"{power[1]}**{'-' if slash else ''}{power[2] or 1}".replace("--", ""))
+        base = _NAMES.get(power[1], power[1])
+        powers.append(f"{base}**{'-' if slash else ''}{power[2] or 1}".replace("--", ""))
     if len(substances) > 1:
         raise BadInput(
             f"unit {text!r} names {len(substances)} substances", expected="at most one of C, CO2, H2O"

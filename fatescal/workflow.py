@@ -74,6 +74,7 @@ class Problem:
     emulator: Emulator
     rounds: int
     force: bool
+    force_prior: bool  # go on where the prior check failed
     sampling: Sample
     n_posterior: int
     updates: bool  # whether the scheme takes any step
@@ -199,7 +200,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         observations = widen(run, measured)
         calibration = observations.select(observations.period == "calibration")
         if iteration == 0:
-            log.info("%s", run.world.on_root(functools.partial(weighed, run, observations, calibration)))
+            check_prior(run, observations, measured)
         if state.finished or not problem.updates:
             return stage, observations
         step = _Step(run, state, stage, observations, calibration)
@@ -207,27 +208,56 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
         state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, step.state, inputs)
         log.info(
-            "update %d: mean misfit per observation %.3f, %.1f degrees of freedom, mean spread %.3f of the prior's",
+            "update %d: mean reduced chi-squared %.3f, the data constrain about %.1f of %d directions, "
+            "ensemble spread is %.0f %% of the prior's",
             iteration + 1,
             2 * info.misfit.mean() / len(calibration),
             info.degrees_of_freedom,
-            info.spread.mean(),
+            len(problem.space.names),
+            100 * info.spread.mean(),
         )
     raise AssertionError("unreachable")
 
 
-def weighed(run: Run, observations: Observations, calibration: Observations) -> str:
-    """Return what the prior ensemble says about the data, and they about the parameters; on root."""
-    if run.problem.first_role != "prior":
-        return "evidence: not told, for the first ensemble is no draw of the prior"
-    prior = run.evaluated("evaluation-00")
-    rows = np.flatnonzero(prior.ok[1:]) + 1
+def check_prior(run: Run, observations: Observations, measured: Observations) -> None:
+    """Log what the first ensemble says about the data, and they about the parameters.
+
+    Raises
+    ------
+    RunFailed
+        Where it says that no calibration can work, unless `calibrate.force` is set or the run ends here anyway.
+    """
+    problem = run.problem
+    text, reason, hopeless = run.world.on_root(functools.partial(_prior_check, run, observations, measured))
+    log.info("%s", text)
+    if not reason or problem.stop_after is not None:
+        return
+    if problem.force_prior and not hopeless:
+        log.warning("calibrate.force: the calibration goes on although the prior check failed")
+        return
+    way_out = "" if hopeless else "; or calibrate.force: true, to go on at your own risk"
+    run.world.agree(RunFailed(f"the prior check failed: {reason}{way_out}"))
+
+
+def _prior_check(run: Run, observations: Observations, measured: Observations) -> tuple[str, str, bool]:
+    """The check in words, why it failed ('': it passed), and whether nothing can be calibrated at all; on root.
+
+    Of an ensemble that is no draw of the prior, the data's share in its variance means nothing, but a conflict does.
+    """
+    stage, names = run.evaluated("evaluation-00"), run.problem.space.names
+    rows = np.flatnonzero(stage.ok[1:]) + 1
     if len(rows) < 3:
-        return "evidence: too few members ran to tell"
-    predictions = prior.predictions[rows][:, observations.period == "calibration"]
-    space = run.problem.space
-    found = evidence.weigh(calibration, prior.u[rows], predictions, space.factor)
-    return evidence.render(found, space.names)
+        return "prior check: too few members ran to tell", "", False
+    columns = observations.period == "calibration"
+    predictions, calibration = stage.predictions[rows][:, columns], observations.select(columns)
+    found = evidence.weigh(
+        calibration, stage.u[rows], predictions, run.problem.space.factor, measured.select(columns)
+    )
+    hopeless = found[-1].constant
+    reason = evidence.failure(found, names)
+    if run.problem.first_role == "prior" or hopeless or any(e.disjoint for e in found[:-1]):
+        return evidence.render(found, names), reason, hopeless
+    return "prior check: not made, because the first ensemble is no draw of the prior", "", False
 
 
 def widen(run: Run, measured: Observations) -> Observations:
@@ -317,7 +347,14 @@ def emulate(run: Run, round_: int, observations: Observations, calibration: Obse
     def fit() -> Surrogate:
         rng = stream(run.problem.seed, "emulate", round_)
         training = training_set(run, observations)
-        return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+        try:
+            return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+        except np.linalg.LinAlgError as error:
+            raise RunFailed(
+                f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave out windows that lie "
+                "far outside every prediction (the prior check names them; observations.outliers: drop), or more "
+                "members"
+            ) from None
 
     inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
     return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)

@@ -54,6 +54,8 @@ def classic_netcdf(variables: dict[str, tuple[dict[str, str], list[float]]]) -> 
 def main() -> None:
     with open("parameters.json") as file:
         parameters = json.load(file)
+    if "--constant" in sys.argv:
+        parameters = {"mean": 5.0, "wave": 1.0, "trend": 0.0}
     if "--count" in sys.argv:
         with open(os.environ["LINEAR_LOG"], "a") as log:
             log.write(json.dumps(parameters) + "\n")

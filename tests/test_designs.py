@@ -129,10 +129,10 @@ def test_a_run_goes_from_the_default_to_the_prior_to_the_posterior(tmp_path: Pat
         2, write_problem(tmp_path, "--count", run={"stop_after": "prior"}, calibrate=lhs), LINEAR_LOG=str(log)
     )
     assert done.returncode == 0, done.stderr
-    assert "evidence: go" in done.stderr
+    assert "prior check passed" in done.stderr
     assert ",prior,rmse," in (run / "scorecard.csv").read_text()
     assert not (run / "stages" / "surrogate-00.h5").exists()
-    assert "Evidence" in (run / "report" / "index.html").read_text()
+    assert "Prior check" in (run / "report" / "index.html").read_text()
     done = fatescal(2, write_problem(tmp_path, "--count", calibrate=lhs), LINEAR_LOG=str(log))
     assert done.returncode == 0, done.stderr
     assert len(log.read_text().splitlines()) in (1 + 20 + 12, 1 + 20 + 20 + 12)  # with a round of refinement

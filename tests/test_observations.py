@@ -354,17 +354,6 @@ def test_synthetic_observations_have_the_error_that_is_claimed():
     np.testing.assert_array_equal(observed.y, again.y)
 
 
-def test_correlated_errors_are_coloured_and_whitened_back():
-    grid = grid_of([GPP], "1D", ("2000-01-01", "2000-01-04"), None, "noleap")
-    covariance = 0.7 ** np.abs(np.subtract.outer(range(4), range(4)))
-    fields = ("variable", "unit", "start", "end", "period")
-    grid = type(grid)(noise=covariance, **{name: getattr(grid, name) for name in fields})
-    z = np.random.default_rng(2).normal(size=(3, 4))
-    np.testing.assert_allclose(grid.whiten(grid.colour(z)), z, rtol=1e-12)
-    np.testing.assert_allclose(grid.colour(np.eye(4)).T @ grid.colour(np.eye(4)), covariance, rtol=1e-12)
-    np.testing.assert_array_equal(grid.sd, np.ones(4))
-
-
 def test_climatology_is_the_mean_of_near_calibration_days_at_the_same_time_of_day():
     rng = np.random.default_rng(3)
     data = table("2003-01-01", "2006-12-31", "12h")

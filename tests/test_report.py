@@ -415,7 +415,8 @@ def test_series_is_in_order_of_time_and_belongs_to_its_observations(whole: Resul
 
 def test_correlated_errors_give_bands_and_chi2(small: Results) -> None:
     obs = small.observations
-    correlated = replace(obs, noise=np.diag(obs.noise**2))
+    lags = {"rho": np.zeros(len(obs)), "position": np.arange(len(obs))}
+    correlated = replace(obs, correlation=lags)
     predictions = small.compared["default"]
     np.testing.assert_allclose(
         replace(small, observations=correlated).reduced_chi2(predictions, "calibration"),

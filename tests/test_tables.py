@@ -52,20 +52,6 @@ def test_a_reddyproc_file_with_its_row_of_units(tmp_path):
     np.testing.assert_array_equal(table["LE"], [np.nan, 12, 13, 14])
 
 
-@pytest.mark.parametrize(
-    ("text", "unit"),
-    [
-        ("TIMESTAMP_START,TIMESTAMP_END,GPP_NT_VUT_REF\n200401010000,200401010030,4\n", "umol CO2 m-2 s-1"),
-        ("TIMESTAMP,GPP_NT_VUT_REF,GPP_NT_VUT_REF_QC\n20040101,4,1\n", "g C m-2 d-1"),
-    ],
-)  # fmt: skip
-def test_fluxnet_files_know_their_units_by_step(tmp_path, text, unit):
-    table, layout = tables.read(write(tmp_path, text), ["GPP_NT_VUT_REF"])
-    assert layout.format == "fluxnet"
-    assert layout.units == {"GPP_NT_VUT_REF": unit}
-    assert table.index[0] == pd.Timestamp("2004-01-01")
-
-
 def test_units_of_a_header_line(tmp_path):
     path = write(tmp_path, "# units: GPP,NEE g C m-2 d-1; ET mm d-1\ndate,GPP,ET,NEE\n2004-01-01,1,2,3\n")
     assert tables.detect(path).units == {"GPP": "g C m-2 d-1", "NEE": "g C m-2 d-1", "ET": "mm d-1"}
@@ -739,12 +725,12 @@ def test_us_prr_as_it_is(data):
     columns = ["GPP_NT_VUT_REF", "LE_F_MDS", "TA_F", "NEE_VUT_REF_QC", "LE_F_MDS_QC"]
     table, layout = tables.read(path, columns, time_zone="UTC-9")
     assert layout.format == "fluxnet"
-    assert layout.units["GPP_NT_VUT_REF"] == "g C m-2 d-1"
-    assert layout.units["LE_F_MDS"] == "W m-2"
+    units_ = measurements.Source.of(table, layout).units
+    assert (units_["GPP_NT_VUT_REF"], units_["LE_F_MDS"]) == ("g C m-2 d-1", "W m-2")
     assert len(table) == 1826
     variables = [
         Variable(
-            "GPP", layout.units["GPP_NT_VUT_REF"], ErrorModel(0.5), "GPP_NT_VUT_REF",
+            "GPP", units_["GPP_NT_VUT_REF"], ErrorModel(0.5), "GPP_NT_VUT_REF",
             quality=Quality("NEE_VUT_REF_QC", low=0.5),
         ),
         Variable(

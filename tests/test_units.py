@@ -28,7 +28,7 @@ FAMILIES = {
     "water stock": ["kg m-2", "mm", "mol H2O m-2"],
     "temperature": ["K", "degC"],
     "pressure": ["Pa", "hPa", "kPa"],
-    "share": ["1", "%", "m3 m-3", "-", ""],
+    "share": ["1", "%", "m3 m-3", "-", "", "unitless", "proportion"],
 }
 PAIRS = [pair for family in FAMILIES.values() for pair in product(family, repeat=2)]
 
@@ -158,3 +158,56 @@ def test_a_scale_with_another_zero_has_no_factor():
 )
 def test_two_steps_are_one(a, b, c):
     assert units.factor(a, b) * units.factor(b, c) == pytest.approx(units.factor(a, c), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["unitless", "none", "fraction", "proportion", "1", "-", "", "Fraction", "unitless (0-1)", "fraction [0-1]", "(-)",
+     "[-]", "ratio", "index", "m3/m3", "mm3/mm3", "m2 m-2", "kg/kg", "dimensionless", " none "],
+)  # fmt: skip
+def test_all_that_says_no_unit_is_one(text):
+    assert units.factor(text, "1") == 1.0
+    assert units.factor(text, "%") == pytest.approx(100.0, rel=1e-12)
+    assert units.factor("%", text) == pytest.approx(0.01, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "target"),
+    [
+        ("gC/m^2/s", 86400.0, "g C m-2 d-1"),
+        ("gC/m2/s", 86400.0, "g C m-2 d-1"),
+        ("kgC m-2 s-1", 8.64e7, "g C m-2 d-1"),
+        ("kg/m2/s", 86400.0, "mm d-1"),
+        ("kg m-2 s-1", 86400.0, "mm d-1"),
+        ("kg m^-2 s^-1", 8.64e7, "g C m-2 d-1"),
+        ("kg.m-2.s-1", 86400.0, "mm d-1"),
+        ("mm/s", 86400.0, "mm d-1"),
+        ("mm H2O", 1.0, "kg m-2"),
+        ("mmH2O", 1.0, "mm"),
+        ("W/m^2", 1.0, "W m-2"),
+        ("umol/m2/s", 1.0, "umol m-2 s-1"),
+        ("umol CO2/m**2/s", 1.0, "umol CO2 m-2 s-1"),
+        ("g C m-2 y-1", 1 / 365.25, "g C m-2 d-1"),
+        ("gC/m^2/yr", 1 / 365.25, "g C m-2 d-1"),
+        ("m3/m3", 1.0, "mm3/mm3"),
+    ],
+)
+def test_units_as_clm_alma_and_cmip_files_spell_them(text, value, target):
+    assert units.factor(text, target) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize("text", ["deg C", "degrees C", "°C", "Celsius", "DegC"])
+def test_degrees_celsius_are_no_angle_and_no_carbon(text):
+    assert units.convert(20.0, text, "K") == 293.15
+
+
+@pytest.mark.parametrize("text", ["C", "CO2", "NA", "unknown", "30min", "gN/m^2/s"])
+def test_what_is_no_unit_is_refused(text):
+    with pytest.raises(BadInput, match="unit"):
+        units.factor(text, "1")
+
+
+@pytest.mark.parametrize("target", ["W m-2", "mm d-1", "g m-2 d-1"])
+def test_moles_of_light_are_no_water(target):
+    with pytest.raises(BadInput, match="can't be converted"):
+        units.factor("umol m-2 s-1", target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,10 @@ def linear(u: Array) -> Array:
 
 def kalman(mean: Array, covariance: Array, obs: Observations = OBS, a: Array = A) -> tuple[Array, Array]:
     """Return the posterior mean and covariance of a linear-Gaussian problem by the textbook formula."""
-    noise = np.diag(obs.noise**2) if obs.noise.ndim == 1 else obs.noise
+    noise = np.diag(obs.noise**2)
+    if obs.correlation:
+        lag = np.abs(np.subtract.outer(np.arange(len(obs)), np.arange(len(obs))))
+        noise = np.outer(obs.noise, obs.noise) * obs.correlation["rho"] ** lag
     gain = covariance @ a.T @ np.linalg.inv(a @ covariance @ a.T + noise)
     return mean + gain @ (obs.y - a @ mean), covariance - gain @ a @ covariance
 
@@ -141,8 +144,7 @@ def test_linear_gaussian_posterior_is_exact(scheme: UpdateScheme, atol: float, p
 
 @pytest.mark.parametrize("scheme", [IEnKS(2), ESMDA(4, "square-root")])
 def test_correlated_noise(scheme: UpdateScheme, prior: Array) -> None:
-    lag = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
-    obs = observations(Y, np.sqrt(np.outer(R, R)) * 0.6**lag)
+    obs = replace(OBS, correlation={"rho": np.full(5, 0.6), "position": np.arange(5.0)})
     state, _, _ = calibrate(scheme, prior, obs=obs)
     assert_moments(state.u, *kalman(MEAN, B, obs), 1e-12)
 

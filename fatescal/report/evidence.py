@@ -1,4 +1,4 @@
-"""Section "Evidence": what the prior ensemble says about the data, and the data about the parameters."""
+"""Section "Prior check": what the prior ensemble says about the data, and the data about the parameters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ def evidence(results: Results) -> Markup | None:
     verdict = word(found, results.parameter)
     return section(
         "evidence",
-        "Evidence",
-        paragraph(element("b", verdict, class_="bad" if verdict.startswith("no-go") else "good"), "."),
+        "Prior check",
+        paragraph(
+            element("b", f"Prior check {verdict}", class_="bad" if verdict.startswith("failed") else "good"),
+            ".",
+        ),
         paragraph(
             f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
             "predictions plus the error in use at last; an outlier differs from the prior mean by more than three times spread plus error. "
             "Below, the share of each parameter's prior variance that the data remove, to first order; of parameters "
-            "without prior correlations the shares add up to the effective degrees of freedom."
+            "without prior correlations the shares add up to the number of directions that the data constrain."
         ),
         table(
-            ["variable", "windows", "coverage", "outliers", "degrees of freedom"],
+            ["variable", "windows", "coverage", "outliers", "constrained directions"],
             [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in found],
         ),
         table(

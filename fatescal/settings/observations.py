@@ -1,4 +1,4 @@
-"""Section `observations`: the evidence and its errors."""
+"""Section `observations`: the data and their errors."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ class Observations(Section):
     missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()  # values that mean missing
     not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()  # ... that do not, but look so
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
+    outliers: Literal["refuse", "drop", "keep"] = "refuse"  # windows far outside all others of their variable
 
     @model_validator(mode="after")
     def _one_source(self) -> Observations:

@@ -66,6 +66,8 @@ class Calibrate(Section):
     (from a narrow one); of es-mda: stochastic (the default: perturbed observations) or square-root"""
     min_survivors: Share = 0.5
     """share of the members that must run; never fewer than parameters + 2"""
+    force: bool = False
+    """go on although the prior check failed: data and prior ensemble contradict each other"""
     method: Literal["gauss-newton", "levenberg-marquardt"] | None = None
     """of ienks: gauss-newton (the default: fixed steps) or levenberg-marquardt (damped steps, each taken back
     and halved when the cost function has risen)"""

@@ -13,7 +13,7 @@ from fatescal.errors import BadInput
 from fatescal.tables.formats import FORMATS, format_of
 from fatescal.tables.formats.base import Format, Head
 from fatescal.tables.missing import TEXTS
-from fatescal.tables.named_units import _units, of_units_row
+from fatescal.tables.named_units import of_header, of_units_row
 from fatescal.tables.opening import text_of
 
 ROW_NAMES = "row.names"  # of R's write.table: the column that its names leave out
@@ -108,7 +108,7 @@ def detect(path: str | Path, format: str | None = None) -> Layout:
     if _has_row_names(names, data, separator):
         names, units_row = [ROW_NAMES, *names], ["", *units_row]
     units = of_units_row(names, units_row)
-    units |= _units(kind.name, names, data[0] if data else [""] * len(names), comments)
+    units |= of_header(names, comments)
     units.pop("", None)
     skip = places[kind.above + below] + 1
     return Layout(kind.name, skip, separator, tuple(names), units, tuple(stored), tuple(units_row))

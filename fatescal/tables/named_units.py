@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Names of FLUXNET2015, ONEFlux and ICOS products, by their beginning, with the unit of half-hourly or hourly
-# and of daily files (Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3, the product's list of variables)
-FLUXNET_UNITS = {
-    ("GPP_", "NEE_", "RECO_"): ("umol CO2 m-2 s-1", "g C m-2 d-1"),
-    ("LE_", "H_", "G_", "NETRAD", "SW_", "LW_"): ("W m-2", "W m-2"),
-    ("TA_", "TS_"): ("degC", "degC"),
-}
 
-
-def _units(format: str, names: list[str], first: list[str], header: list[str]) -> dict[str, str]:
-    """Units of the columns, as far as they are known by name or told by the file."""
-    if format == "fluxnet":
-        daily = "TIMESTAMP" in names and len(first[names.index("TIMESTAMP")]) == 8
-        known = [(prefix, pair[daily]) for prefixes, pair in FLUXNET_UNITS.items() for prefix in prefixes]
-        flux = [name for name in names if not name.endswith("_QC")]
-        return {name: unit for name in flux for prefix, unit in known if name.startswith(prefix)}
+def of_header(names: list[str], header: list[str]) -> dict[str, str]:
+    """Return the units of columns from a header line ``# units: GPP,NEE g C m-2 d-1; ET mm d-1``."""
     told = "".join(line for line in header if re.match(r"#\s*units?\s*:", line, re.IGNORECASE))
     units: dict[str, str] = {}
     for part in told.partition(":")[2].split(";"):
