@@ -53,7 +53,9 @@ def site_folder(chosen: Settings) -> Path | None:
 
 def decisive(options: settings.ClmFates) -> dict[str, Any]:
     """Return the parts of a config that decide what is built."""
-    kept = options.model_dump(mode="json", include={"source", "build", "site"})
+    kept = options.model_dump(
+        mode="json", include={"source", "build", "site"}, exclude={"source": {"no_output_timeout"}}
+    )
     return {**kept.pop("build"), **kept}
 
 

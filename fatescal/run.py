@@ -167,6 +167,7 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
 def install(config: Path, machine: str | None = None) -> int:
     """Install the model's source that a config names: clone, externals, parameter file; goes on where it stopped."""
     from fatescal.forward.clm_fates import install
+    from fatescal.forward.process import seconds
 
     chosen = _chosen(config, None, machine)
     sources = [_clm_fates(place).source for place in chosen.places.values()]
@@ -177,8 +178,9 @@ def install(config: Path, machine: str | None = None) -> int:
                 expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
             )
         root = chosen.path(source.path)
+        patience = seconds(source.no_output_timeout)
         with locked(root.parent):
-            install.install(source.url, source.tag, root, _say)
+            install.install(source.url, source.tag, root, _say, patience)
     return 0
 
 

@@ -20,7 +20,8 @@ from typing import Any
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
 from fatescal.forward.clm_fates.cime import Case, CimeError, call
-from fatescal.forward.clm_fates.install import CREATE_NEWCASE, commit, digests, edits
+from fatescal.forward.clm_fates.externals import commit
+from fatescal.forward.clm_fates.install import CREATE_NEWCASE, digests, edits
 from fatescal.forward.clm_fates.template import FILES
 
 RECORD = "fatescal_build.json"
