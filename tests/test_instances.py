@@ -28,7 +28,7 @@ from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance
-from fatescal.forward.clm_fates.jobs import Leg, log
+from fatescal.forward.clm_fates.jobs import Leg, Submission, log
 from fatescal.forward.slurm import Job
 
 COMPSETS = {
@@ -298,7 +298,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
     other = cluster_a.model(monkeypatch)
     with pytest.raises(RunFailed, match=r"job 1000 PENDING .* runs members with other parameters"):
         other.run_together({name: {NAME: 70.0} for name in batch}, stage, {})
-    with pytest.raises(BadInput, match="has job 1000 in the queue, which this stage has not submitted"):
+    with pytest.raises(BadInput, match=r"cases/hyy has job 1000 in the queue, which would .* scancel 1000"):
         other.run_together(batch, stage.with_name("evaluation-01"), {})
 
     (note,) = stage.glob("jobs/submission.json")  # as if killed while case.submit was at it
@@ -329,12 +329,63 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
         file.write("use_bedrock = .false.\n")
     assert "have changed since this run began" in problem()
     shutil.rmtree(cluster_a.folder / "calibration" / "case")
-    cluster_a("xmlchange", "NINST=4")
-    assert "is set up for 4 instances" in problem()
-    cluster_a("xmlchange", "--force", "NINST=1,MPILIB=mpi-serial")
+    (absent,) = (cluster_a.folder / "CTSM" / ".." / "inputdata").resolve().rglob("megan21.nc")
+    absent.unlink()  # which no namelist of the land model or the streams names
+    cluster_a.model(monkeypatch).check()
+    content = (cluster_a.folder / "calibration" / "case" / "lnd_in").read_text()
+    gone = content.replace("urbantv_hyy.nc", "none.nc").replace("snicar_drdt", "none")
+    (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(gone)
+    said = problem()
+    assert "2 input files of the model are missing: " in said
+    assert "none_bst_fit_60_c070416.nc (fsnowaging)" in said
+    assert "none.nc (stream_fldfilename_urbantv)" in said
+    (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(content)
+    cluster_a("xmlchange", "--force", "MPILIB=mpi-serial")
     assert "is built with mpi-serial" in problem()
     with pytest.raises(BadInput, match=r"knows `spinup: \{reuse: default\}` and `none`"):
         settings.load(cluster_a.config(model={"spinup": {"years": 1, "reuse": "member"}}))
+
+
+def test_a_case_left_with_several_instances_is_brought_back_unless_its_job_is_queued(cluster_a, monkeypatch):
+    cluster_a("xmlchange", "NINST=4")
+    cluster_a("case.setup", "--reset")
+    cluster_a("case.build")
+    assert len(list(cluster_a.case.glob("user_nl_clm_000*"))) == 4
+    monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
+    cluster_a("case.submit")
+    with pytest.raises(BadInput, match=r"has job 1000 in the queue"):
+        cluster_a.model(monkeypatch)
+    assert cluster_a("xmlquery", "--value", "NINST") == "4"
+    cluster_a.cancel("1000")
+    cluster_a.model(monkeypatch).check()
+    assert cluster_a("xmlquery", "--value", "NINST") == "1"
+    assert not list(cluster_a.case.glob("user_nl_clm_000*"))
+    assert (cluster_a.folder / "calibration" / "case" / "lnd_in").is_file()
+
+
+def test_a_stranger_s_job_of_the_same_name_is_neither_adopted_nor_waited_for(cluster_a, monkeypatch):
+    monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
+    model = cluster_a.model(monkeypatch)
+    stranger = cluster_a.folder / "other" / "hyy"
+    stranger.mkdir(parents=True)
+    (stranger / "job.sh").write_text("#!/bin/sh\n")
+    cluster_a._run("sbatch", "--job-name=run.hyy", "job.sh", cwd=stranger)
+    assert model.jobs._in_queue() == []
+    model.jobs._require_free()
+    unnumbered = Submission(["0000"], ["mark"], casestatus.length(cluster_a.case))
+    assert model.jobs._numbered(unnumbered).number is None
+    cluster_a._run("sbatch", "--job-name=run.hyy", ".case.run", cwd=cluster_a.case)
+    assert model.jobs._numbered(unnumbered).number == "1001"
+    cluster_a.cancel("1000")
+    cluster_a.cancel("1001")
+
+
+def test_files_that_cime_misses_at_submission_are_named(cluster_a, monkeypatch):
+    model = cluster_a.model(monkeypatch)
+    (absent,) = (cluster_a.folder / "inputdata").rglob("megan21.nc")
+    absent.unlink()
+    with pytest.raises(RunFailed, match=r"Could not find all inputdata.*Missing: .*megan21\.nc"):
+        model.run_together({"0000": {NAME: 50.0}}, cluster_a.folder / "evaluation-00", {})
 
 
 @pytest.mark.mpi

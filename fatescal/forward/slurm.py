@@ -9,11 +9,13 @@ from __future__ import annotations
 import getpass
 import logging
 import math
+import os
 import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from fatescal.errors import BadInput, OutOfTime
@@ -111,17 +113,17 @@ class Slurm:
         """
         return self._in_queue(number) or self._controlled(number) or self._accounted(number)
 
-    def named(self, name: str) -> list[str]:
-        """Return the numbers of this user's jobs of a name that wait or run.
+    def in_folder(self, name: str, folder: Path) -> list[str]:
+        """Return the numbers of this user's jobs of a name that wait or run and were submitted in a folder.
 
         Raises
         ------
         Silent
         """
-        done = self._ask(
-            "squeue", "--noheader", f"--user={getpass.getuser()}", f"--name={name}", "--format=%i"
-        )
-        return done.split()
+        mine = f"--user={getpass.getuser()}"
+        lines = self._ask("squeue", "--noheader", mine, f"--name={name}", "--format=%i|%Z").splitlines()
+        jobs = (line.strip().partition("|") for line in lines)
+        return [number for number, _, where in jobs if os.path.realpath(where) == os.path.realpath(folder)]
 
     def _in_queue(self, number: str) -> Job | None:
         said = self._ask("squeue", "--noheader", f"--jobs={number}", "--format=%T|%r")

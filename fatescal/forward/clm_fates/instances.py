@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
+from fatescal.forward.clm_fates import inputdata
 from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, Leg, decided, noted
 from fatescal.forward.clm_fates.model import ClmFates, day_before
 from fatescal.forward.clm_fates.template import CASE_NAME
@@ -88,6 +89,9 @@ class MultiInstance:
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        template = self.single.template
+        where = f"./check_input_data --download in {self.case}, or put them there, or correct the paths"
+        inputdata.require_all(template.lnd_in, template.streams, where)
         self.single.check_inputs()
         library = self.jobs.ask("MPILIB")
         if library == "mpi-serial":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
-from fatescal.forward.clm_fates import casestatus, namelist, outcome, seats
+from fatescal.forward.clm_fates import casestatus, inputdata, namelist, outcome, seats
 from fatescal.forward.clm_fates.cime import Case, CimeError
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import days
@@ -86,8 +86,7 @@ class Jobs:
     ) -> None:
         self.single, self.case = single, case
         self._mark, self._retries, self._hide, self._stop = mark, retries, hide, stop
-        kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
-        self._extra = {"USER": getpass.getuser()} | kept
+        self._extra = cluster_variables()
         self._environment = visible(hide) | self._extra
         self._queue = Slurm(self._environment, stop)
 
@@ -175,7 +174,9 @@ class Jobs:
             diary = casestatus.since(self.case, submission.place)
             if queued or not any(entry.phase == casestatus.MODEL for entry in diary):
                 reason = casestatus.error(diary) or failure.reason
-                raise RunFailed(f"./case.submit in {self.case}: {reason}") from None
+                absent = inputdata.listed(said.read_text(encoding="utf-8", errors="replace"))
+                names = f". Missing: {', '.join(map(str, absent))}" if absent else ""
+                raise RunFailed(f"./case.submit in {self.case}: {reason}{names}") from None
 
     @property
     def _cold_or_warm(self) -> str:
@@ -214,12 +215,7 @@ class Jobs:
 
     def _require_free(self) -> None:
         """Raise `BadInput` when a job of the case waits or runs: it would read, and write, what this one does."""
-        others = self._in_queue()
-        if others:
-            raise BadInput(
-                f"the case {self.case} has job {', '.join(others)} in the queue, which this stage has not submitted",
-                hint="wait for it, or scancel; each run needs a case of its own",
-            )
+        require_idle(self.case, self.case_name, self._queue)
 
     # ---- while it runs
 
@@ -246,7 +242,7 @@ class Jobs:
             )
             _write(jobs / NOTE, asdict(submission))
             return submission
-        (jobs / NOTE).unlink()
+        (jobs / NOTE).unlink(missing_ok=True)
         return None
 
     def _numbered(self, submission: Submission) -> Submission:
@@ -280,7 +276,7 @@ class Jobs:
 
     def _in_queue(self) -> list[str]:
         """Return the numbers of the case's jobs that wait or run."""
-        return self._queue.patiently(lambda: self._queue.named(f"run.{self.case_name}"), SILENCE)
+        return in_queue(self.case, self.case_name, self._queue)
 
     # ---- after
 
@@ -318,7 +314,7 @@ class Jobs:
                     log.warning("%s/%s took the job with it: %s", jobs.parent.name, name, failure.reason)
         number = job.number if job is not None else f"{int(time.time())}"
         seats.move_aside(self.run_directory, self.case_name, jobs / f"job-{number}")
-        (jobs / NOTE).unlink()
+        (jobs / NOTE).unlink(missing_ok=True)
         log.info(
             "%s: %s: %d of %d members have their fate",
             jobs.parent.name,
@@ -407,6 +403,34 @@ class Jobs:
             raise RunFailed(f"{self.case}: {error}") from None
 
 
+def in_queue(case: Path, name: str, queue: Slurm) -> list[str]:
+    """Return the numbers of a case's jobs that wait or run; another case of the same name has another folder."""
+    return queue.patiently(lambda: queue.in_folder(f"run.{name}", case), SILENCE)
+
+
+def require_idle(case: Path, name: str, queue: Slurm) -> None:
+    """Raise `BadInput` when a job of a case waits or runs."""
+    others = in_queue(case, name, queue)
+    if others:
+        raise BadInput(
+            f"the case {case} has job {', '.join(others)} in the queue, which would read, and write, the same files",
+            hint=f"wait for it, or scancel {' '.join(others)}; each run needs a case of its own",
+        )
+
+
+def require_idle_case(path: Path) -> None:
+    """Raise `BadInput` when a job of a case that submits to Slurm waits or runs; nothing of one that never did."""
+    case = Case(path)
+    if casestatus.submitted(casestatus.since(path, 0)) is not None and case.query("BATCH_SYSTEM") == "slurm":
+        require_idle(path, case.query("CASE"), Slurm(visible() | cluster_variables()))
+
+
+def cluster_variables() -> dict[str, str]:
+    """Return the variables without which CIME and the commands of Slurm do not work."""
+    kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    return {"USER": getpass.getuser()} | kept
+
+
 def decided(folder: Path, mark: str) -> bool:
     """Tell whether the fate of the member with this mark is known."""
     result = noted(folder / RESULT)
@@ -417,7 +441,7 @@ def noted(path: Path) -> dict[str, Any] | None:
     """Return a note, None where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
 
 

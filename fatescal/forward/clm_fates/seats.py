@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist
-from fatescal.forward.clm_fates.cime import Case
+from fatescal.forward.clm_fates.cime import Case, CimeError
 from fatescal.forward.clm_fates.template import CASE_NAME, FILES
 
+log = logging.getLogger(__name__)
 SHARED = ("user_nl_cpl",)  # of all instances
 LOGS = ("drv", "med", "lnd", "atm")
 _NUMBERED = re.compile(r"_\d{4}$")
@@ -31,13 +33,20 @@ _DIED = (
 )
 
 
-def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
+def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Callable[[Path], None]) -> Path:
     """Return a folder with the input files of a case for one instance, copied once: every job writes others over them.
+
+    A case that an earlier run left with several instances is set up for one first.
+
+    Parameters
+    ----------
+    require_idle : callable
+        Raises `BadInput` when a job of the case waits or runs.
 
     Raises
     ------
     BadInput
-        When the case is set up for several instances already, or its namelists have changed since.
+        When the case is in use, or its namelists have changed since.
     """
     plain = sorted(path for path in case.glob("user_nl_*") if not _NUMBERED.search(path.name))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in plain)).hexdigest()
@@ -49,12 +58,9 @@ def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
                 hint="a run.directory of its own for the changed case; or put them back",
             )
         return into
-    if (n := Case(case).query("NINST")) != "1":
-        raise BadInput(
-            f"model.case: {case} is set up for {n} instances",
-            expected="NINST=1, from which a run takes its defaults before it sets as many as it has members",
-            hint=f"cd {case} && ./xmlchange NINST=1 && ./case.setup --reset && ./preview_namelists",
-        )
+    if Case(case).query("NINST") != "1":
+        require_idle(case)
+        _make_single(case)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
         copy = Path(scratch) / "case"
@@ -65,6 +71,28 @@ def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
         (copy / noted.name).write_text(digest)
         os.rename(copy, into)
     return into
+
+
+def _make_single(case: Path) -> None:
+    """Set a case up for one instance, with the namelists of that one."""
+    try:
+        single = Case(case)
+        single.change({"NINST": "1"})
+        for old in instance_namelists(case):
+            old.unlink()
+        single.set_up("--reset")
+        single("preview_namelists")
+    except CimeError as error:
+        raise BadInput(
+            f"model.case: {case} is set up for several instances, and could not be for one: {error}",
+            hint=f"cd {case} && ./xmlchange NINST=1 && ./case.setup --reset && ./preview_namelists",
+        ) from None
+    log.info("%s is set up for one instance (NINST=1) again", case)
+
+
+def instance_namelists(case: Path) -> list[Path]:
+    """Return the ``user_nl_*_0001`` ... of a case."""
+    return sorted(path for path in case.glob("user_nl_*") if _NUMBERED.search(path.name))
 
 
 def suffix(seat: int) -> str:
@@ -84,9 +112,8 @@ def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | 
     BadInput
         When the case has no plain ``user_nl_clm``.
     """
-    for old in case.glob("user_nl_*"):
-        if _NUMBERED.search(old.name):
-            old.unlink()
+    for old in instance_namelists(case):
+        old.unlink()
     plain = {path.name: path.read_text(encoding="utf-8") for path in sorted(case.glob("user_nl_*"))}
     if "user_nl_clm" not in plain:
         raise BadInput(f"model.case: {case} has no user_nl_clm", hint="./case.setup with NINST=1 writes it")
