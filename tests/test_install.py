@@ -32,8 +32,8 @@ class Installation:
 
     def __call__(self, tag: str = "", url: str = "", timeout: object = "10 min", **environment: str) -> str:
         """Install; return what was said."""
-        source = {"url": url or self.url, "tag": tag or self.tag, "path": str(self.root)}
-        source |= {"no_output_timeout": timeout}
+        source: dict[str, object] = {"url": url or self.url, "tag": tag or self.tag, "path": str(self.root)}
+        source["no_output_timeout"] = timeout
         build = {"case": "cases/hyy", "compset": "any"}
         model = {
             "kind": "clm_fates",
