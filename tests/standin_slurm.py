@@ -110,7 +110,13 @@ def squeue(words: list[str]) -> int:
         ).get("name")
         if job and wanted and job["state"] in UNDER_WAY:
             reason = "Priority" if job["state"] == "PENDING" else "None"
-            fields = {"%T": job["state"], "%r": reason, "%i": path.stem, "%Z": job.get("folder", "")}
+            fields = {
+                "%T": job["state"],
+                "%r": reason,
+                "%i": path.stem,
+                "%Z": job["folder"],
+                "%o": job["script"],
+            }
             line = given["format"]
             for code, value in fields.items():
                 line = line.replace(code, value)

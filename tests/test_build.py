@@ -27,6 +27,7 @@ from fatescal import assemble, models, run, settings
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
 from fatescal.forward.clm_fates.cime import running_builds
+from fatescal.forward.clm_fates.site import Site
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -306,21 +307,21 @@ def test_missing_input_data_is_named_at_once_and_fetched_when_asked(built, monke
     (unread,) = root.rglob("clmforc.Li_2025*hdm*.nc")
     unread.unlink()
     said = built.refused()
-    assert "2 input files of the model are missing: " in said
+    assert "2 input files are missing: " in said
     assert f"{snow} (fsnowaging), {aerosol} (stream presaero.clim_2000)" in said
     assert "Try: python -m fatescal build CONFIG --download" in said
     assert built.builds == 0
     server.mkdir()
     (server / snow.name).touch()
     monkeypatch.setenv("STANDIN_INPUT_SERVER", str(server))
-    with pytest.raises(BadInput, match=r"1 input files .*aero_x\.nc.*fatescal_inputdata\.log tells why"):
+    with pytest.raises(BadInput, match=r"1 input file is .*aero_x\.nc.*fatescal_inputdata\.log tells why"):
         built.build(download=True)
     (server / aerosol.name).touch()
     said = built.build(download=True)
     assert f"not read by this run: {unread} (ctsm: stream_fldfilename_popdens)\n" in said
     assert built.builds == 1
     built.set("user_nl_clm", fates_spitfire_mode=4)  # a run that burns does read it
-    assert f"1 input files of the model are missing: {unread} (stream_fldfilename_popdens)" in built.refused()
+    assert f"1 input file is missing: {unread} (stream_fldfilename_popdens)" in built.refused()
 
 
 def test_a_marker_of_create_newcase_does_not_stay(built):
@@ -400,6 +401,18 @@ def test_a_newer_model_has_no_clm51(built):
 
     built.edit(tagged)
     assert "ctsm5.4.053 has no CLM51. Expected CLM60 or CLM50" in built.refused()
+
+
+def test_a_site_folder_may_hold_links_to_folders(built, data, tmp_path):
+    site = write_site(tmp_path / "kept & elsewhere" / "site", data, (2004, 2005))
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "surface.d").symlink_to(site, target_is_directory=True)
+    (site / "loop").symlink_to(site, target_is_directory=True)
+    found = Site.of(linked)
+    assert found.years == (2004, 2005)
+    assert {len(paths) for paths in found.forcing.values()} == {24}
+    assert found.user_mods == linked / "surface.d" / "user_mods"
 
 
 def test_a_mistyped_stream_is_blamed_and_not_one_of_the_valid_ones(built, data, tmp_path):

@@ -336,9 +336,9 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     gone = content.replace("urbantv_hyy.nc", "none.nc").replace("snicar_drdt", "none")
     (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(gone)
     said = problem()
-    assert "2 input files of the model are missing: " in said
-    assert "none_bst_fit_60_c070416.nc (fsnowaging)" in said
-    assert "none.nc (stream_fldfilename_urbantv)" in said
+    assert "2 input files are missing: " in said
+    assert "none_bst_fit_60_c070416.nc (" in said
+    assert "none.nc (" in said
     (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(content)
     cluster_a("xmlchange", "--force", "MPILIB=mpi-serial")
     assert "is built with mpi-serial" in problem()

@@ -109,7 +109,7 @@ def test_the_stand_in_s_jobs_wait_run_end_and_are_forgotten(tmp_path):
     assert str(queue.look(numbers[0])) == f"job {numbers[0]} PENDING (Priority)"
     assert queue.in_folder("run.hyy", Path.cwd()) == numbers
     assert queue.in_folder("run.other", Path.cwd()) == []
-    assert queue.in_folder("run.hyy", tmp_path) == []  # a stranger's of the same name
+    assert queue.in_folder("run.hyy", tmp_path / "other") == []  # a stranger's of the same name
     subprocess.run([tmp_path / "bin/scancel", numbers[2]], env=environment, check=True)
     assert [ended(n) for n in numbers] == ["COMPLETED", "FAILED", "CANCELLED"]
     assert Slurm(environment | {"STANDIN_SLURM_FORGET": "0"}).look(numbers[0]) is None

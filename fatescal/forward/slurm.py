@@ -114,16 +114,25 @@ class Slurm:
         return self._in_queue(number) or self._controlled(number) or self._accounted(number)
 
     def in_folder(self, name: str, folder: Path) -> list[str]:
-        """Return the numbers of this user's jobs of a name that wait or run and were submitted in a folder.
+        """Return the numbers of this user's jobs of a name that wait or run and belong to a folder.
+
+        That is where they were submitted (`sbatch --chdir` hides it), or where their script is.
 
         Raises
         ------
         Silent
         """
-        mine = f"--user={getpass.getuser()}"
-        lines = self._ask("squeue", "--noheader", mine, f"--name={name}", "--format=%i|%Z").splitlines()
-        jobs = (line.strip().partition("|") for line in lines)
-        return [number for number, _, where in jobs if os.path.realpath(where) == os.path.realpath(folder)]
+        options = (f"--user={getpass.getuser()}", f"--name={name}", "--format=%i|%Z|%o")
+        here, numbers = os.path.realpath(folder), []
+        for line in self._ask("squeue", "--noheader", *options).splitlines():
+            number, _, rest = line.strip().partition("|")
+            directory, _, command = rest.partition("|")
+            if here in (
+                os.path.realpath(directory),
+                os.path.realpath(os.path.dirname(command.split(" ")[0])),
+            ):
+                numbers.append(number)
+        return numbers
 
     def _in_queue(self, number: str) -> Job | None:
         said = self._ask("squeue", "--noheader", f"--jobs={number}", "--format=%T|%r")

@@ -25,6 +25,7 @@ UNREAD: tuple[tuple[str, str, str], ...] = (
     (r"cropcal|cultivar_gdds|gdd20|swindow", "use_crop", NO),
     (r"ch4finundated", "use_lch4", NO),
     (r"exice", "use_excess_ice", NO),
+    (r"prigentroughness", "use_prigent_roughness", NO),
 )
 _FILE = re.compile(r"^\s*(\w+)\s*=\s*'(/[^']*)'\s*$", re.MULTILINE)
 
@@ -71,9 +72,8 @@ def require_all(lnd_in: str, weather: Sequence[streams.Stream], hint: str) -> No
     """Raise `BadInput` that names all files that a run would open in vain."""
     absent = missing(lnd_in, weather)
     if absent:
-        raise BadInput(
-            f"{len(absent)} input files of the model are missing: {', '.join(map(str, absent))}", hint=hint
-        )
+        count = f"{len(absent)} input {'file is' if len(absent) == 1 else 'files are'} missing"
+        raise BadInput(f"{count}: {', '.join(map(str, absent))}", hint=hint)
 
 
 def require(case: Case, run_directory: Path, say: Say, *, list_all: bool, download: bool) -> None:

@@ -58,9 +58,7 @@ def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Calla
                 hint="a run.directory of its own for the changed case; or put them back",
             )
         return into
-    if Case(case).query("NINST") != "1":
-        require_idle(case)
-        _make_single(case)
+    _make_single(case, require_idle)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
         copy = Path(scratch) / "case"
@@ -73,10 +71,13 @@ def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Calla
     return into
 
 
-def _make_single(case: Path) -> None:
-    """Set a case up for one instance, with the namelists of that one."""
+def _make_single(case: Path, require_idle: Callable[[Path], None]) -> None:
+    """Set a case up for one instance, with the namelists of that one, where it is not."""
+    single = Case(case)
     try:
-        single = Case(case)
+        if single.query("NINST") == "1":
+            return
+        require_idle(case)
         single.change({"NINST": "1"})
         for old in instance_namelists(case):
             old.unlink()
@@ -84,7 +85,7 @@ def _make_single(case: Path) -> None:
         single("preview_namelists")
     except CimeError as error:
         raise BadInput(
-            f"model.case: {case} is set up for several instances, and could not be for one: {error}",
+            f"model.case: {case} could not be set up for one instance: {error}",
             hint=f"cd {case} && ./xmlchange NINST=1 && ./case.setup --reset && ./preview_namelists",
         ) from None
     log.info("%s is set up for one instance (NINST=1) again", case)
