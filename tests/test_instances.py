@@ -28,7 +28,7 @@ from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance
-from fatescal.forward.clm_fates.jobs import Leg, Submission, log
+from fatescal.forward.clm_fates.jobs import RunSegment, Submission, log
 from fatescal.forward.slurm import Job
 
 COMPSETS = {
@@ -154,9 +154,9 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
         model.read(alone)["FATES_GPP"], model.read(stage / "0001.part-x")["FATES_GPP"]
     )
 
-    leg = Leg(model.single.first, model.single.end)
-    fewer = [model.jobs._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", leg) for j in range(2)]
-    model.jobs._prepare(fewer, leg)
+    segment = RunSegment(model.single.first, model.single.end)
+    fewer = [model.jobs._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", segment) for j in range(2)]
+    model.jobs._prepare(fewer, segment)
     assert sorted(path.name for path in cluster.case.glob("user_nl_clm*")) == [
         "user_nl_clm", "user_nl_clm_0001", "user_nl_clm_0002",
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     )
     jobs = cluster_a.folder / "jobs"
     jobs.mkdir()
-    own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", Leg(model.single.first, model.single.end))
+    own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", RunSegment(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
     lines = seats.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
@@ -205,7 +205,7 @@ def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, 
     assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
 
     monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 65.5 66.5")  # other defaults: another spin-up
-    with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: died"):
+    with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: failed"):
         model.run_together({"0001": {NAME: 57.0}}, members / "evaluation-02", {NAME: 66.0})
 
 
@@ -227,7 +227,7 @@ def test_a_dying_member_takes_all_with_it_and_is_left_out_of_the_next_job(cluste
         "0000": Status.OK, "0001": Status.MODEL_ERROR, "0002": Status.OK, "0003": Status.MODEL_ERROR,
     }  # fmt: skip
     assert found["0001"][1].startswith(
-        "died, and all others with it: the model stopped itself in src/CTSM/src/biogeophys/Bal"
+        "failed, and ended the job of all: the model stopped itself in src/CTSM/src/biogeophys/Bal"
     )
     assert "is not possible" in found["0003"][1]
     states = [job["state"] for job in cluster_a.jobs]
@@ -282,7 +282,7 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
         "wait",
         lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL"))[1],
     )
-    with pytest.raises(RunFailed, match="NODE_FAIL failed without a member to blame: it logged nothing"):
+    with pytest.raises(RunFailed, match="NODE_FAIL failed, and no member is the cause: it logged nothing"):
         model.run_together(batch, stage, {})
     assert len(cluster_a.jobs) == 4  # the last submitted once more, as the machine file's `retries` says
 

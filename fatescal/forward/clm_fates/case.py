@@ -225,34 +225,16 @@ def require_not_building(path: Path) -> None:
 
 
 def _create(plan: Plan, say: Say) -> None:
+    """Make the case, unless it is there; what an interruption left of one is removed."""
     marker = plan.path.with_name(f".{plan.path.name}.being_made")
-    if plan.path.exists():
-        known = (plan.path / RECORD).is_file()
-        if not known and not marker.exists():
-            raise BadInput(
-                f"model.build.case: {plan.path} is there, and fatescal did not make it",
-                hint="another path, or `model.case` for a case that is built already",
-            )
-        if known and (reason := _needs_new_case(plan, Record(plan.path))) is None:
-            marker.unlink(missing_ok=True)
-            return
-        if known:
-            say(f"case          {reason}; {_set_aside(plan.path)} is the old one")
-        else:
-            shutil.rmtree(plan.path)  # create_newcase was interrupted
+    if not _make_way(plan, marker, say):
+        return
     plan.path.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    words = [word for name, value in plan.create.items() for word in (f"--{name}", value)]
+    options = [text for name, value in plan.create.items() for text in (f"--{name}", value)]
     mods = ["--user-mods-dirs", *map(str, plan.user_mods)] if plan.user_mods else []
-    arguments = [
-        "--case",
-        str(plan.path),
-        *words,
-        "--run-unsupported",
-        "--handle-preexisting-dirs",
-        "r",
-        *mods,
-    ]
+    fixed = ["--run-unsupported", "--handle-preexisting-dirs", "r"]
+    arguments = ["--case", str(plan.path), *options, *fixed, *mods]
     try:
         call(plan.source / CREATE_NEWCASE, *arguments, folder=plan.path.parent)
     except CimeError:
@@ -264,6 +246,27 @@ def _create(plan: Plan, say: Say) -> None:
     say(f"case          {plan.path} made: {plan.create['compset']} on {plan.create['machine']}")
 
 
+def _make_way(plan: Plan, marker: Path, say: Say) -> bool:
+    """Tell whether the case must be made; move one that no longer fits away."""
+    known = (plan.path / RECORD).is_file()
+    if not plan.path.exists():
+        return True
+    if not known and not marker.exists():
+        raise BadInput(
+            f"model.build.case: {plan.path} is there, and fatescal did not make it",
+            hint="another path, or `model.case` for a case that is built already",
+        )
+    if not known:  # create_newcase was interrupted
+        shutil.rmtree(plan.path)
+        return True
+    reason = _needs_new_case(plan, Record(plan.path))
+    if reason is None:
+        marker.unlink(missing_ok=True)
+        return False
+    say(f"case          {reason}; {_set_aside(plan.path)} is the old one")
+    return True
+
+
 def _needs_new_case(plan: Plan, record: Record) -> str | None:
     """Return why the case that is there will not do; None where it will."""
     if record.content["create"] != plan.made_with:
@@ -271,7 +274,7 @@ def _needs_new_case(plan: Plan, record: Record) -> str | None:
     changed = _changed_user_files(record)
     if (
         changed and not record.has_been_built
-    ):  # create_newcase took paths from there that no later step changes
+    ):  # create_newcase took paths from there that nothing later changes
         return f"{', '.join(changed)} changed since the case was made, which never compiled"
     return None
 
@@ -321,7 +324,7 @@ def _values(plan: Plan, case: Case, names: Mapping[str, str]) -> dict[str, set[s
         raise plan.blamed(error) from None
     lacking = next((name for name in names if name not in found), None)
     if lacking is not None:
-        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} tells no value of {lacking}")
+        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} gives no value of {lacking}")
     return found
 
 
@@ -517,15 +520,15 @@ def _compile(case: Case, record: Record, say: Say) -> bool:
     if "clean" in record.pending:
         case("case.build", "--clean-all")
         record.done("clean")
-    say(f"build         case.build, some ten minutes; what it says: {record.path.with_name(LOG)}")
+    say(f"build         case.build, ten to thirty minutes; its log: {record.path.with_name(LOG)}")
     require_not_building(case.path)
     try:
-        said = case.build(record.path.with_name(LOG))
+        printed = case.build(record.path.with_name(LOG))
     except CimeError as error:
         if not COMPILING.search(error.line):
             raise
         raise RunFailed(f"the model does not compile: {error}") from None
-    if BUILT not in said or not executable.is_file():
+    if BUILT not in printed or not executable.is_file():
         raise RunFailed(f"case.build ended without '{BUILT}': see {record.path.with_name(LOG)}")
     say(f"build         {executable} in {time.monotonic() - begin:.0f} s")
     return True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
 from fatescal.forward.clm_fates import inputdata
-from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, Leg, decided, noted
+from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
 from fatescal.forward.clm_fates.model import ClmFates, day_before
 from fatescal.forward.clm_fates.template import CASE_NAME
 from fatescal.forward.process import HIDDEN_PREFIXES, never
@@ -169,10 +169,10 @@ class MultiInstance:
         """
         single = self.single
         if not single.shares_spin_up:
-            leg = Leg(single.first, single.end)
+            segment = RunSegment(single.first, single.end)
         else:
-            leg = Leg(single.start, single.end, finidat=self._spun_up(default))
-        self.jobs.run(batch, folder, leg)
+            segment = RunSegment(single.start, single.end, finidat=self._spun_up(default))
+        self.jobs.run(batch, folder, segment)
 
     def _spun_up(self, default: Mapping[str, float]) -> Path:
         """Return the state in which the spin-up with `default` parameters, made once, ended."""
@@ -183,7 +183,9 @@ class MultiInstance:
             if single.spun_up.exists() and not (jobs / NOTE).is_file():
                 shutil.rmtree(single.spun_up)  # of another config, or failed
             self.jobs.run(
-                {name: default}, single.spun_up, Leg(single.first, day_before(single.start), restart=True)
+                {name: default},
+                single.spun_up,
+                RunSegment(single.first, day_before(single.start), restart=True),
             )
             result = noted(jobs / name / RESULT) or {}
             if result.get("status") != Status.OK or not state.is_file():

@@ -27,16 +27,17 @@ LOGS = ("drv", "med", "lnd", "atm")
 _NUMBERED = re.compile(r"_\d{4}$")
 # How launchers name the rank that died first; those they killed thereafter are not meant.
 _DIED = (
-    r"task (\d+): (?:Segmentation fault|Aborted|Floating point exception|Bus error|Exited with exit code (?!137|143)\d)",  # srun
+    r"task (\d+): (?:Segmentation fault|Aborted|Floating point exception|Bus error"
+    r"|Exited with exit code (?!137|143)\d)",  # srun
     r"process rank (\d+) .*exited on signal",  # Open MPI
     r"RANK (\d+) PID \d+ .*\n.*(?:SIGNAL: (?:6|7|8|11)|EXIT STATUS: [1-9])",  # Intel MPI
 )
 
 
 def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Callable[[Path], None]) -> Path:
-    """Return a folder with the input files of a case for one instance, copied once: every job writes others over them.
+    """Return a folder with the input files of a case for one instance, copied once.
 
-    A case that an earlier run left with several instances is set up for one first.
+    Every job writes others over those of the case. A case that an earlier run left with several instances is set up for one first.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def suffix(seat: int) -> str:
 
 
 def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | None]]) -> None:
-    """Write ``user_nl_*`` of so many instances, `changes` those of the land model; remove all of earlier, larger ensembles.
+    """Write ``user_nl_*`` of so many instances, `changes` those of the land model; remove all others.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | 
 def land_namelist(plain: str, changes: Mapping[str, namelist.Value | None]) -> str:
     """Return a ``user_nl_clm`` with keys changed, those that are None removed.
 
-    >>> print(land_namelist("use_bedrock = .true.\\nhist_nhtfrq=0,-24\\n", {"hist_nhtfrq": -24, "hist_fincl2": None}), end="")
+    >>> changes = {"hist_nhtfrq": -24, "hist_fincl2": None}
+    >>> print(land_namelist("use_bedrock = .true.\\nhist_nhtfrq=0,-24\\n", changes), end="")
     use_bedrock = .true.
     hist_nhtfrq = -24
     """
