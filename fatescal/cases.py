@@ -244,6 +244,11 @@ def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
             "model.build does not say where the point is",
             expected="xml: {PTS_LAT: 61.8474, PTS_LON: 24.295}, or model.site",
         )
+    _refuse_other_years(xml, options)
+    _refuse_absent_files(made)
+
+
+def _refuse_other_years(xml: Mapping[str, str], options: settings.ClmFates) -> None:
     years = [int(xml[name]) for name in ("DATM_YR_START", "DATM_YR_END") if xml.get(name, "").isdecimal()]
     if len(years) == 2 and not (years[0] <= options.start.year and options.end.year <= years[1]):
         raise BadInput(
@@ -252,11 +257,19 @@ def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
             got=f"{options.start} to {options.end}",
             hint="DATM_YR_START and DATM_YR_END, where there are files of more years",
         )
-    for values in made.user_nl.values():
-        for key, value in values.items():
-            for word in value if isinstance(value, list) else str(value).split(","):
-                if str(word).startswith("/") and not Path(str(word)).exists():
-                    raise BadInput(
-                        f"{made.key(key)}: there is no {word}",
-                        hint="correct the path, or leave the key out where the model's own default will do",
-                    )
+
+
+def _refuse_absent_files(made: Plan) -> None:
+    """Raise `BadInput` that names all files of the config's own that are not there."""
+    absent = [
+        f"{made.key(key)}: there is no {path}"
+        for values in made.user_nl.values()
+        for key, value in values.items()
+        for path in (map(str, value) if isinstance(value, list) else str(value).split(","))
+        if path.startswith("/") and not Path(path).exists()
+    ]
+    if absent:
+        raise BadInput(
+            "; ".join(absent),
+            hint="correct the path, or leave the key out where the model's own default will do",
+        )

@@ -360,6 +360,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"fates_paramfile": "/gone.json"},
         r"user_nl_clm\.fates_paramfile: there is no",
     ),
+    "two files": (
+        "user_nl_clm",
+        {"fates_paramfile": "/gone.json", "fsurdat": "/lost.nc"},
+        r"fates_paramfile: there is no /gone\.json; .*fsurdat: there is no /lost\.nc\. Try: correct the path",
+    ),
     "unknown stream": (
         "user_nl_datm_streams",
         {"CLM.Solar:mapalgo": "none"},

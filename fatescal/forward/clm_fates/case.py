@@ -1,7 +1,8 @@
-"""The case of a calibration: made, set up and built by CIME once, and brought up to date when the config changes.
+"""The case of a calibration: made and built by CIME once, and brought up to date when the config changes.
 
-Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted. What a
-change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME is told of it.
+Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted.
+What a change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME
+is told of it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Plan:
     def _named(self, line: str) -> str:
         """Return the variable, key or option that an error of CIME is about; nothing where it names none.
 
-        What CIME quotes as wrong comes first. Lists of valid values and paths name much else, and do not count.
+        What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
         """
         names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
         for pattern in _CULPRIT:
@@ -127,9 +128,9 @@ class Record:
     Attributes
     ----------
     content : dict
-        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as they were
-        built; ``pending``: steps to be done; ``user_files``: the files of ~/.cime that CIME copied, with digests;
-        ``config``, once it has been built.
+        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as
+        they were built; ``pending``: steps to be done; ``user_files``: the files of ~/.cime that CIME copied,
+        with digests; ``config``, once it has been built.
     """
 
     def __init__(self, case: Path) -> None:
@@ -184,8 +185,8 @@ def build(
     Raises
     ------
     BadInput
-        When CIME refuses something, with the config's key, or what it wrote is not what was asked for; when input
-        data is missing, or the case is in use.
+        When CIME refuses something, with the config's key, or what it wrote is not what was asked for; when
+        input data is missing, or the case is in use.
     RunFailed
         When the model does not compile.
     """
@@ -360,7 +361,7 @@ def _same(found: str, wanted: str) -> bool:
 
 
 def _follow_user_files(plan: Plan, case: Case, record: Record, say: Say) -> None:
-    """Have CIME copy the user's files in ~/.cime again where they changed; compile anew where that changes the case."""
+    """Have CIME copy changed files of ~/.cime again; compile anew where that changes the case."""
     if "user_files" not in record.content:  # a case of an earlier version of fatescal
         record.keep(user_files=user_files())
     changed = _changed_user_files(record)

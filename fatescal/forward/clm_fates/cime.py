@@ -64,7 +64,7 @@ def call(
 def _logged(
     command: Path, arguments: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
 ) -> str:
-    """Run a command that may take long; should this program be killed, the command and its compilers end too."""
+    """Run a command that may take long; when this program is killed, all that the command started ends."""
     log.unlink(missing_ok=True)
     every = ("",)  # all names begin so: the command sees `environment` alone
     try:
@@ -76,7 +76,7 @@ def _logged(
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment with USER, without which CIME knows no paths; batch jobs and containers may lack it."""
+    """Return the environment with USER, which CIME needs, and batch jobs and containers may lack."""
     return {"USER": getpass.getuser()} | dict(os.environ)
 
 
@@ -99,7 +99,7 @@ def error_line(said: str) -> str:
 def compiler_errors(text: str) -> list[str]:
     """Return the error lines of a build log, with the place in the source; without any its last lines.
 
-    >>> compiler_errors("gcc -Werror a.c\\na.F90:12:8:\\n\\n 12 | use pio\\n\\nFatal Error: Cannot open 'pio.mod'\\nmake: bye")
+    >>> compiler_errors("gcc -Werror a.c\\na.F90:12:8:\\n\\n 12 | use pio\\n\\nFatal Error: Cannot open 'pio.mod'\\n")
     ["a.F90:12:8: Fatal Error: Cannot open 'pio.mod'"]
     """
     lines = [line.strip() for line in text.splitlines()]
@@ -120,7 +120,7 @@ def user_files() -> dict[str, str]:
 
 
 def running_builds(case: Path) -> list[int]:
-    """Return the processes on this machine that build a case: `case.build` in its folder, by whomever started."""
+    """Return the numbers of the processes `case.build` of a case on this machine, whoever started them."""
     numbers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -147,7 +147,7 @@ class Case:
         return self("xmlquery", "--value", variable).strip()
 
     def values(self, variables: Iterable[str]) -> dict[str, set[str]]:
-        """Return the values of variables as they are written; several where jobs or components have their own."""
+        """Return the values of variables as written; several where jobs or components have their own."""
         names = list(variables)
         if not names:
             return {}
@@ -168,7 +168,7 @@ class Case:
             self("xmlchange", *flags, ",".join(words))
 
     def set_up(self, *flags: str) -> None:
-        """Call case.setup, which in newer versions would make the case a git repository, unless told not to."""
+        """Call case.setup, and keep newer versions from making the case a git repository."""
         git = ["--disable-git"] if "--disable-git" in self("case.setup", "--help") else []
         self("case.setup", *flags, *git)
 

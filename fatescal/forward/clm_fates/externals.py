@@ -1,4 +1,4 @@
-"""The externals of a checkout: which it needs, at which versions, and the tool of its tag that checks them out."""
+"""The externals of a checkout: which, at which versions, and the tool of its tag that checks them out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def commit(folder: Path, version: str) -> str | None:
-    """Return the commit of a tag, commit or branch in a repository of its own, None where either is not there."""
+    """Return the commit of a tag, commit or branch; None where it, or a repository in the folder, is not there."""
     if not (folder / ".git").exists():
         return None
     for name in (version, f"origin/{version}"):
@@ -89,7 +89,7 @@ def _torn(folder: Path) -> bool:
 
 
 def _changes(folder: Path) -> list[str]:
-    """Return the files of a repository, without those of repositories in it, that differ from what is committed."""
+    """Return the files of a repository itself, not of those inside it, that differ from what is committed."""
     if not (folder / ".git").exists():
         return []
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all")
@@ -102,7 +102,8 @@ def _changes(folder: Path) -> list[str]:
 def externals(root: Path) -> Iterator[External]:
     """Yield the required externals of a checkout, and those of externals that are there already.
 
-    Sources: ``.gitmodules`` (git-fleximod: ``fxtag``, or else the commit that the repository records), or ``Externals.cfg``.
+    Sources: ``.gitmodules`` (git-fleximod: ``fxtag``, or else the commit that the repository records), or
+    ``Externals.cfg``.
     """
     if (root / FLEXIMOD).is_file() or not (root / "Externals.cfg").is_file():
         yield from _submodules(root, Path(), fleximod=True)
@@ -282,7 +283,7 @@ def run_watched(
             "where the network is slow, with a longer model.source.no_output_timeout"
         ) from None
     finally:
-        output.is_silent()  # shows the last lines
+        output.close()
 
 
 class _Output:
@@ -306,6 +307,11 @@ class _Output:
                 if line and self._show is not None:
                     self._show(line)
         return time.monotonic() - self._last > self.limit
+
+    def close(self) -> None:
+        """Show the last lines."""
+        self.is_silent()
+        self._file.close()
 
 
 def _quoted(log: Path) -> str:

@@ -1,7 +1,8 @@
 """Input data of a case: which files a run reads, which of them are missing, and CIME's own list of files.
 
-CIME compares its list with the disk only in `case.submit`, which members of processes never call. The list also holds files
-that a single point with FATES never opens (population density, crop calendars): these are named, and do not stop anything.
+CIME compares its list with the disk only in `case.submit`, which members of processes never call. The list
+also holds files that a single point with FATES never opens (population density, crop calendars): these are
+named, and do not stop anything.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fatescal.forward.clm_fates.externals import Say
 
 TOOL, LOG = "check_input_data", "fatescal_inputdata.log"
 _LISTED = re.compile(r"^Model (\S+) missing file (\S+) = '([^']*)'", re.MULTILINE)
-# Files that lnd_in names whether or not the run opens them: a pattern of keys, the key that decides, values that mean no.
+# Files that lnd_in names whether or not the run opens them: keys, the key that decides, values that mean no.
 NO = r"\.?f(alse)?\.?"
 UNREAD: tuple[tuple[str, str, str], ...] = (
     (r"popdens|lightng", "fates_spitfire_mode", "[01]"),
@@ -102,7 +103,7 @@ def require(case: Case, run_directory: Path, say: Say, *, list_all: bool, downlo
 
 
 def cime_list(case: Case, *, download: bool = False) -> list[Missing]:
-    """Return what CIME's own list holds and the disk does not; with `download`, after CIME has fetched what it can."""
+    """Return what is missing on CIME's own list; with `download`, after CIME has fetched what it can."""
     if not (case.path / TOOL).is_file():
         return []
     log = case.path / LOG

@@ -1,7 +1,7 @@
-"""The model's checkout: cloned at its tag, with its externals at theirs, and a parameter file that FATES can read.
+"""The model's checkout: cloned at its tag, its externals at theirs, a parameter file that FATES can read.
 
-Each step looks at what is there, so that an installation goes on wherever it was interrupted, and does nothing when all
-is there.
+Each step looks at what is there, so that an installation goes on wherever it was interrupted, and does
+nothing when all is there.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def install(url: str, tag: str, root: Path, say: Say, patience: float = PATIENCE
 
 
 def edits(root: Path) -> dict[str, str]:
-    """Return the files of a checkout and its externals that are not as committed, by path, with a digest of each.
+    """Return the files of a checkout and its externals that are not as committed: digests by path.
 
     New files count where they can be part of the model; parameter files, which the namelist names, do not.
     """
@@ -140,7 +140,7 @@ def _require_at(root: Path, tag: str) -> None:
 
 
 def parameter_file(root: Path) -> tuple[Path, str]:
-    """Return the FATES parameter file of a checkout, and what made it now from CDL (nothing, where it was there).
+    """Return the FATES parameter file of a checkout, and what made it now from CDL (empty: it was there).
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """CLM-FATES as one multi-instance CIME case: a job in the queue runs a whole ensemble, under one mpiexec.
 
-The way of Keetz et al. (2025). One dying instance takes all others with it, so members as processes of their own are
-the better way wherever the executable may be started so.
+The way of Keetz et al. (2025). One dying instance takes all others with it, so members as processes of their
+own are the better way wherever the executable may be started so.
 """
 
 from __future__ import annotations
@@ -157,13 +157,14 @@ class MultiInstance:
     ) -> None:
         """Run members in jobs of the case, until each has its output or a reason why it has none.
 
-        A job that this program submitted before its death is found again and waited for. Where all members start from
-        one spin-up, a job of its own makes that before the first.
+        A job that this program submitted before its death is found again and waited for. Where all members
+        start from one spin-up, a job of its own makes that before the first.
 
         Raises
         ------
         RunFailed
-            When a job was cancelled, was too short, or failed without a member to blame more often than `retries`.
+            When a job was cancelled, was too short, or failed without a member to blame more often than
+            `retries`.
         OutOfTime
             When this program must end; the job goes on.
         """
@@ -190,7 +191,8 @@ class MultiInstance:
             result = noted(jobs / name / RESULT) or {}
             if result.get("status") != Status.OK or not state.is_file():
                 raise RunFailed(
-                    f"the spin-up failed, and so would every member: {result.get('reason') or f'{state} is not there'}"
+                    "the spin-up failed, and so would every member: "
+                    f"{result.get('reason') or f'{state} is not there'}"
                 )
         return state
 

@@ -1,7 +1,7 @@
 """Jobs of a multi-instance CIME case: each runs members, is waited for by its number, and is found again.
 
-What a batch needs to survive this program's death is kept in ``STAGE/jobs``: the submission (its job's number above all),
-and for each member what it reads, what it left, and how it ended.
+What a batch needs to survive this program's death is kept in ``STAGE/jobs``: the submission (its job's number
+above all), and for each member what it reads, what it left, and how it ended.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OUT_OF_TIME = ("TIMEOUT", "DEADLINE")
 
 @dataclass(frozen=True)
 class RunSegment:
-    """What the runs of a job are: their days, the state they start from (None: the case's own), whether they leave one."""
+    """The runs of a job: their days, the state they start from (None: the case's), whether they leave one."""
 
     first: date
     last: date
@@ -49,7 +49,7 @@ class RunSegment:
 
 @dataclass(frozen=True)
 class Submission:
-    """What was submitted: the members by seat, their marks, the length of CaseStatus before, the job's number.
+    """What was submitted: members by seat, their marks, the length of CaseStatus before, the job's number.
 
     Without a number it is about to be submitted, or has been while this program died.
     """
@@ -91,7 +91,7 @@ class Jobs:
         self._queue = Slurm(self._environment, stop)
 
     def run(self, batch: Mapping[str, Mapping[str, float]], folder: Path, segment: RunSegment) -> None:
-        """Run members until each has its output or a reason why it has none; see `MultiInstance.run_together`."""
+        """Run members until each has its output or a reason for none; see `MultiInstance.run_together`."""
         jobs = folder / JOBS
         jobs.mkdir(parents=True, exist_ok=True)
         marks = {name: self._mark(theta) for name, theta in batch.items()}
@@ -117,7 +117,7 @@ class Jobs:
                 )
         if any(not decided(jobs / name, mark) for name, mark in marks.items()):
             raise RunFailed(
-                f"{folder.name}: one member after another fails, and each ended a job of all ({MOST_JOBS} jobs). "
+                f"{folder.name}: one member after another fails, and ends the job of all ({MOST_JOBS} jobs). "
                 "Try: narrower priors; or execution: processes, where a member fails alone"
             )
 
@@ -151,7 +151,7 @@ class Jobs:
     def _inputs(
         self, theta: Mapping[str, float], folder: Path, segment: RunSegment
     ) -> dict[str, namelist.Value | None]:
-        """Write a member's own files into its folder, made anew; return its keys of the land model's namelist."""
+        """Write a member's own files into its folder, made anew; return its keys of `lnd_in`."""
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
@@ -218,13 +218,13 @@ class Jobs:
         seats.require_read(self.run_directory, changes)
 
     def _require_free(self) -> None:
-        """Raise `BadInput` when a job of the case waits or runs: it would read, and write, what this one does."""
+        """Raise `BadInput` when a job of the case waits or runs, which uses the same files."""
         require_idle(self.case, self.case_name, self._queue)
 
     # ---- while it runs
 
     def _resumed(self, jobs: Path, marks: Mapping[str, str]) -> Submission | None:
-        """Return the submission of an earlier life of this program, None where there is none, or it came to nothing."""
+        """Return what this program submitted before it was stopped; None for nothing, or nothing of use."""
         note = noted(jobs / NOTE)
         if note is None:
             return None
@@ -235,7 +235,8 @@ class Jobs:
             job = self._queue.patiently(lambda: self._queue.look(number))
             if job is not None and job.under_way:
                 raise RunFailed(
-                    f"{job} runs members with other parameters, of an earlier config. Try: scancel {job.number}, or wait"
+                    f"{job} runs members with other parameters, of an earlier config. "
+                    f"Try: scancel {job.number}, or wait"
                 )
         ended = casestatus.succeeded(casestatus.since(self.case, submission.place))
         if own and (submission.number is not None or ended):
@@ -319,7 +320,7 @@ class Jobs:
     def _collect(
         self, submission: Submission, succeeded: bool | None, jobs: Path, segment: RunSegment
     ) -> dict[str, tuple[str, ModelFailed | None]]:
-        """Bring what the instances left into the members' folders; return each member's mark and what is wrong with it."""
+        """Move what the instances left to the members' folders; return each one's mark and failure."""
         blamed = seats.died(seats.log_text(self.run_directory, "cesm"))
         blamed = blamed if 2 * len(blamed) <= len(submission.members) else set()  # so many are not to blame
         seated = list(enumerate(zip(submission.members, submission.marks, strict=True), 1))
@@ -414,7 +415,7 @@ class Jobs:
 
 
 def in_queue(case: Path, name: str, queue: Slurm) -> list[str]:
-    """Return the numbers of a case's jobs that wait or run; another case of the same name has another folder."""
+    """Return the numbers of a case's jobs that wait or run; a case of the same name has another folder."""
     return queue.patiently(lambda: queue.in_folder(f"run.{name}", case), SILENCE)
 
 
@@ -423,13 +424,13 @@ def require_idle(case: Path, name: str, queue: Slurm) -> None:
     others = in_queue(case, name, queue)
     if others:
         raise BadInput(
-            f"the case {case} has job {', '.join(others)} in the queue, which would read, and write, the same files",
+            f"the case {case} has job {', '.join(others)} in the queue, which would use the same files",
             hint=f"wait for it, or scancel {' '.join(others)}; each run needs a case of its own",
         )
 
 
 def require_idle_case(path: Path) -> None:
-    """Raise `BadInput` when a job of a case that submits to Slurm waits or runs; nothing of one that never did."""
+    """Raise `BadInput` when a job of a case waits or runs in Slurm; one that never submitted has none."""
     case = Case(path)
     if casestatus.submitted(casestatus.since(path, 0)) is not None and case.query("BATCH_SYSTEM") == "slurm":
         require_idle(path, case.query("CASE"), Slurm(visible() | cluster_variables()))

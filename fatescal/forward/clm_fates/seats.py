@@ -1,7 +1,8 @@
-"""The seats of members in a multi-instance case: their namelists before the run, their history and logs after it.
+"""Members as instances of a case: their namelists before the run, their history and logs after it.
 
-Instance 7 of a case reads ``user_nl_clm_0007`` and leaves ``CASE.clm2_0007.h0a.DATE.nc`` and ``lnd_0007.log.LID``. The plain
-``user_nl_*`` are the case's own; those of instances are written anew for every job.
+Instance 7 of a case reads ``user_nl_clm_0007`` and leaves ``CASE.clm2_0007.h0a.DATE.nc`` and
+``lnd_0007.log.LID``. The plain ``user_nl_*`` are the case's own; those of instances are written anew for
+every job.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _DIED = (
 def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Callable[[Path], None]) -> Path:
     """Return a folder with the input files of a case for one instance, copied once.
 
-    Every job writes others over those of the case. A case that an earlier run left with several instances is set up for one first.
+    Every job writes others over those of the case. A case that an earlier run left with several instances is
+    set up for one first.
 
     Parameters
     ----------
