@@ -331,7 +331,10 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     shutil.rmtree(cluster_a.folder / "calibration" / "case")
     (absent,) = (cluster_a.folder / "CTSM" / ".." / "inputdata").resolve().rglob("megan21.nc")
     absent.unlink()  # which no namelist of the land model or the streams names
-    cluster_a.model(monkeypatch).check()
+    model = cluster_a.model(monkeypatch)
+    model.check()
+    told = model.told(10, 0, 2)
+    assert told[-1] == f"input data    case.submit will fetch these, or fail: {absent} (ctsm: megan)"
     content = (cluster_a.folder / "calibration" / "case" / "lnd_in").read_text()
     gone = content.replace("urbantv_hyy.nc", "none.nc").replace("snicar_drdt", "none")
     (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(gone)

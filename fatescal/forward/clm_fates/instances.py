@@ -121,7 +121,12 @@ class MultiInstance:
             if self.jobs.batch_system == "slurm"
             else ""
         )
-        return [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
+        lines = [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
+        absent = self.jobs.missing_on_list()
+        if absent:
+            names = ", ".join(map(str, absent))
+            lines.append(f"input data    case.submit will fetch these, or fail: {names}")
+        return lines
 
     def disk(self, runs: int, warm: int) -> float:
         """Return how many bytes members leave."""

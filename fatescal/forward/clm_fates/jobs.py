@@ -399,6 +399,10 @@ class Jobs:
         """Of the case: `slurm`, or `none` where case.submit runs it."""
         return self.ask("BATCH_SYSTEM")
 
+    def missing_on_list(self) -> list[inputdata.Missing]:
+        """Return what is missing on CIME's list of input data, all of which case.submit wants."""
+        return self._of_case(inputdata.cime_list) if (self.case / "Buildconf").is_dir() else []
+
     def ask(self, variable: str, *options: str) -> str:
         """Return the value of a variable of the case."""
         return self._cime("xmlquery", "--value", variable, *options).strip()
