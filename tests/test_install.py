@@ -18,7 +18,7 @@ from standin_checkout import git, write_repositories
 from fatescal import run
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import cdl
-from fatescal.forward.clm_fates.externals import externals
+from fatescal.forward.clm_fates.externals import externals, run_watched
 from fatescal.forward.clm_fates.install import edits
 
 
@@ -218,6 +218,25 @@ def test_git_fleximod_leaves_a_changed_external_alone_and_that_one_is_blamed(dat
         "components/cdeps has changes of your own (datm/datm.F90): bin/git-fleximod does not update it"
         in said
     )
+
+
+def test_the_error_of_a_newer_git_fleximod_is_quoted_without_what_went_well(tmp_path):
+    program = tmp_path / "tool"
+    lines = (
+        "fates up to date.",
+        "Cmd('git') failed due to: exit code(128)",
+        "  cmdline: git fetch origin v9",
+    )
+    last = "  stderr: 'fatal: could not find remote ref v9'"
+    printed = "".join(f'echo "{line}"\n' for line in (*lines, last))
+    program.write_text(f"#!/bin/sh\n{printed}exit 1\n")
+    program.chmod(0o755)
+    shown: list[str] = []
+    with pytest.raises(RunFailed) as caught:
+        run_watched([str(program)], tmp_path, tmp_path / "log", 60.0, shown.append)
+    reason = " | ".join(line.strip() for line in (*lines[1:], last))
+    assert str(caught.value).startswith(f"tool failed: {reason}. Its log: {tmp_path}/log")
+    assert shown == [line.strip() for line in (*lines, last)]
 
 
 def test_what_a_gitmodules_of_git_fleximod_asks_for(tmp_path):

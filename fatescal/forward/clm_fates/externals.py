@@ -22,8 +22,10 @@ AFTER_ERROR = (
     60.0  # s without output after an error line: git-fleximod reports an error and then waits for ever
 )
 QUOTED = 6  # lines of git or a tool in a message
-_FATAL = re.compile(r"\b(ERROR|CRITICAL|FATAL)\b|^fatal:")
-_ERROR_LINE = re.compile(rf"{_FATAL.pattern}|^error:|Failed to |Permission denied|No space left")
+_FATAL = re.compile(r"\b(ERROR|CRITICAL|FATAL)\b|\bfatal: ")
+_ERROR_LINE = re.compile(
+    rf"{_FATAL.pattern}|^error: |Failed to |failed due to|^cmdline: |Permission denied|No space left"
+)
 Say = Callable[[str], None]
 
 
