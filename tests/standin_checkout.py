@@ -8,8 +8,8 @@ alone. CDEPS has an external of its own, fox. As the real ones do:
 
 - git-fleximod that cannot check out an external says so on standard error alone, and then waits for ever, with a
   process of its own (its git) left; checkout_externals ends with an error;
-- checkout_externals that meets an external, or one of an external, with changed files prints its state, checks out
-  nothing, and returns 0.
+- checkout_externals that meets an external, or one of an external, with changed files or at another commit than the
+  one around it records, prints its state, checks out nothing, and returns 0.
 
 ``STANDIN_EXTERNALS_DIE`` names an external in whose clone the tool is killed, with a torn clone left;
 ``STANDIN_EXTERNALS_FAIL`` one that cannot be checked out; ``STANDIN_EXTERNALS_SKIP`` one that is left out without a word.
@@ -64,7 +64,7 @@ def write_repositories(folder: Path, version: str, data: Path, machines: dict) -
             data / "fates" / FATES[version], fates / "parameter_files" / f"fates_params_default{suffix}"
         )
         other = _bare(fates, folder / "fates.git", "sci.1.0_api.0")
-        cdeps = _bare_cdeps(made, folder)
+        cdeps = _bare_cdeps(made, folder, version)
         model = made / "model"
         write = _write_fleximod if version == "A" else _write_manage_externals
         write(model, cime, other, cdeps)
@@ -84,7 +84,7 @@ def _bare(content: Path, target: Path, tag: str) -> str:
     return target.as_uri()
 
 
-def _bare_cdeps(made: Path, folder: Path) -> str:
+def _bare_cdeps(made: Path, folder: Path, version: str) -> str:
     """Write CDEPS with fox, which CDEPS names with its commit and, for git-fleximod, its tag."""
     (made / "fox").mkdir()
     (made / "fox" / "wxml.F90").write_text("! writes XML\n")
@@ -92,10 +92,11 @@ def _bare_cdeps(made: Path, folder: Path) -> str:
     cdeps = made / "cdeps"
     (cdeps / "datm").mkdir(parents=True)
     (cdeps / "datm" / "datm.F90").write_text("! reads streams\n")
-    (cdeps / ".gitmodules").write_text(
-        f'[submodule "fox"]\npath = fox\nurl = {fox}\nfxtag = 4.1.2.1\nfxrequired = AlwaysRequired\n'
-        '[submodule "share"]\npath = share\nurl = file:///nowhere\nfxtag = v1\nfxrequired = ToplevelRequired\n'
-    )
+    text = f'[submodule "fox"]\npath = fox\nurl = {fox}\n'
+    if version == "A":  # older versions have none of git-fleximod's keys
+        text += "fxtag = 4.1.2.1\nfxrequired = AlwaysRequired\n"
+        text += '[submodule "share"]\npath = share\nurl = file:///nowhere\nfxtag = v1\nfxrequired = ToplevelRequired\n'
+    (cdeps / ".gitmodules").write_text(text)
     git(made, "init", "-q", "-b", "master", str(cdeps))
     known = git(folder / "fox.git", "rev-parse", "4.1.2.1^{commit}").strip()
     git(cdeps, "update-index", "--add", "--cacheinfo", f"160000,{known},fox")
@@ -230,7 +231,7 @@ def unclean(root: Path, externals: list[External], tool: str) -> bool:
     for external in everything:
         folder = root / external.path
         there = (folder / ".git").exists()
-        modified = there and bool(git(folder, "status", "--porcelain", "--ignore-submodules", "-uno"))
+        modified = there and bool(git(folder, "status", "--porcelain", "-uno"))
         found |= modified
         print(f"{' ' if there else 'e'}{'M' if modified else ' '}  ./{external.path}")
     if found:

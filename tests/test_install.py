@@ -18,6 +18,7 @@ from standin_checkout import git, write_repositories
 from fatescal import run
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import cdl
+from fatescal.forward.clm_fates import externals as externals_of
 from fatescal.forward.clm_fates.externals import externals, run_watched
 from fatescal.forward.clm_fates.install import edits
 
@@ -145,9 +146,10 @@ def test_what_is_wrong_or_in_the_way_is_said(data, tmp_path):
     assert "is at another version. Expected master" in installation.refused(BadInput, tag="master")
 
 
-def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, tmp_path):
+def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, tmp_path, monkeypatch):
     installation = Installation(tmp_path, data, "A")
-    said = installation.refused(RunFailed, timeout="2 s", STANDIN_EXTERNALS_FAIL="src/fates")
+    monkeypatch.setattr(externals_of, "AFTER_ERROR", 2.0)
+    said = installation.refused(RunFailed, STANDIN_EXTERNALS_FAIL="src/fates")
     assert (
         "git-fleximod update printed nothing for 2 s and was ended: root - ERROR - Failed to checkout fates at tag"
         in said
@@ -162,6 +164,17 @@ def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, t
     assert "components/cdeps/fox 4.1.2.1" in said
 
 
+def test_a_program_that_prints_nothing_is_ended_with_all_that_it_started(tmp_path):
+    program = tmp_path / "tool"
+    program.write_text("#!/bin/sh\nsleep 3600 &\necho $! > pid\necho some progress\nwait\n")
+    program.chmod(0o755)
+    with pytest.raises(
+        RunFailed, match=r"tool printed nothing for 3 s and was ended: some progress\. Its log"
+    ):
+        run_watched([str(program)], tmp_path, tmp_path / "log", 3.0)
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
 def test_checkout_externals_that_fails_is_quoted_at_once(data, tmp_path):
     installation = Installation(tmp_path, data, "B")
     said = installation.refused(RunFailed, STANDIN_EXTERNALS_FAIL="components/cdeps/fox")
@@ -173,14 +186,25 @@ def test_an_external_of_an_external_is_looked_at(installation):
     installation()
     fox = installation.root / "components" / "cdeps" / "fox"
     assert (fox / "wxml.F90").is_file()
-    shutil.rmtree(fox)
-    said = installation.refused(RunFailed, STANDIN_EXTERNALS_SKIP="components/cdeps/fox")
-    assert "ended without an error, but did not check out components/cdeps/fox " in said
-    assert "remove" not in said
-    assert "components/cdeps/fox" in installation()
-    git(fox, "checkout", "-q", "master")
-    installation()
-    assert git(fox, "describe", "--tags").strip() == "4.1.2.1"
+    update = ("-c", "protocol.file.allow=always", "submodule", "update", "--init", "--recursive")
+    fleximod = installation.tag.startswith("ctsm5.4")
+    for spoil in (lambda: shutil.rmtree(fox), lambda: git(fox, "checkout", "-q", "master")):
+        spoil()
+        if not fleximod:  # manage_externals takes CDEPS for changed, and does nothing
+            said = installation.refused(BadInput)
+            assert f"{fox} is not at the version that components/cdeps records, and manage_ext" in said
+            assert f"Try: git -C {fox.parent} submodule update --init --recursive" in said
+            assert "remove" not in said
+            git(fox.parent, *update)
+        assert "components/cdeps/fox" in installation()
+        assert (fox / "wxml.F90").is_file()
+        assert git(fox, "describe", "--tags").strip() == "4.1.2.1"
+    if fleximod:
+        shutil.rmtree(fox)
+        said = installation.refused(RunFailed, STANDIN_EXTERNALS_SKIP="components/cdeps/fox")
+        assert "ended without an error, but did not check out components/cdeps/fox 4.1.2.1" in said
+        assert "remove" not in said
+        installation()
     (fox / "wxml.F90").write_text("! mine\n")
     assert sorted(edits(installation.root)) == ["components/cdeps/fox/wxml.F90"]
     assert "1 to check out" not in installation()  # changed files alone are the user's

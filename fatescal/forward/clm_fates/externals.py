@@ -25,6 +25,7 @@ QUOTED = 6  # lines of git or a tool in a message
 _FATAL = re.compile(r"\b(ERROR|CRITICAL|FATAL)\b|\bfatal: ")
 _ERROR_LINE = re.compile(
     rf"{_FATAL.pattern}|^error: |Failed to |failed due to|^cmdline: |Permission denied|No space left"
+    r"|^[se?-]?M\s+\S+$|not in a clean state"  # of manage_externals
 )
 Say = Callable[[str], None]
 
@@ -236,6 +237,8 @@ def _refuse(root: Path, name: Path, wrong: list[External], log: Path) -> None:
                 got=described(root / external.path),
                 hint=f"git -C {root / external.path} stash, or commit them to a branch; then install again",
             )
+    if name == MANAGE_EXTERNALS:
+        _refuse_nested(root, wrong)
     absent = [external for external in wrong if not (root / external.path / ".git").exists()]
     if absent:
         raise RunFailed(
@@ -249,6 +252,21 @@ def _refuse(root: Path, name: Path, wrong: list[External], log: Path) -> None:
         got=described(folder),
         hint=f"keep commits of your own elsewhere, remove the folder, and install again; see {log}",
     )
+
+
+def _refuse_nested(root: Path, wrong: list[External]) -> None:
+    """Raise `BadInput` for an external that is not as the one around it records, and so makes that one unclean."""
+    around = {external.path for external in externals(root)}
+    for external in wrong:
+        outer = next((path for path in external.path.parents if path in around), None)
+        if outer is not None:
+            raise BadInput(
+                f"{root / external.path} is not at the version that {outer} records, and "
+                f"{MANAGE_EXTERNALS} did not change that",
+                expected=external.version,
+                got=commit(root / external.path, "HEAD") or "nothing there",
+                hint=f"git -C {root / outer} submodule update --init --recursive; then install again",
+            )
 
 
 def run_watched(
