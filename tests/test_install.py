@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ctsm_case import FATES
 from standin_checkout import git, write_repositories
+from test_command import alive
 
 from fatescal import run
 from fatescal.errors import BadInput, RunFailed
@@ -157,7 +158,7 @@ def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, t
     assert "Successfully" not in said
     pids = installation.log.with_name("tools.log.pids").read_text().split()
     assert len(pids) == 2
-    assert not any(Path("/proc", pid).exists() for pid in pids)
+    assert not any(alive(int(pid)) for pid in pids)
     assert "Failed to checkout fates" in installation.printed
     said = installation()  # the next start takes up the rest, and shows what the tool prints
     assert "externals     Successfully checked out" in said
@@ -172,7 +173,7 @@ def test_a_program_that_prints_nothing_is_ended_with_all_that_it_started(tmp_pat
         RunFailed, match=r"tool printed nothing for 3 s and was ended: some progress\. Its log"
     ):
         run_watched([str(program)], tmp_path, tmp_path / "log", 3.0)
-    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    assert not alive(int((tmp_path / "pid").read_text()))
 
 
 def test_checkout_externals_that_fails_is_quoted_at_once(data, tmp_path):
