@@ -71,7 +71,7 @@ def _install(args: argparse.Namespace, world: World) -> int:
 def _build(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
-    return run.build(args.config, args.machine)
+    return run.build(args.config, args.machine, download=args.download)
 
 
 def _status(args: argparse.Namespace, world: World) -> int:
@@ -219,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("build", "make and build the config's case, or bring it up to date", _build)
     sub.add_argument("config", **config)
     sub.add_argument("--machine", **machine)
+    sub.add_argument("--download", action="store_true", help="let CIME fetch input data that is missing")
     sub = verb("status", "what of a run is finished", _status)
     sub.add_argument("run", **config | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
     sub.add_argument("--fold", **fold)

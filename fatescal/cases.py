@@ -22,6 +22,7 @@ ALWAYS = {  # XML variables of every case that members run from
     "DATM_MODE": "CLMGSWP3v1",
     "CLM_FORCE_COLDSTART": "on",
     "DOUT_S": "FALSE",
+    "NINST": "1",  # a multi-instance run sets as many as it has members
 }
 # What DATM calls the stream of a field.
 STREAMS = {"Faxa_swdn": "Solar", "Faxa_precn": "Precip", "Sa_tbot": "TPQW"}
@@ -53,7 +54,9 @@ def site_folder(chosen: Settings) -> Path | None:
 
 def decisive(options: settings.ClmFates) -> dict[str, Any]:
     """Return the parts of a config that decide what is built."""
-    kept = options.model_dump(mode="json", include={"source", "build", "site"})
+    kept = options.model_dump(
+        mode="json", include={"source", "build", "site"}, exclude={"source": {"no_output_timeout"}}
+    )
     return {**kept.pop("build"), **kept}
 
 
@@ -133,7 +136,7 @@ def _keys(build: settings.Build) -> dict[str, str]:
     keys = {name: f"model.build.xml.{name}" for name in build.xml}
     for file in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
         given: Mapping[str, object] = getattr(build, file)
-        keys |= {key.rpartition(":")[0] or key: f"model.build.{file}.{key}" for key in given}
+        keys |= {key: f"model.build.{file}.{key}" for key in given}
     return keys
 
 
@@ -227,6 +230,13 @@ def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
             "model.build.user_nl_clm.co2_ppmv would do nothing, without a word",
             hint="xml: {CCSM_CO2_PPMV: 389.8}",
         )
+    if xml["NINST"] != "1":
+        raise BadInput(
+            "model.build.xml.NINST",
+            expected="1: members run by themselves, or a run sets as many instances as it has members",
+            got=xml["NINST"],
+            hint="execution: multi-instance",
+        )
     if xml["CALENDAR"] != "NO_LEAP":
         raise BadInput("model.build.xml.CALENDAR", expected="NO_LEAP", got=xml["CALENDAR"])
     if not made.user_mods and not {"PTS_LAT", "PTS_LON"} <= xml.keys():
@@ -234,6 +244,11 @@ def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
             "model.build does not say where the point is",
             expected="xml: {PTS_LAT: 61.8474, PTS_LON: 24.295}, or model.site",
         )
+    _refuse_other_years(xml, options)
+    _refuse_absent_files(made)
+
+
+def _refuse_other_years(xml: Mapping[str, str], options: settings.ClmFates) -> None:
     years = [int(xml[name]) for name in ("DATM_YR_START", "DATM_YR_END") if xml.get(name, "").isdecimal()]
     if len(years) == 2 and not (years[0] <= options.start.year and options.end.year <= years[1]):
         raise BadInput(
@@ -242,10 +257,19 @@ def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:
             got=f"{options.start} to {options.end}",
             hint="DATM_YR_START and DATM_YR_END, where there are files of more years",
         )
-    for file, values in made.user_nl.items():
-        for key, value in values.items():
-            for word in value if isinstance(value, list) else str(value).split(","):
-                if str(word).startswith("/") and not Path(str(word)).exists():
-                    raise BadInput(
-                        f"{made.key(key.rpartition(':')[0] or key)}: there is no {word}", hint=file
-                    )
+
+
+def _refuse_absent_files(made: Plan) -> None:
+    """Raise `BadInput` that names all files of the config's own that are not there."""
+    absent = [
+        f"{made.key(key)}: there is no {path}"
+        for values in made.user_nl.values()
+        for key, value in values.items()
+        for path in (map(str, value) if isinstance(value, list) else str(value).split(","))
+        if path.startswith("/") and not Path(path).exists()
+    ]
+    if absent:
+        raise BadInput(
+            "; ".join(absent),
+            hint="correct the path, or leave the key out where the model's own default will do",
+        )

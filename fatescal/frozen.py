@@ -25,6 +25,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "run.stop_after": (),
     "model": ("truth", "evaluation"),
     "model.timeout": (),
+    "model.source.no_output_timeout": (),
     "model.keep": (),
     "parameters": ("truth", "ensemble"),
     "correlations": ("truth", "ensemble"),

@@ -51,9 +51,11 @@ def _located(place: Settings) -> settings.Model:
             run_directory, executable = of_case(case)
             found |= {"case": None, "run_directory": str(run_directory), "executable": str(executable)}
             if options.execution == "multi-instance":
+                from fatescal.forward.clm_fates.jobs import require_idle_case
                 from fatescal.forward.clm_fates.seats import keep_single
 
-                kept = keep_single(case, run_directory, place.run.directory.absolute() / "case")
+                folder = place.run.directory.absolute() / "case"
+                kept = keep_single(case, run_directory, folder, require_idle_case)
                 found |= {"case": str(case), "run_directory": str(kept)}
         if options.site is not None and options.site.url is not None:
             found |= {"site": settings.Site(path=str(cases.site_folder(place)))}

@@ -167,6 +167,7 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
 def install(config: Path, machine: str | None = None) -> int:
     """Install the model's source that a config names: clone, externals, parameter file; goes on where it stopped."""
     from fatescal.forward.clm_fates import install
+    from fatescal.forward.process import seconds
 
     chosen = _chosen(config, None, machine)
     sources = [_clm_fates(place).source for place in chosen.places.values()]
@@ -177,14 +178,18 @@ def install(config: Path, machine: str | None = None) -> int:
                 expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
             )
         root = chosen.path(source.path)
+        patience = seconds(source.no_output_timeout)
         with locked(root.parent):
-            install.install(source.url, source.tag, root, _say)
+            install.install(source.url, source.tag, root, _say, patience)
     return 0
 
 
-def build(config: Path, machine: str | None = None) -> int:
-    """Make, set up and build the cases that a config describes, once; do only what a changed config needs."""
-    from fatescal.forward.clm_fates import case
+def build(config: Path, machine: str | None = None, *, download: bool = False) -> int:
+    """Make, set up and build the cases that a config describes, once; do only what a changed config needs.
+
+    With `download` CIME fetches input data that is missing.
+    """
+    from fatescal.forward.clm_fates import case, jobs
 
     chosen = _chosen(config, None, machine)
     for place in chosen.places.values():
@@ -194,7 +199,8 @@ def build(config: Path, machine: str | None = None) -> int:
             continue
         plan = cases.plan(place)
         with locked(chosen.run.directory.absolute()):
-            case.build(plan, _say)
+            idle = partial(jobs.require_idle_case, plan.path)
+            case.build(plan, _say, download=download, require_idle=idle)
     return 0
 
 
@@ -238,12 +244,22 @@ def _under_way(folder: Path) -> str:
     """Return how many members of a stage are finished; of several sites, how many at each."""
     markers = [*folder.glob("[0-9]*/member.json"), *folder.glob("[0-9]*/*/member.json")]
     markers = [marker for marker in markers if "." not in str(marker.parent.relative_to(folder))]
-    failed = sum(json.loads(marker.read_text())["status"] != Status.OK for marker in markers)
+    failed = sum(
+        status not in (None, Status.OK) for status in (_entry(marker, "status") for marker in markers)
+    )
     sites = Counter(marker.parent.name for marker in markers if marker.parent.parent != folder)
     where = ", ".join(f"{n} at {site}" for site, n in sorted(sites.items()))
-    jobs = [json.loads(note.read_text())["number"] for note in folder.glob("jobs/submission.json")]
+    jobs = [_entry(note, "number") for note in folder.glob("jobs/submission.json")]
     in_job = f"; job {jobs[0]} was submitted for them" if jobs and jobs[0] else ""
     return f"{where or len(markers)} members finished, {failed} of them failed{in_job}"
+
+
+def _entry(note: Path, key: str) -> object:
+    """Return an entry of a note; None where the run that is under way has just removed or replaced the note."""
+    try:
+        return json.loads(note.read_text()).get(key)
+    except (OSError, json.JSONDecodeError):
+        return None
 
 
 def report(directory: Path, world: World) -> int:

@@ -7,8 +7,17 @@ files come from the real samples (`ctsm_case`), changed by the user_nl_* files a
 one point; the executable is the stand-in `cesm.exe`. One dying instance of a multi-
 instance case takes all others with it.
 
+Copies of the machine's description: create_newcase and ``case.setup --reset`` copy `~/.cime/config_machines.xml` into
+``env_mach_specific.xml`` and the ``*.cmake`` of that folder into ``cmake_macros``; a changed original changes nothing
+before that. ``case.setup --reset`` marks the model as not built.
+
+Input data: `preview_namelists` lists files in ``Buildconf/*.input_data_list``, `check_input_data` names those that are not
+there (return code 1), with ``--download`` after fetching them from the folder ``STANDIN_INPUT_SERVER``; `case.submit`
+refuses to run without them, also where a single point never reads them. `install` creates those files.
+
 ``STANDIN_CIME_DIE`` ends a command in its middle, with its name: ``case.build``; ``STANDIN_BUILD_FAIL`` makes the
-compiler fail.
+compiler fail: in a model component, or with the value ``pio`` in a shared library; ``STANDIN_BUILD_SECONDS`` is how long
+it takes. A `case.build` whose starter is killed goes on. The word BROKEN in ``env_mach_specific.xml`` fails every build.
 """
 
 from __future__ import annotations
@@ -53,7 +62,11 @@ STOP = [
 LOGICAL = ["TRUE", "FALSE"]
 TUNING = {"A": ("clm4_5", "clm5_0", "clm6_0"), "B": ("clm4_5", "clm5_0", "clm5_1")}
 FORCINGS = ("CRUv7", "GSWP3v1", "cam6.0", "CRUJRA2024b", "1PT")
-COMMANDS = ("xmlchange", "xmlquery", "case.setup", "preview_namelists", "case.build", "case.submit")
+COMMANDS = (
+    *("xmlchange", "xmlquery", "case.setup", "preview_namelists", "case.build", "case.submit"),
+    "check_input_data",
+)
+DATA = "/cluster/work/users/me/ctsm/inputdata"  # in the samples
 FATES_SP = """
 ! Turn FATES-SP mode on
 use_fates_sp = .true.
@@ -133,7 +146,8 @@ class Case:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.trees = {path.name: ElementTree.parse(path) for path in sorted(root.glob("env_*.xml"))}
+        files = [path for path in sorted(root.glob("env_*.xml")) if path.name != "env_mach_specific.xml"]
+        self.trees = {path.name: ElementTree.parse(path) for path in files}
         if not self.trees:
             raise Refused(f"Directory {root} does not appear to be a valid case directory")
         self.checkout = json.loads((Path(self["CIMEROOT"]) / "standin.json").read_text())
@@ -342,7 +356,21 @@ def create_newcase(source: Path, arguments: Sequence[str]) -> None:
         case.write()
     for folder in given.user_mods_dirs:
         _apply_user_mods(root, Path(folder))
+    copy_machine(root)
     print(f" Creating Case directory {root}")
+
+
+def copy_machine(root: Path) -> None:
+    """Copy what the user's own description of the machine says, where the case has no copy yet."""
+    own = Path(os.environ.get("HOME", "/")) / ".cime"
+    specific, macros = root / "env_mach_specific.xml", root / "cmake_macros"
+    if not specific.exists():
+        text = (own / "config_machines.xml").read_text() if (own / "config_machines.xml").is_file() else ""
+        specific.write_text(f'<file id="env_mach_specific.xml" version="2.0"><!-- {text} --></file>')
+    macros.mkdir(exist_ok=True)
+    for path in sorted(own.glob("*.cmake")):
+        if not (macros / path.name).exists():
+            shutil.copy(path, macros)
 
 
 def _physics(version: str, compset: str) -> str:
@@ -475,6 +503,13 @@ def case_setup(root: Path, arguments: Sequence[str]) -> None:
     with case.phase("case.setup"):
         if not given.reset:
             case.require_unchanged()
+        else:
+            (root / "env_mach_specific.xml").unlink(missing_ok=True)
+            for name in ("cmake_macros", "Buildconf"):
+                shutil.rmtree(root / name, ignore_errors=True)
+            case.set("BUILD_COMPLETE", "FALSE")
+            case.write()
+        copy_machine(root)
         if case.n_instances > 1 and case["MULTI_DRIVER"] == "FALSE" and case.version == "A":
             raise Refused("NINST > 1 needs MULTI_DRIVER=TRUE")
         for component in ("clm", "cpl", "datm", "datm_streams"):
@@ -551,6 +586,61 @@ def write_namelists(case: Case) -> None:
         text = own.read_text() if name == "nuopc.runseq" and own.exists() else material[name]
         (run / name).write_text(_runconfig(case, text) if name == "nuopc.runconfig" else text)
     print("Writing nuopc_runconfig for components ['CPL', 'ATM', 'LND']")
+    _write_input_lists(case, run)
+
+
+def _write_input_lists(case: Case, run: Path) -> None:
+    """List the files that the namelists name, and one that no namelist does, as the component's own lists do."""
+    folder = case.root / "Buildconf"
+    folder.mkdir(exist_ok=True)
+    land, weather = [], []
+    for suffix in case.suffixes:
+        land += re.findall(r"^ (\w+) = '(/[^']*)'", (run / f"lnd_in{suffix}").read_text(), re.MULTILINE)
+        found = re.findall(r"<file>([^<]+)</file>", (run / f"datm.streams{suffix}.xml").read_text())
+        weather += [(f"file{i}", path) for i, path in enumerate(found)]
+    land.append(("megan", f"{case['DIN_LOC_ROOT']}/atm/cam/chem/trop_mozart/emis/megan21.nc"))
+    for name, files in (("ctsm", land), ("datm", weather)):
+        lines = dict.fromkeys(f"{key} = {path}\n" for key, path in files)
+        (folder / f"{name}.input_data_list").write_text("".join(lines))
+
+
+def absent_inputs(case: Case, *, download: bool) -> bool:
+    """Print which files of the lists are not there; tell whether any is missing after all."""
+    root, absent = Path(case["DIN_LOC_ROOT"]), False
+    for listing in sorted((case.root / "Buildconf").glob("*.input_data_list")):
+        print(f"Loading input file list: 'Buildconf/{listing.name}'")
+        for line in listing.read_text().splitlines():
+            key, _, path = line.partition(" = ")
+            if Path(path).exists():
+                continue
+            print(f"Model {listing.name.split('.')[0]} missing file {key} = '{path}'")
+            server = os.environ.get("STANDIN_INPUT_SERVER")
+            inside = Path(path).is_relative_to(root)
+            source = Path(server) / Path(path).relative_to(root) if server and inside else None
+            if download and source is not None and source.is_file():
+                print(f"Trying to download file: '{source}' to path '{path}' using WGET protocol.")
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, path)
+            elif download and not inside:  # such a file does not count, though it is not there
+                print(f"    Cannot download file since it lives outside of the input_data_root '{root}'")
+            else:
+                absent = True
+    return absent
+
+
+def check_input_data(root: Path, arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="check_input_data")
+    parser.add_argument("--download", action="store_true")
+    given = parser.parse_args(arguments)
+    case = Case(root)
+    if not (root / "Buildconf").is_dir():
+        raise Refused("Invalid data_list_dir directory: 'Buildconf'")
+    absent = absent_inputs(case, download=given.download)
+    if absent and given.download:
+        raise Refused("Could not find all inputdata on any server")
+    if absent:
+        sys.stdout.flush()
+        sys.exit(1)
 
 
 def _material(case: Case) -> dict[str, str]:
@@ -576,6 +666,7 @@ def _material(case: Case) -> dict[str, str]:
         else f"{case['DIN_LOC_ROOT']}/lnd/clm2/paramdata/fates_params_api.30.0.0_12pft_c231215.nc"
     )
     found["lnd_in"] = _with(found["lnd_in"], "fates_paramfile", f"'{default}'")
+    found = {name: text.replace(DATA, case["DIN_LOC_ROOT"]) for name, text in found.items()}
     for key in ("hist_fincl2", "hist_nhtfrq", "hist_mfilt", "hist_ndens"):
         found["lnd_in"] = re.sub(rf"^ {key} = .*\n", "", found["lnd_in"], flags=re.MULTILINE)
     return found
@@ -715,7 +806,12 @@ def case_build(root: Path, arguments: Sequence[str]) -> None:
         case.require_unchanged()
         write_namelists(case)
         die("case.build")
-        if "STANDIN_BUILD_FAIL" in os.environ:
+        time.sleep(float(os.environ.get("STANDIN_BUILD_SECONDS", "0")))
+        fails = os.environ.get("STANDIN_BUILD_FAIL", "")
+        broken = "BROKEN" in (root / "env_mach_specific.xml").read_text()
+        if fails == "pio" or broken:
+            fail_shared_library(case, executable.parent)
+        if fails:
             log = executable.parent / "lnd.bldlog"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("Error: Can't open module file 'pio.mod' for reading\n")
@@ -728,6 +824,20 @@ def case_build(root: Path, arguments: Sequence[str]) -> None:
         case.set("BUILD_COMPLETE", "TRUE")
         case.lock("env_build.xml")
     print("Time spent building: 0.1 sec\nMODEL BUILD HAS FINISHED SUCCESSFULLY")
+
+
+def fail_shared_library(case: Case, exeroot: Path) -> None:
+    """End as where ParallelIO does not find netCDF: the log goes on after the error, and its path holds the MPI library."""
+    folder = exeroot / case["COMPILER"] / case["MPILIB"] / "nodebug" / "nothreads"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "pio.bldlog.261122-101010"
+    log.write_text(
+        "cmake -DCMAKE_C_FLAGS=-Werror=implicit\n-- Detecting C compile features - done\n"
+        "CMake Error at cmake/FindNetCDF.cmake:12 (message):\n  Could NOT find NetCDF (missing: NetCDF_C_PATH)\n"
+        + "-- Performing Test\n" * 20
+        + '-- Configuring incomplete, errors occurred!\nSee also "CMakeOutput.log".\n'
+    )
+    raise Refused(f"{case['SRCROOT']}/cime/CIME/build_scripts/buildlib.pio FAILED, cat {log}")
 
 
 def die(name: str) -> None:
@@ -753,6 +863,8 @@ def case_submit(root: Path, arguments: Sequence[str]) -> None:
         if not given.skip_preview_namelist:
             write_namelists(case)
         print("Checking that inputdata is available as part of case submission")
+        if absent_inputs(case, download=True):
+            raise Refused("Could not find all inputdata on any server")
         if case["BUILD_COMPLETE"] != "TRUE":
             raise Refused("Build complete is not True please rebuild the model by calling case.build")
         print("Check case OK\nsubmit_jobs case.run")
@@ -924,19 +1036,37 @@ class Machine:
     output_root: Path
     compilers: tuple[str, ...] = ("gnu", "intel")
     batch: str = "none"
-    inputdata: Path = Path("/cluster/inputdata")
+    inputdata: Path | None = None
+
+
+UNREAD = (  # what the samples name and a single point never reads; empty ones, as whoever fabricates them has
+    r"stream_(?:fldfilename|meshfile)_(?:popdens|lightng|cropcal|cultivar_gdds|gdd20_baseline|swindow_\w+)"
+)
+
+
+def write_unread_inputs(root: Path, sample: Path) -> None:
+    """Create the files that CIME wants to see and the model never opens."""
+    named = re.findall(rf"^ {UNREAD} = '{DATA}/([^']*)'", (sample / "lnd_in").read_text(), re.MULTILINE)
+    for name in (*named, "atm/cam/chem/trop_mozart/emis/megan21.nc"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
 
 
 def install(checkout: Path, version: str, data: Path, machines: dict[str, Machine]) -> Path:
     """Write ``cime/`` into a checkout; return the path of its create_newcase."""
     cime = checkout / "cime"
     (cime / "scripts").mkdir(parents=True)
+    from ctsm_case import SAMPLES
+
+    inputs = {name: m.inputdata or checkout.parent / "inputdata" for name, m in machines.items()}
+    for root in inputs.values():
+        write_unread_inputs(root, data / "ctsm" / SAMPLES[version])
     known = {
         name: {
             "output_root": str(m.output_root),
             "compilers": list(m.compilers),
             "batch": m.batch,
-            "inputdata": str(m.inputdata),
+            "inputdata": str(inputs[name]),
         }
         for name, m in machines.items()
     }
@@ -968,6 +1098,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         "case.submit": case_submit,
         "case.run": case_run,
         "case.st_archive": case_st_archive,
+        "check_input_data": check_input_data,
     }
     try:
         if command == "create_newcase":

@@ -73,7 +73,9 @@ def sbatch(words: list[str]) -> int:
             options.setdefault(flag, value)
     name = options.get("--job-name", Path(script).name)
     number = str(1000 + len(list(jobs().glob("*.json"))))
-    write(number, name=name, state="PENDING", script=str(Path(script).resolve()), arguments=arguments)
+    folder = options.get("--chdir", os.getcwd())
+    resolved = str(Path(script).resolve())
+    write(number, name=name, state="PENDING", script=resolved, arguments=arguments, folder=folder)
     with open(jobs() / f"{number}.out", "w") as out:
         command = [sys.executable, "-S", __file__, "run", number]
         subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
@@ -108,7 +110,17 @@ def squeue(words: list[str]) -> int:
         ).get("name")
         if job and wanted and job["state"] in UNDER_WAY:
             reason = "Priority" if job["state"] == "PENDING" else "None"
-            print(given["format"].replace("%T", job["state"]).replace("%r", reason).replace("%i", path.stem))
+            fields = {
+                "%T": job["state"],
+                "%r": reason,
+                "%i": path.stem,
+                "%Z": job["folder"],
+                "%o": job["script"],
+            }
+            line = given["format"]
+            for code, value in fields.items():
+                line = line.replace(code, value)
+            print(line)
     return 0
 
 

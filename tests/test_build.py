@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import standin_cime
+import standin_slurm
 import yaml
 from clm_problem import write_config
 from ctsm_case import FATES, Case
+from standin_checkout import git
 from test_clm_fates import write_site
 
 from fatescal import assemble, models, run, settings
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist, streams
+from fatescal.forward.clm_fates.cime import running_builds
+from fatescal.forward.clm_fates.site import Site
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -80,12 +88,12 @@ class Built:
 
         self.edit(change)
 
-    def build(self) -> str:
+    def build(self, *, download: bool = False) -> str:
         machine = self.folder / "machine.yaml"
         machine.write_text(yaml.safe_dump({"cime": self.cime}))
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            assert run.build(self.config, str(machine)) == 0
+            assert run.build(self.config, str(machine), download=download) == 0
         return said.getvalue()
 
     def refused(self, error: type[Exception] = BadInput) -> str:
@@ -180,6 +188,148 @@ def test_an_interrupted_build_goes_on(built, monkeypatch):
     assert built.builds == 2
 
 
+def test_a_shared_library_that_does_not_compile_is_quoted_and_no_key_is_blamed(built, monkeypatch):
+    monkeypatch.setenv("STANDIN_BUILD_FAIL", "pio")
+    said = built.refused(RunFailed)
+    assert said.startswith("the model does not compile: case.build says: ERROR: ")
+    assert "mpi-serial" in said  # a part of the log's path
+    assert "mpilib" not in said
+    assert "CMake Error at cmake/FindNetCDF.cmake:12 (message):" in said
+    assert "Werror" not in said
+    assert "Performing" not in said
+
+
+def test_the_first_build_knows_of_no_last_one(built):
+    git(built.root.parent, "init", "-q", str(built.root))
+    git(built.root, "add", "-A")
+    git(built.root, "commit", "-qm", "as released")
+    (built.root / "src" / "mine.F90").write_text("! mine")
+    said = built.build()
+    assert "source        edited by you: src/mine.F90\n" in said
+    assert "last build" not in said
+    (built.root / "src" / "mine.F90").unlink()
+    assert "source        edited, or put back, since the last build: src/mine.F90\n" in built.build()
+
+
+def test_a_corrected_description_of_the_machine_is_used(built, tmp_path, monkeypatch):
+    own = tmp_path / "home" / ".cime"
+    own.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(own.parent))
+    (own / "config_machines.xml").write_text("BROKEN")
+    assert "buildlib.pio FAILED" in built.refused(RunFailed)
+    (own / "config_machines.xml").write_text("corrected")
+    said = built.build()
+    assert "config_machines.xml changed since the case was made, which never compiled" in said
+    assert built.builds == 1
+
+    (own / "mymachine.cmake").write_text('string(APPEND SLIBS " -llapack")')  # compiled differently
+    said = built.build()
+    assert "mymachine.cmake changed; CIME_OUTPUT_ROOT" in said
+    assert (built.case / "cmake_macros" / "mymachine.cmake").is_file()
+    assert built.builds == 2
+    assert built.build().endswith("nothing to do\n")
+    (own / "notes.txt").write_text("not CIME's")
+    assert built.build().endswith("nothing to do\n")
+
+
+def case_builds(case: Path) -> list[int]:
+    """Return the processes that build a case, of stand-ins that work for another process as well."""
+    numbers = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if Path(os.readlink(process / "cwd")) == case:
+                numbers.append(int(process.name))
+    return numbers
+
+
+def test_a_killed_build_takes_case_build_with_it(built):
+    built.build()
+    built.set("xml", DEBUG=True)
+    environment = os.environ | {"STANDIN_BUILD_SECONDS": "60"}
+    command = [sys.executable, "-m", "fatescal", "build", built.config, "--machine", "machine.yaml"]
+    with subprocess.Popen(command, cwd=built.folder, env=environment, stdout=-3, stderr=-3) as first:
+        while not running_builds(built.case):
+            assert first.poll() is None
+            time.sleep(0.1)
+        first.kill()
+    for _ in range(100):
+        if not case_builds(built.case):
+            break
+        time.sleep(0.1)
+    assert case_builds(built.case) == []
+    assert "cesm.exe in" in built.build()
+
+
+def test_a_case_build_that_runs_already_is_not_joined_by_another(built):
+    built.build()
+    built.set("xml", DEBUG=True)
+    environment = os.environ | {"STANDIN_BUILD_SECONDS": "60"}
+    with subprocess.Popen("./case.build", cwd=built.case, env=environment, stdout=-3, stderr=-3) as other:
+        while not running_builds(built.case):
+            time.sleep(0.05)
+        said = built.refused()
+        assert f"is running (process {other.pid}" in said
+        assert f"or end it: kill {other.pid}" in said
+        other.kill()
+    time.sleep(0.5)
+    built.build()
+
+
+def test_a_multi_instance_case_is_not_changed_under_its_job_and_gets_one_instance_again(built, monkeypatch):
+    for name, value in standin_slurm.install(built.folder / "slurm").items():
+        monkeypatch.setenv(name, value)
+    built.set("", mpilib="openmpi")
+    built.set("xml", BATCH_SYSTEM="slurm")
+    built.build()
+    for words in ("xmlchange NINST=3,MULTI_DRIVER=TRUE", "case.setup --reset --disable-git", "case.build"):
+        subprocess.run(["./" + words.split()[0], *words.split()[1:]], cwd=built.case, check=True, stdout=-3)
+    monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
+    subprocess.run(["./case.submit"], cwd=built.case, check=True, stdout=-3)
+    built.set("user_nl_clm", fates_spitfire_mode=1)
+    before = (built.case / "CaseStatus").read_text()
+    assert "has job 1000 in the queue" in built.refused()
+    assert (built.case / "CaseStatus").read_text() == before
+    subprocess.run(["scancel", "1000"], check=True)
+    said = built.build()
+    assert "NINST=1" in said
+    assert not list(built.case.glob("user_nl_clm_0*"))
+    assert built.build().endswith("nothing to do\n")
+    assert "Expected 1: members run by themselves" in (built.set("xml", NINST=4), built.refused())[1]
+
+
+def test_missing_input_data_is_named_at_once_and_fetched_when_asked(built, monkeypatch):
+    root, server, mods = (built.folder / name for name in ("inputdata", "server", "mods"))
+    snow, aerosol = root / "snicar_x.nc", root / "aero_x.nc"
+    mods.mkdir()
+    (mods / "user_nl_clm").write_text(f"fsnowaging = '{snow}'\n")
+    (mods / "user_nl_datm_streams").write_text(f"presaero.clim_2000:datafiles={aerosol}\n")
+    built.set("", user_mods=[str(mods)])
+    (unread,) = root.rglob("clmforc.Li_2025*hdm*.nc")
+    unread.unlink()
+    said = built.refused()
+    assert "2 input files are missing: " in said
+    assert f"{snow} (fsnowaging), {aerosol} (stream presaero.clim_2000)" in said
+    assert "Try: python -m fatescal build CONFIG --download" in said
+    assert built.builds == 0
+    server.mkdir()
+    (server / snow.name).touch()
+    monkeypatch.setenv("STANDIN_INPUT_SERVER", str(server))
+    with pytest.raises(BadInput, match=r"1 input file is .*aero_x\.nc.*fatescal_inputdata\.log tells why"):
+        built.build(download=True)
+    (server / aerosol.name).touch()
+    said = built.build(download=True)
+    assert f"not read by this run: {unread} (ctsm: stream_fldfilename_popdens)\n" in said
+    assert built.builds == 1
+    built.set("user_nl_clm", fates_spitfire_mode=4)  # a run that burns does read it
+    assert f"1 input file is missing: {unread} (stream_fldfilename_popdens)" in built.refused()
+
+
+def test_a_marker_of_create_newcase_does_not_stay(built):
+    built.cime["compiler"] = "pgi"
+    assert "Compiler pgi not supported" in built.refused()
+    assert [path.name for path in built.case.parent.iterdir()] == []
+
+
 def test_a_case_that_is_not_fatescal_s_is_left_alone(built):
     built.case.mkdir(parents=True)
     assert "fatescal did not make it" in built.refused()
@@ -209,6 +359,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "user_nl_clm",
         {"fates_paramfile": "/gone.json"},
         r"user_nl_clm\.fates_paramfile: there is no",
+    ),
+    "two files": (
+        "user_nl_clm",
+        {"fates_paramfile": "/gone.json", "fsurdat": "/lost.nc"},
+        r"fates_paramfile: there is no /gone\.json; .*fsurdat: there is no /lost\.nc\. Try: correct the path",
     ),
     "unknown stream": (
         "user_nl_datm_streams",
@@ -251,6 +406,34 @@ def test_a_newer_model_has_no_clm51(built):
 
     built.edit(tagged)
     assert "ctsm5.4.053 has no CLM51. Expected CLM60 or CLM50" in built.refused()
+
+
+def test_a_site_folder_may_hold_links_to_folders(built, data, tmp_path):
+    site = write_site(tmp_path / "kept & elsewhere" / "site", data, (2004, 2005))
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "surface.d").symlink_to(site, target_is_directory=True)
+    (site / "loop").symlink_to(site, target_is_directory=True)
+    found = Site.of(linked)
+    assert found.years == (2004, 2005)
+    assert {len(paths) for paths in found.forcing.values()} == {24}
+    assert found.user_mods == linked / "surface.d" / "user_mods"
+
+
+def test_a_mistyped_stream_is_blamed_and_not_one_of_the_valid_ones(built, data, tmp_path):
+    site = write_site(tmp_path / "site", data, (2004, 2005))
+    built.edit(lambda content: content["model"].update(site={"path": str(site)}))
+    built.set("", xml={"CCSM_CO2_PPMV": 389.8})
+    built.set("user_nl_datm_streams", **{"CLMGSWP3v1.Solr:mapalgo": "none"})
+    said = built.refused()
+    assert said.startswith("model.build.user_nl_datm_streams.CLMGSWP3v1.Solr:mapalgo: preview_namelists says")
+    change = {
+        "CLMGSWP3v1.Solr:mapalgo": None,
+        "topo.observed:mapalgoo": "none",
+        "topo.observed:taxmode": "cycle",
+    }
+    built.set("user_nl_datm_streams", **change)
+    assert built.refused().startswith("model.build.user_nl_datm_streams.topo.observed:mapalgoo: ")
 
 
 def test_user_is_set_for_cime(built, monkeypatch):

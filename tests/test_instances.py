@@ -22,14 +22,14 @@ import yaml
 from clm_problem import NEEDLELEAF, VCMAX, write_config
 from conftest import mpi_command, mpi_environment
 from ctsm_case import FATES, Case
-from fatescal.forward.slurm import Job
 from linear import fatescal
 
 from fatescal import assemble, models, settings
 from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.forward.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.forward.clm_fates.instances import MultiInstance
-from fatescal.forward.clm_fates.jobs import Leg, log
+from fatescal.forward.clm_fates.jobs import RunSegment, Submission, log
+from fatescal.schedulers.base import End, Job
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -154,9 +154,9 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
         model.read(alone)["FATES_GPP"], model.read(stage / "0001.part-x")["FATES_GPP"]
     )
 
-    leg = Leg(model.single.first, model.single.end)
-    fewer = [model.jobs._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", leg) for j in range(2)]
-    model.jobs._prepare(fewer, leg)
+    segment = RunSegment(model.single.first, model.single.end)
+    fewer = [model.jobs._inputs({NAME: 60.0 + j}, stage / "jobs" / f"next-{j}", segment) for j in range(2)]
+    model.jobs._prepare(fewer, segment)
     assert sorted(path.name for path in cluster.case.glob("user_nl_clm*")) == [
         "user_nl_clm", "user_nl_clm_0001", "user_nl_clm_0002",
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     )
     jobs = cluster_a.folder / "jobs"
     jobs.mkdir()
-    own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", Leg(model.single.first, model.single.end))
+    own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", RunSegment(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
     lines = seats.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
@@ -205,7 +205,7 @@ def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, 
     assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
 
     monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 65.5 66.5")  # other defaults: another spin-up
-    with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: died"):
+    with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: failed"):
         model.run_together({"0001": {NAME: 57.0}}, members / "evaluation-02", {NAME: 66.0})
 
 
@@ -227,7 +227,7 @@ def test_a_dying_member_takes_all_with_it_and_is_left_out_of_the_next_job(cluste
         "0000": Status.OK, "0001": Status.MODEL_ERROR, "0002": Status.OK, "0003": Status.MODEL_ERROR,
     }  # fmt: skip
     assert found["0001"][1].startswith(
-        "died, and all others with it: the model stopped itself in src/CTSM/src/biogeophys/Bal"
+        "failed, and ended the job of all: the model stopped itself in src/CTSM/src/biogeophys/Bal"
     )
     assert "is not possible" in found["0003"][1]
     states = [job["state"] for job in cluster_a.jobs]
@@ -268,11 +268,12 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
     model = cluster_a.model(monkeypatch)
     stage = cluster_a.folder / "evaluation-00"
     batch = {f"{j:04d}": {NAME: 50.0 + j} for j in range(2)}
-    for state, words in (
-        ("TIMEOUT", r"no member had finished.*JOB_WALLCLOCK_TIME"),
-        ("OUT_OF_MEMORY", "fewer inst"),
+    for end, words in (
+        (End.OUT_OF_TIME, r"no member had finished.*JOB_WALLCLOCK_TIME"),
+        (End.OUT_OF_MEMORY, "fewer inst"),
     ):
-        monkeypatch.setattr(model.jobs._queue.__class__, "wait", lambda self, n, tell, s=state: Job(n, s))
+        ended = Job("1", end.name, end=end)
+        monkeypatch.setattr(model.jobs._queue.__class__, "wait", lambda self, n, tell, job=ended: job)
         monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
         with pytest.raises(RunFailed, match=words):
             model.run_together(batch, stage, {})
@@ -280,9 +281,9 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
     monkeypatch.setattr(
         model.jobs._queue.__class__,
         "wait",
-        lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL"))[1],
+        lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL", end=End.MACHINE_FAILED))[1],
     )
-    with pytest.raises(RunFailed, match="NODE_FAIL failed without a member to blame: it logged nothing"):
+    with pytest.raises(RunFailed, match="NODE_FAIL failed, and no member is the cause: it logged nothing"):
         model.run_together(batch, stage, {})
     assert len(cluster_a.jobs) == 4  # the last submitted once more, as the machine file's `retries` says
 
@@ -298,7 +299,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
     other = cluster_a.model(monkeypatch)
     with pytest.raises(RunFailed, match=r"job 1000 PENDING .* runs members with other parameters"):
         other.run_together({name: {NAME: 70.0} for name in batch}, stage, {})
-    with pytest.raises(BadInput, match="has job 1000 in the queue, which this stage has not submitted"):
+    with pytest.raises(BadInput, match=r"cases/hyy has job 1000 in the queue, which would .* scancel 1000"):
         other.run_together(batch, stage.with_name("evaluation-01"), {})
 
     (note,) = stage.glob("jobs/submission.json")  # as if killed while case.submit was at it
@@ -329,12 +330,66 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
         file.write("use_bedrock = .false.\n")
     assert "have changed since this run began" in problem()
     shutil.rmtree(cluster_a.folder / "calibration" / "case")
-    cluster_a("xmlchange", "NINST=4")
-    assert "is set up for 4 instances" in problem()
-    cluster_a("xmlchange", "--force", "NINST=1,MPILIB=mpi-serial")
+    (absent,) = (cluster_a.folder / "CTSM" / ".." / "inputdata").resolve().rglob("megan21.nc")
+    absent.unlink()  # which no namelist of the land model or the streams names
+    model = cluster_a.model(monkeypatch)
+    model.check()
+    told = model.told(10, 0, 2)
+    assert told[-1] == f"input data    case.submit will fetch these, or fail: {absent} (ctsm: megan)"
+    content = (cluster_a.folder / "calibration" / "case" / "lnd_in").read_text()
+    gone = content.replace("urbantv_hyy.nc", "none.nc").replace("snicar_drdt", "none")
+    (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(gone)
+    said = problem()
+    assert "2 input files are missing: " in said
+    assert "none_bst_fit_60_c070416.nc (" in said
+    assert "none.nc (" in said
+    (cluster_a.folder / "calibration" / "case" / "lnd_in").write_text(content)
+    cluster_a("xmlchange", "--force", "MPILIB=mpi-serial")
     assert "is built with mpi-serial" in problem()
     with pytest.raises(BadInput, match=r"knows `spinup: \{reuse: default\}` and `none`"):
         settings.load(cluster_a.config(model={"spinup": {"years": 1, "reuse": "member"}}))
+
+
+def test_a_case_left_with_several_instances_is_brought_back_unless_its_job_is_queued(cluster_a, monkeypatch):
+    cluster_a("xmlchange", "NINST=4")
+    cluster_a("case.setup", "--reset")
+    cluster_a("case.build")
+    assert len(list(cluster_a.case.glob("user_nl_clm_000*"))) == 4
+    monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
+    cluster_a("case.submit")
+    with pytest.raises(BadInput, match=r"has job 1000 in the queue"):
+        cluster_a.model(monkeypatch)
+    assert cluster_a("xmlquery", "--value", "NINST") == "4"
+    cluster_a.cancel("1000")
+    cluster_a.model(monkeypatch).check()
+    assert cluster_a("xmlquery", "--value", "NINST") == "1"
+    assert not list(cluster_a.case.glob("user_nl_clm_000*"))
+    assert (cluster_a.folder / "calibration" / "case" / "lnd_in").is_file()
+
+
+def test_a_stranger_s_job_of_the_same_name_is_neither_adopted_nor_waited_for(cluster_a, monkeypatch):
+    monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
+    model = cluster_a.model(monkeypatch)
+    stranger = cluster_a.folder / "other" / "hyy"
+    stranger.mkdir(parents=True)
+    (stranger / "job.sh").write_text("#!/bin/sh\n")
+    cluster_a._run("sbatch", "--job-name=run.hyy", "job.sh", cwd=stranger)
+    assert model.jobs._in_queue() == []
+    model.jobs._require_free()
+    unnumbered = Submission(["0000"], ["mark"], casestatus.length(cluster_a.case))
+    assert model.jobs._numbered(unnumbered).number is None
+    cluster_a._run("sbatch", "--job-name=run.hyy", ".case.run", cwd=cluster_a.case)
+    assert model.jobs._numbered(unnumbered).number == "1001"
+    cluster_a.cancel("1000")
+    cluster_a.cancel("1001")
+
+
+def test_files_that_cime_misses_at_submission_are_named(cluster_a, monkeypatch):
+    model = cluster_a.model(monkeypatch)
+    (absent,) = (cluster_a.folder / "inputdata").rglob("megan21.nc")
+    absent.unlink()
+    with pytest.raises(RunFailed, match=r"Could not find all inputdata.*Missing: .*megan21\.nc"):
+        model.run_together({"0000": {NAME: 50.0}}, cluster_a.folder / "evaluation-00", {})
 
 
 @pytest.mark.mpi

@@ -134,11 +134,13 @@ def test_an_unknown_job_is_not_one_that_cannot_be_asked_for(tmp_path):
         PBS({"PATH": str(tmp_path / "empty")}).look("7")
 
 
-def test_only_jobs_under_way_are_found_by_name(tmp_path):
-    (tmp_path / "1").write_text(as_json(answer("R")))
-    (tmp_path / "2").write_text(as_json(answer("F", Exit_status=0)))
-    pbs = queue(tmp_path, f'for last; do :; done; cat {tmp_path}/"$last"', "echo 1; echo 2")
-    assert pbs.named("run.hyy") == ["1"]
+def test_only_jobs_under_way_of_the_same_folder_are_found_by_name(tmp_path):
+    here, elsewhere = {"PBS_O_WORKDIR": str(tmp_path)}, {"PBS_O_WORKDIR": "/home/me/other"}
+    (tmp_path / "1").write_text(as_json(answer("R", Variable_List=here)))
+    (tmp_path / "2").write_text(as_json(answer("F", Exit_status=0, Variable_List=here)))
+    (tmp_path / "3").write_text(as_json(answer("Q", Variable_List=elsewhere)))
+    pbs = queue(tmp_path, f'for last; do :; done; cat {tmp_path}/"$last"', "echo 1; echo 2; echo 3")
+    assert pbs.in_folder("run.hyy", tmp_path) == ["1"]
 
 
 @pytest.mark.parametrize("form", ["json", "plain"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import standin_slurm
 
+from fatescal import run
 from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import casestatus
 from fatescal.schedulers.base import SchedulerSilent
@@ -108,8 +109,9 @@ def test_the_stand_in_s_jobs_wait_run_end_and_are_forgotten(tmp_path):
 
     numbers = [submit(), submit("3"), submit()]
     assert str(queue.look(numbers[0])) == f"job {numbers[0]} PENDING (Priority)"
-    assert queue.named("run.hyy") == numbers
-    assert queue.named("run.other") == []
+    assert queue.in_folder("run.hyy", Path.cwd()) == numbers
+    assert queue.in_folder("run.other", Path.cwd()) == []
+    assert queue.in_folder("run.hyy", tmp_path / "other") == []  # a stranger's of the same name
     subprocess.run([tmp_path / "bin/scancel", numbers[2]], env=environment, check=True)
     assert [ended(n) for n in numbers] == ["COMPLETED", "FAILED", "CANCELLED"]
     assert Slurm(environment | {"STANDIN_SLURM_FORGET": "0"}).look(numbers[0]) is None
@@ -191,3 +193,15 @@ def test_real_diaries_are_read(data):
     assert casestatus.error(multi) == "ERROR: For your changes to take effect, run:\n./case.setup --reset"
     assert casestatus.succeeded(multi) is None
     assert casestatus.succeeded(casestatus.entries("ERROR: RUN FAIL: Command ' cesm.exe' failed\n")) is None
+
+
+def test_the_status_of_a_run_lives_with_markers_that_vanish(tmp_path):
+    stage = tmp_path / "evaluation-00"
+    for name, content in {"0000": '{"status": 0}', "0001": '{"status": 2}', "0002": '{"stat'}.items():
+        (stage / name).mkdir(parents=True)
+        (stage / name / "member.json").write_text(content)  # the last is just being written
+    (stage / "0003").mkdir()
+    (stage / "0003" / "member.json").symlink_to(tmp_path / "gone")
+    (stage / "jobs").mkdir()
+    (stage / "jobs" / "submission.json").symlink_to(tmp_path / "gone")
+    assert run._under_way(stage) == "3 members finished, 1 of them failed"

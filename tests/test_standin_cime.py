@@ -195,6 +195,7 @@ def test_all_instances_run_and_one_that_fails_takes_all_down(cime_a):
     cime_a.built()
     cime_a.ok("xmlchange", "NINST=2,DOUT_S=FALSE")
     cime_a.ok("case.setup", "--reset", "--disable-git")
+    cime_a.ok("case.build")  # which --reset asks for
     (cime_a.case / "user_nl_clm_0002").open("a").write("fates_paramfile = '/nowhere/none.json'\n")
     cime_a.ok("case.submit", "--no-batch")
     assert "model execution error" in cime_a.status
@@ -294,3 +295,45 @@ def test_submission_to_slurm_leaves_job_ids_and_no_case_run(cime_a, tmp_path, mo
     done = subprocess.run([cime_a.case / ".case.run"], env=os.environ | {"SLURM_JOB_ID": "41"})
     assert done.returncode == 0
     assert "case.run starting 41" in cime_a.status
+
+
+def test_input_data_is_named_fetched_and_wanted_at_submission(cime_a, tmp_path, monkeypatch):
+    cime_a.built()
+    assert "Loading input file list: 'Buildconf/ctsm.input_data_list'" in cime_a.ok("check_input_data")
+    (unread,) = (tmp_path / "inputdata").rglob("clmforc.Li_2025*hdm*.nc")
+    (tmp_path / "server").mkdir()
+    unread.rename(tmp_path / "server" / unread.name)
+    done = cime_a("check_input_data")
+    assert done.returncode == 1
+    assert f"Model ctsm missing file stream_fldfilename_popdens = '{unread}'\n" in done.stdout
+    refused = cime_a("case.submit", "--no-batch")
+    assert refused.returncode == 1
+    assert refused.stderr == "ERROR: Could not find all inputdata on any server\n"
+    target = tmp_path / "server" / unread.relative_to(tmp_path / "inputdata")
+    target.parent.mkdir(parents=True)
+    (tmp_path / "server" / unread.name).rename(target)
+    monkeypatch.setenv("STANDIN_INPUT_SERVER", str(tmp_path / "server"))
+    cime_a.ok("check_input_data", "--download")
+    assert unread.is_file()
+
+
+def test_the_case_s_copies_of_the_machine_s_description_stay_until_a_reset(cime_a, tmp_path, monkeypatch):
+    own = tmp_path / "home" / ".cime"
+    own.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(own.parent))
+    (own / "config_machines.xml").write_text("BROKEN")
+    (own / "mymachine.cmake").write_text("# one")
+    assert cime_a.newcase().returncode == 0
+    cime_a.ok("xmlchange", "PTS_LON=24.295,PTS_LAT=61.8474")
+    cime_a.ok("case.setup")
+    done = cime_a("case.build")
+    assert done.returncode == 1
+    assert re.search(r"^ERROR: \S+buildlib\.pio FAILED, cat \S+/gnu/mpi-serial/\S+pio\.bldlog", done.stderr)
+    (own / "config_machines.xml").write_text("corrected")
+    (own / "mymachine.cmake").write_text("# two")
+    assert cime_a("case.build").returncode == 1
+    cime_a.ok("case.setup", "--reset")
+    assert (cime_a.case / "cmake_macros" / "mymachine.cmake").read_text() == "# two"
+    cime_a.ok("case.build")
+    cime_a.ok("case.setup", "--reset")
+    assert cime_a.ok("xmlquery", "--value", "BUILD_COMPLETE") == "FALSE"

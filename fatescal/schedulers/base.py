@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from fatescal.errors import BadInput, OutOfTime
@@ -131,8 +132,10 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
-    def named(self, name: str) -> list[str]:
-        """Return the identifiers of this user's jobs of a name that wait or run.
+    def in_folder(self, name: str, folder: Path) -> list[str]:
+        """Return the identifiers of this user's jobs of a name that wait or run and belong to a folder.
+
+        That is where they were submitted, or where their script is: others may use the same name.
 
         Raises
         ------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fatescal.schedulers.base import Job, Scheduler
 
 
@@ -19,6 +21,6 @@ class NoScheduler(Scheduler):
         """Return None: there is no queue that could know a job."""
         return None
 
-    def named(self, name: str) -> list[str]:
+    def in_folder(self, name: str, folder: Path) -> list[str]:
         """Return no jobs."""
         return []

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from fatescal.errors import BadInput
@@ -89,12 +91,15 @@ class PBS(Scheduler):
         letter = str(attributes.get("job_state", "?"))
         return _job(number, letter, attributes)
 
-    def named(self, name: str) -> list[str]:
-        """Return the identifiers of this user's jobs of a name that wait or run."""
+    def in_folder(self, name: str, folder: Path) -> list[str]:
+        """Return the identifiers of this user's jobs of a name that wait or run and were submitted from
+        a folder.
+        """
         done = self.command("qselect", "-u", getpass.getuser(), "-N", name)
         if done.returncode:
             raise SchedulerSilent(f"qselect: {done.stderr.strip() or f'exit code {done.returncode}'}")
-        return [number for number in done.stdout.split() if (job := self.look(number)) and job.under_way]
+        here = os.path.realpath(folder)
+        return [n for n in done.stdout.split() if here == _submitted_from(self._attributes(n))]
 
     def _attributes(self, number: str) -> Mapping[str, Any]:
         """Return the attributes of a job, empty where it is not known; the plain form where there is no
@@ -111,6 +116,21 @@ class PBS(Scheduler):
             elif not re.search(r"usage|illegal|invalid option|unrecognized", done.stderr, re.IGNORECASE):
                 raise SchedulerSilent(f"qstat: {done.stderr.strip() or f'exit code {done.returncode}'}")
         raise SchedulerSilent(f"qstat -f {number} gave no answer that can be read")
+
+
+def _submitted_from(attributes: Mapping[str, Any]) -> str | None:
+    """Return the folder that a job under way was submitted from; None of one that has ended or does not tell.
+
+    >>> _submitted_from({"job_state": "Q", "Variable_List": "PBS_O_HOME=/home/me,PBS_O_WORKDIR=/tmp"})
+    '/tmp'
+    """
+    variables = attributes.get("Variable_List")
+    if isinstance(variables, str):
+        variables = dict(part.split("=", 1) for part in variables.split(",") if "=" in part)
+    if str(attributes.get("job_state")) not in UNDER_WAY or not isinstance(variables, Mapping):
+        return None
+    directory = variables.get("PBS_O_WORKDIR") or attributes.get("init_work_dir")
+    return None if directory is None else os.path.realpath(str(directory))
 
 
 def duration(text: object) -> float | None:

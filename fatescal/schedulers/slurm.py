@@ -8,8 +8,10 @@ it ended, and who submitted it must know from what it left.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import time
+from pathlib import Path
 
 from fatescal.errors import BadInput
 from fatescal.schedulers.base import End, Job, Scheduler, SchedulerSilent
@@ -67,10 +69,20 @@ class Slurm(Scheduler):
         """Return a job, or None where neither queue nor accounting knows it (any more)."""
         return self._in_queue(number) or self._controlled(number) or self._accounted(number)
 
-    def named(self, name: str) -> list[str]:
-        """Return the numbers of this user's jobs of a name that wait or run."""
-        user = getpass.getuser()
-        return self._ask("squeue", "--noheader", f"--user={user}", f"--name={name}", "--format=%i").split()
+    def in_folder(self, name: str, folder: Path) -> list[str]:
+        """Return the numbers of this user's jobs of a name that wait or run and belong to a folder.
+
+        `sbatch --chdir` hides where a job was submitted; then its script tells.
+        """
+        options = (f"--user={getpass.getuser()}", f"--name={name}", "--format=%i|%Z|%o")
+        here, numbers = os.path.realpath(folder), []
+        for line in self._ask("squeue", "--noheader", *options).splitlines():
+            number, _, rest = line.strip().partition("|")
+            directory, _, command = rest.partition("|")
+            script = os.path.dirname(command.split(" ")[0])
+            if here in (os.path.realpath(directory), os.path.realpath(script)):
+                numbers.append(number)
+        return numbers
 
     def _in_queue(self, number: str) -> Job | None:
         answer = self._ask("squeue", "--noheader", f"--jobs={number}", "--format=%T|%r")

@@ -132,11 +132,15 @@ class Site(Section):
 
 
 class Source(Section):
-    """Where the model's source is: a checkout at `path`, cloned from `url` at `tag` by `fatescal install`."""
+    """Where the model's source is: a checkout at `path`, cloned from `url` at `tag` by `fatescal install`.
+
+    `no_output_timeout`: time without output after which git, or the tool for the externals, is ended.
+    """
 
     path: str
     url: str | None = None
     tag: Annotated[str, Field(min_length=1)] | None = None
+    no_output_timeout: str | Positive = "10 min"
 
     @model_validator(mode="after")
     def _both(self) -> Source:

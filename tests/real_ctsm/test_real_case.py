@@ -14,8 +14,10 @@ import pytest
 
 from fatescal import models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates.cime import of_case
+from fatescal.forward.clm_fates import inputdata
+from fatescal.forward.clm_fates.cime import Case, CimeError, of_case, running_builds
 from fatescal.forward.clm_fates.inspection import shares_of_pfts
+from fatescal.forward.clm_fates.jobs import require_idle_case
 from fatescal.forward.clm_fates.model import ClmFates
 
 VCMAX = "fates_leaf_vcmax25top"
@@ -89,6 +91,24 @@ def test_check_accepts_it_and_refuses_years_without_forcing(case, tmp_path):
     beyond = max(stream.year_last for stream in model_of(case, tmp_path).template.streams) + 5
     with pytest.raises(BadInput, match="has no weather of"):
         model_of(case, tmp_path, year=beyond).check()
+
+
+def test_cime_and_fatescal_agree_on_what_is_missing(case, model):
+    """CIME's list may hold more than a run opens, and never less of what is not there."""
+    template = model.template
+    assert inputdata.missing(template.lnd_in, template.streams) == []
+    if (case / inputdata.TOOL).is_file() and (case / "Buildconf").is_dir():
+        named = {template.path(key) for key in ("fsurdat", "paramfile", "fates_paramfile")}
+        assert not named & {file.path for file in inputdata.cime_list(Case(case))}
+
+
+def test_commands_of_cime_end_in_words(case, tmp_path):
+    with pytest.raises(CimeError, match="No results found for variable NO_SUCH"):
+        Case(case).query("NO_SUCH")
+    with pytest.raises(CimeError, match="ERROR"):
+        Case(case)("xmlquery", "NO_SUCH", log=tmp_path / "log")
+    assert running_builds(case) == []
+    require_idle_case(case)
 
 
 def test_five_days_run_repeat_themselves_and_answer_to_vcmax(model, tmp_path):

@@ -1,4 +1,4 @@
-"""FATES's parameter files of a real checkout of CTSM, of whatever version. Needs FATESCAL_CTSM_ROOT."""
+"""Externals and parameter files of a real checkout of CTSM, of whatever version. Needs FATESCAL_CTSM_ROOT."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ import numpy as np
 import pytest
 
 from fatescal.forward.clm_fates import parameter_file
+from fatescal.forward.clm_fates.externals import externals, missing
 
 VCMAX = "fates_leaf_vcmax25top_needleleaf_evergreen_extratrop_tree"
+
+
+def checkout() -> Path:
+    """Return the checkout that the environment names."""
+    named = os.environ.get("FATESCAL_CTSM_ROOT")
+    if not named:
+        pytest.skip("FATESCAL_CTSM_ROOT does not name a checkout of CTSM")
+    return Path(named)
 
 
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory) -> Path:
     """Return the default parameter file of the checkout; a CDL is made netCDF."""
-    named = os.environ.get("FATESCAL_CTSM_ROOT")
-    if not named:
-        pytest.skip("FATESCAL_CTSM_ROOT does not name a checkout of CTSM")
-    folder = Path(named) / "src" / "fates" / "parameter_files"
+    folder = checkout() / "src" / "fates" / "parameter_files"
     found = [folder / f"fates_params_default.{suffix}" for suffix in ("json", "cdl")]
     source = next((path for path in found if path.is_file()), None)
     if source is None:
@@ -33,6 +39,16 @@ def parameters(tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("parameters") / "fates.nc"
     subprocess.run(["ncgen", "-o", target, source], check=True)
     return target
+
+
+def test_its_externals_are_at_their_versions_also_those_of_externals():
+    root = checkout()
+    if not (root / ".git").exists():
+        pytest.skip("the checkout is no git repository")
+    paths = [str(external.path) for external in externals(root)]
+    assert {"cime", "src/fates", "components/cdeps"} <= set(paths)
+    assert "components/cdeps/fox" in paths
+    assert [str(external) for external in missing(root)] == []
 
 
 def test_its_parameters_are_known_by_name_with_units(parameters):

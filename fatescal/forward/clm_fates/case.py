@@ -1,7 +1,8 @@
-"""The case of a calibration: made, set up and built by CIME once, and brought up to date when the config changes.
+"""The case of a calibration: made and built by CIME once, and brought up to date when the config changes.
 
-Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted. What a
-change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME is told of it.
+Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted.
+What a change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME
+is told of it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fatescal.errors import BadInput, RunFailed
-from fatescal.forward.clm_fates import namelist, streams
-from fatescal.forward.clm_fates.cime import Case, CimeError, call
-from fatescal.forward.clm_fates.install import CREATE_NEWCASE, commit, digests, edits
+from fatescal.forward.clm_fates import inputdata, namelist, streams
+from fatescal.forward.clm_fates.cime import Case, CimeError, call, running_builds, user_files
+from fatescal.forward.clm_fates.externals import commit
+from fatescal.forward.clm_fates.install import CREATE_NEWCASE, digests, edits
+from fatescal.forward.clm_fates.seats import instance_namelists
 from fatescal.forward.clm_fates.template import FILES
 
 RECORD = "fatescal_build.json"
@@ -33,6 +36,13 @@ NEEDS = {  # what a change of a variable in a file of the case needs, beyond new
 }
 PLACE = ("PTS_LON", "PTS_LAT")  # CIME takes them with --force
 BEGIN, END = "! fatescal begins: written by `fatescal build`", "! fatescal ends"
+COMPILING = re.compile(r"BUILD FAIL|FAILED\b|\bcat /|bldlog|undefined reference|buildlib|buildexe")
+_CULPRIT = (  # what CIME quotes as wrong
+    r"streamname '([^']+)' that is not",
+    r"[Vv]ariable (?:name )?'?(\w+)'? (?:not|is not|found)",
+    r"valid values for (\w+)",
+    r"Entry (\w+) was",
+)
 Say = Callable[[str], None]
 
 
@@ -74,17 +84,31 @@ class Plan:
         return self.keys.get(name, f"{name} (a default of fatescal)")
 
     def blamed(self, error: CimeError) -> BadInput:
-        """Return the error with the key of the config that its words name; a value names its key as well."""
-        named = [name for name in (*self.xml, *self._names) if _has_word(error.line, name)]
-        named += [name for name, value in self.create.items() if _has_word(error.line, value)]
-        land = re.search(r"CLM\d\d", self.create["compset"])
-        named += ["compset"] if land is not None and land[0] in error.line else []
-        where = f"{self.key(named[0])}: " if named else ""
-        return BadInput(f"{where}{error}")
+        """Return the error with the key of the config that it is about, where it names one."""
+        named = self._named(error.line)
+        return BadInput(f"{self.key(named)}: {error}" if named else str(error))
 
-    @property
-    def _names(self) -> list[str]:
-        return [name.rpartition(":")[0] or name for values in self.user_nl.values() for name in values]
+    def _named(self, line: str) -> str:
+        """Return the variable, key or option that an error of CIME is about; nothing where it names none.
+
+        What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
+        """
+        names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
+        for pattern in _CULPRIT:
+            for wrong in re.findall(pattern, line):
+                for name in names:
+                    if wrong.lower() in {name.lower(), *name.lower().split(":")}:
+                        return name
+        text = re.sub(r"\[[^\]]*\]|(?<![\w.:])/\S+", " ", line)
+        scores = {name: sum(_has_word(text, part) for part in {name, *name.split(":")}) for name in names}
+        best = max(scores, key=lambda name: scores[name], default="")
+        if best and scores[best]:
+            return best
+        for option, value in self.create.items():
+            if _has_word(line if value.startswith("/") else text, value):
+                return option
+        land = re.search(r"CLM\d\d", self.create["compset"])
+        return "compset" if land is not None and land[0] in text else ""
 
     @property
     def made_with(self) -> dict[str, Any]:
@@ -104,8 +128,9 @@ class Record:
     Attributes
     ----------
     content : dict
-        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as they were
-        built; ``pending``: steps to be done; ``config``.
+        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as
+        they were built; ``pending``: steps to be done; ``user_files``: the files of ~/.cime that CIME copied,
+        with digests; ``config``, once it has been built.
     """
 
     def __init__(self, case: Path) -> None:
@@ -131,6 +156,11 @@ class Record:
         part.write_text(json.dumps(self.content, indent=1, sort_keys=True))
         os.replace(part, self.path)
 
+    @property
+    def has_been_built(self) -> bool:
+        """Whether a build has come to its end before."""
+        return bool(self.content["config"])
+
     def need(self, *steps: str) -> None:
         """Write down that steps are to be done."""
         self.keep(pending=sorted({*self.pending, *steps}))
@@ -140,26 +170,41 @@ class Record:
         self.keep(pending=[s for s in self.pending if s != step])
 
 
-def build(plan: Plan, say: Say) -> None:
+def build(
+    plan: Plan, say: Say, *, download: bool = False, require_idle: Callable[[], None] = lambda: None
+) -> None:
     """Bring the case to what the plan wants, with as little work as that takes.
+
+    Parameters
+    ----------
+    download : bool
+        Whether CIME is to fetch input data that is missing.
+    require_idle : callable
+        Raises `BadInput` when a job of the case is in the queue; called where there is a case.
 
     Raises
     ------
     BadInput
-        When CIME refuses something, with the config's key, or what it wrote is not what was asked for.
+        When CIME refuses something, with the config's key, or what it wrote is not what was asked for; when
+        input data is missing, or the case is in use.
     RunFailed
         When the model does not compile.
     """
+    require_not_building(plan.path)
     try:
+        if (plan.path / RECORD).is_file():
+            require_idle()
         _create(plan, say)
         case, record = Case(plan.path), Record(plan.path)
         before = record.pending
+        _follow_user_files(plan, case, record, say)
         _change_xml(plan, case, record, say)
         _set_up(plan, case, record, say)
         _write_namelists(plan, case, record, say)
         _look_for_edits(plan, record, say)
         worked = bool(before) or bool(record.pending)
         _verify(plan, case)
+        inputdata.require(case, Path(case.query("RUNDIR")), say, list_all=worked, download=download)
         worked |= _compile(case, record, say)
         record.keep(config=dict(plan.config), pending=[])
     except CimeError as error:
@@ -167,44 +212,79 @@ def build(plan: Plan, say: Say) -> None:
     say(f"case          {plan.path}: " + ("is built" if worked else "is as the config says, nothing to do"))
 
 
+def require_not_building(path: Path) -> None:
+    """Raise `BadInput` while another `case.build` is at work in the case: two would write the same files."""
+    numbers = running_builds(path)
+    if numbers:
+        raise BadInput(
+            f"model.build.case: a case.build of {path} is running (process {', '.join(map(str, numbers))})",
+            hint=f"wait until it has ended, or end it: kill {' '.join(map(str, numbers))}",
+        )
+
+
 # ---- create_newcase
 
 
 def _create(plan: Plan, say: Say) -> None:
+    """Make the case, unless it is there; what an interruption left of one is removed."""
     marker = plan.path.with_name(f".{plan.path.name}.being_made")
-    if plan.path.exists():
-        known = (plan.path / RECORD).is_file()
-        if not known and not marker.exists():
-            raise BadInput(
-                f"model.build.case: {plan.path} is there, and fatescal did not make it",
-                hint="another path, or `model.case` for a case that is built already",
-            )
-        if known and Record(plan.path).content["create"] == plan.made_with:
-            marker.unlink(missing_ok=True)
-            return
-        if known:
-            say(
-                f"case          what only a new case can change has changed; {_set_aside(plan.path)} is the old one"
-            )
-        else:
-            shutil.rmtree(plan.path)  # create_newcase was interrupted
+    if not _make_way(plan, marker, say):
+        return
     plan.path.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    words = [word for name, value in plan.create.items() for word in (f"--{name}", value)]
+    options = [text for name, value in plan.create.items() for text in (f"--{name}", value)]
     mods = ["--user-mods-dirs", *map(str, plan.user_mods)] if plan.user_mods else []
-    arguments = [
-        "--case",
-        str(plan.path),
-        *words,
-        "--run-unsupported",
-        "--handle-preexisting-dirs",
-        "r",
-        *mods,
-    ]
-    call(plan.source / CREATE_NEWCASE, *arguments, folder=plan.path.parent)
-    Record(plan.path).keep(create=plan.made_with)
+    fixed = ["--run-unsupported", "--handle-preexisting-dirs", "r"]
+    arguments = ["--case", str(plan.path), *options, *fixed, *mods]
+    try:
+        call(plan.source / CREATE_NEWCASE, *arguments, folder=plan.path.parent)
+    except CimeError:
+        shutil.rmtree(plan.path, ignore_errors=True)
+        marker.unlink()
+        raise
+    Record(plan.path).keep(create=plan.made_with, user_files=user_files())
     marker.unlink()
     say(f"case          {plan.path} made: {plan.create['compset']} on {plan.create['machine']}")
+
+
+def _make_way(plan: Plan, marker: Path, say: Say) -> bool:
+    """Tell whether the case must be made; move one that no longer fits away."""
+    known = (plan.path / RECORD).is_file()
+    if not plan.path.exists():
+        return True
+    if not known and not marker.exists():
+        raise BadInput(
+            f"model.build.case: {plan.path} is there, and fatescal did not make it",
+            hint="another path, or `model.case` for a case that is built already",
+        )
+    if not known:  # create_newcase was interrupted
+        shutil.rmtree(plan.path)
+        return True
+    reason = _needs_new_case(plan, Record(plan.path))
+    if reason is None:
+        marker.unlink(missing_ok=True)
+        return False
+    say(f"case          {reason}; {_set_aside(plan.path)} is the old one")
+    return True
+
+
+def _needs_new_case(plan: Plan, record: Record) -> str | None:
+    """Return why the case that is there will not do; None where it will."""
+    if record.content["create"] != plan.made_with:
+        return "what only a new case can change has changed"
+    changed = _changed_user_files(record)
+    if (
+        changed and not record.has_been_built
+    ):  # create_newcase took paths from there that nothing later changes
+        return f"{', '.join(changed)} changed since the case was made, which never compiled"
+    return None
+
+
+def _changed_user_files(record: Record) -> list[str]:
+    """Return the files of ~/.cime that differ from those that CIME copied into the case."""
+    before: dict[str, str] | None = record.content.get("user_files")
+    now = user_files()
+    return sorted(n for n in {**(before or now), **now} if (before or now).get(n) != now.get(n))
 
 
 def _set_aside(path: Path) -> Path:
@@ -245,7 +325,7 @@ def _values(plan: Plan, case: Case, names: Mapping[str, str]) -> dict[str, set[s
         raise plan.blamed(error) from None
     lacking = next((name for name in names if name not in found), None)
     if lacking is not None:
-        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} tells no value of {lacking}")
+        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} gives no value of {lacking}")
     return found
 
 
@@ -280,18 +360,46 @@ def _same(found: str, wanted: str) -> bool:
 # ---- case.setup, user_nl files, preview_namelists
 
 
+def _follow_user_files(plan: Plan, case: Case, record: Record, say: Say) -> None:
+    """Have CIME copy changed files of ~/.cime again; compile anew where that changes the case."""
+    if "user_files" not in record.content:  # a case of an earlier version of fatescal
+        record.keep(user_files=user_files())
+    changed = _changed_user_files(record)
+    if not changed:
+        return
+    before = _machine_files(plan.path)
+    record.need("setup")
+    _set_up(plan, case, record, say)
+    if _machine_files(plan.path) != before:
+        record.need("clean", "build")
+    record.keep(user_files=user_files())
+    say(
+        f"set up        {', '.join(changed)} changed; CIME_OUTPUT_ROOT, DIN_LOC_ROOT and other values that "
+        "create_newcase took from there stay, unless model.build.xml sets them"
+    )
+
+
+def _machine_files(case: Path) -> dict[str, str]:
+    """Return a digest of what CIME copied from the description of the machine."""
+    files = [case / "env_mach_specific.xml", case / "Macros.cmake", case / "Macros.make"]
+    files += [path for path in sorted((case / "cmake_macros").glob("*")) if path.is_file()]
+    return digests(case, files)
+
+
 def _set_up(plan: Plan, case: Case, record: Record, say: Say) -> None:
     if "setup" not in record.pending:
         return
     again = ["--reset"] if (plan.path / "LockedFiles" / "env_mach_pes.xml").is_file() else []
     case.set_up(*again)
     record.done("setup")
-    record.need("namelists")
+    record.need("namelists", *(["build"] if again else []))  # --reset marks the model as not built
     say(f"set up        case.setup {' '.join(again)}".rstrip())
 
 
 def _write_namelists(plan: Plan, case: Case, record: Record, say: Say) -> None:
     """Write the user_nl files and, where anything is new, the run directory's files from them."""
+    for instance in instance_namelists(plan.path):  # of a multi-instance run
+        instance.unlink()
     for name, values in plan.user_nl.items():
         path = plan.path / name
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -366,7 +474,7 @@ def _verify(plan: Plan, case: Case) -> None:
             )
             if name not in known or [str(f) for f in known[name].files] != files:
                 raise BadInput(
-                    f"{plan.key(name)} did not arrive in {run / 'datm.streams.xml'}", expected=files[0]
+                    f"{plan.key(key)} did not arrive in {run / 'datm.streams.xml'}", expected=files[0]
                 )
 
 
@@ -400,7 +508,8 @@ def _look_for_edits(plan: Plan, record: Record, say: Say) -> None:
         record.need("build")
         record.keep(edits=now)
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        say(f"source        edited, or put back, since the last build: {', '.join(changed[:3])}{more}")
+        since = "edited, or put back, since the last build" if record.has_been_built else "edited by you"
+        say(f"source        {since}: {', '.join(changed[:3])}{more}")
 
 
 def _compile(case: Case, record: Record, say: Say) -> bool:
@@ -412,14 +521,15 @@ def _compile(case: Case, record: Record, say: Say) -> bool:
     if "clean" in record.pending:
         case("case.build", "--clean-all")
         record.done("clean")
-    say(f"build         case.build, some ten minutes; what it says: {record.path.with_name(LOG)}")
+    say(f"build         case.build, ten to thirty minutes; its log: {record.path.with_name(LOG)}")
+    require_not_building(case.path)
     try:
-        said = case.build(record.path.with_name(LOG))
+        printed = case.build(record.path.with_name(LOG))
     except CimeError as error:
-        if "BUILD FAIL" not in error.line:
+        if not COMPILING.search(error.line):
             raise
         raise RunFailed(f"the model does not compile: {error}") from None
-    if BUILT not in said or not executable.is_file():
+    if BUILT not in printed or not executable.is_file():
         raise RunFailed(f"case.build ended without '{BUILT}': see {record.path.with_name(LOG)}")
     say(f"build         {executable} in {time.monotonic() - begin:.0f} s")
     return True

@@ -1,4 +1,7 @@
-"""`CaseStatus`, the diary of a CIME case, which alone tells whether a run succeeded: `case.submit` returns 0 after a crash too."""
+"""`CaseStatus`, CIME's log of a case, which alone tells whether a run succeeded.
+
+`case.submit` returns 0 after a crash of the model too.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,13 @@ class Entry:
 
 
 def length(case: Path) -> int:
-    """Return the size of the diary [bytes]: what comes behind will be of a later run."""
+    """Return the size of CaseStatus [bytes]: what comes behind will be of a later run."""
     path = case / FILE
     return path.stat().st_size if path.is_file() else 0
 
 
 def since(case: Path, place: int) -> list[Entry]:
-    """Return the entries behind `place`; all of them where the diary has become shorter, so is another."""
+    """Return the entries behind `place`; all of them where the file has become shorter, so is another."""
     path = case / FILE
     if not path.is_file():
         return []
@@ -41,7 +44,7 @@ def since(case: Path, place: int) -> list[Entry]:
 
 
 def entries(text: str) -> list[Entry]:
-    """Return the entries of a diary, or of a part of one.
+    """Return the entries of a CaseStatus, or of a part of one.
 
     >>> [(e.phase, e.word, e.rest) for e in entries("2026-11-22 09:08:39: case.run success 12 \\n -----------\\n")]
     [('case.run', 'success', '12')]

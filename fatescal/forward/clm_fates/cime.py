@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fatescal.errors import BadInput
+from fatescal.errors import BadInput, ModelFailed
+from fatescal.forward.process import launch
 
-LAST_LINES = 8  # of a build log
+QUOTED = 8  # lines of a build log in a message
+USER_FILES = (".xml", ".cmake")  # of ~/.cime that CIME reads
+_LOCATION = re.compile(r"^\S+\.\w+:\d+(:\d+)?:\s*$")  # gfortran names the place some lines before the error
+_COMPILER_ERROR = re.compile(
+    r"\b(fatal |internal compiler |cmake )?error\b(?![-\w]*\.)|undefined reference|cannot find -l|\*\*\*"
+    r"|No such file or directory|command not found|No rule to make",
+    re.IGNORECASE,
+)
+_NO_ERROR = re.compile(r"-Werror|\b(0|no) errors?\b|^\s*(\[\s*\d+%\]|--) ", re.IGNORECASE)
 
 
 class CimeError(Exception):
@@ -29,40 +39,49 @@ def call(
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Return what a command says on standard output; with `log`, keep it there as well.
+    """Return what a command prints on standard output; with `log`, all that it prints, kept there as well.
 
     Raises
     ------
     CimeError
         When it ends with an error, or cannot be started.
     """
+    settings = _environment() if environment is None else environment
+    if log is not None:
+        return _logged(command, arguments, folder, log, settings)
     try:
         done = subprocess.run(
-            [str(command), *arguments],
-            cwd=folder,
-            env=_environment() if environment is None else environment,
-            capture_output=True,
-            text=True,
+            [str(command), *arguments], cwd=folder, env=settings, capture_output=True, text=True
         )
     except OSError as error:
         raise CimeError(command.name, f"it cannot be started: {error.strerror}") from None
-    if log is not None:
-        log.write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode:
-        words = (
-            error_line(done.stderr or done.stdout) or f"nothing, and ended with exit code {done.returncode}"
-        )
-        raise CimeError(command.name, words)
+        nothing = f"nothing, and ended with exit code {done.returncode}"
+        raise CimeError(command.name, error_line(done.stderr or done.stdout) or nothing)
     return done.stdout
 
 
+def _logged(
+    command: Path, arguments: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
+) -> str:
+    """Run a command that may take long; when this program is killed, all that the command started ends."""
+    log.unlink(missing_ok=True)
+    every = ("",)  # all names begin so: the command sees `environment` alone
+    try:
+        launch([str(command), *arguments], folder, timeout=None, hide=every, extra=environment, log=str(log))
+    except ModelFailed as failure:
+        printed = error_line(log.read_text(encoding="utf-8", errors="replace"))
+        raise CimeError(command.name, printed or failure.reason) from None
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
 def _environment() -> dict[str, str]:
-    """Return the environment with USER, without which CIME knows no paths; batch jobs and containers may lack it."""
+    """Return the environment with USER, which CIME needs, and batch jobs and containers may lack."""
     return {"USER": getpass.getuser()} | dict(os.environ)
 
 
 def error_line(said: str) -> str:
-    """Return the ERROR of a command, in one line, with the end of the log that it points to.
+    """Return the ERROR of a command, in one line, with the errors in the log that it points to.
 
     >>> error_line("Loading\\nERROR: For your changes to take effect, run:\\n./case.setup --reset\\n")
     'ERROR: For your changes to take effect, run: ./case.setup --reset'
@@ -70,11 +89,48 @@ def error_line(said: str) -> str:
     found = re.search(r"^ERROR.*", said, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for line in (found[0] if found else said).splitlines() if line.strip()]
     words = " ".join(lines[:4] if found else lines[-4:])
-    log = re.search(r"\bcat (/\S+)", words)
+    log = re.search(r"\bcat (/[^\s'\",]+)", words)
     if log is not None and Path(log[1]).is_file():
-        last = Path(log[1]).read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
-        words += ". It ends with: " + " | ".join(line.strip() for line in last)
+        errors = compiler_errors(Path(log[1]).read_text(errors="replace"))
+        words += ". Its errors: " + " | ".join(errors)
     return words
+
+
+def compiler_errors(text: str) -> list[str]:
+    """Return the error lines of a build log, with the place in the source; without any its last lines.
+
+    >>> compiler_errors("gcc -Werror a.c\\na.F90:12:8:\\n\\n 12 | use pio\\n\\nFatal Error: Cannot open 'pio.mod'\\n")
+    ["a.F90:12:8: Fatal Error: Cannot open 'pio.mod'"]
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    errors: list[str] = []
+    for i, line in enumerate(lines):
+        if _COMPILER_ERROR.search(line) and not _NO_ERROR.search(line):
+            place = next((p for p in reversed(lines[max(0, i - 6) : i]) if _LOCATION.match(p)), "")
+            errors.append(f"{place} {line}".strip())
+    errors = list(dict.fromkeys(errors))
+    return errors[:QUOTED] or [line for line in lines if line][-QUOTED:]
+
+
+def user_files() -> dict[str, str]:
+    """Return the user's own files of CIME, which it copies into a case, with a digest of each."""
+    folder = Path(os.environ.get("HOME", "~")).expanduser() / ".cime"
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix in USER_FILES and path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def running_builds(case: Path) -> list[int]:
+    """Return the numbers of the processes `case.build` of a case on this machine, whoever started them."""
+    numbers = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            inside = Path(os.readlink(process / "cwd")) == case.resolve()
+            command = (process / "cmdline").read_bytes()
+        except OSError:  # ended meanwhile, or another user's
+            continue
+        if inside and b"case.build" in command and int(process.name) != os.getpid():
+            numbers.append(int(process.name))
+    return sorted(numbers)
 
 
 class Case:
@@ -91,7 +147,7 @@ class Case:
         return self("xmlquery", "--value", variable).strip()
 
     def values(self, variables: Iterable[str]) -> dict[str, set[str]]:
-        """Return the values of variables as they are written; several where jobs or components have their own."""
+        """Return the values of variables as written; several where jobs or components have their own."""
         names = list(variables)
         if not names:
             return {}
@@ -112,7 +168,7 @@ class Case:
             self("xmlchange", *flags, ",".join(words))
 
     def set_up(self, *flags: str) -> None:
-        """Call case.setup, which in newer versions would make the case a git repository, unless told not to."""
+        """Call case.setup, and keep newer versions from making the case a git repository."""
         git = ["--disable-git"] if "--disable-git" in self("case.setup", "--help") else []
         self("case.setup", *flags, *git)
 

@@ -1,7 +1,7 @@
 """CLM-FATES as one multi-instance CIME case: a job in the queue runs a whole ensemble, under one mpiexec.
 
-The way of Keetz et al. (2025). One dying instance takes all others with it, so members as processes of their own are
-the better way wherever the executable may be started so.
+The way of Keetz et al. (2025). One dying instance takes all others with it, so members as processes of their
+own are the better way wherever the executable may be started so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, RunFailed, Status
-from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, Leg, decided, noted
+from fatescal.forward.clm_fates import inputdata
+from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
 from fatescal.forward.clm_fates.model import ClmFates, day_before
 from fatescal.forward.clm_fates.template import CASE_NAME
 from fatescal.forward.process import HIDDEN_PREFIXES, never
@@ -89,6 +90,9 @@ class MultiInstance:
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        template = self.single.template
+        where = f"./check_input_data --download in {self.case}, or put them there, or correct the paths"
+        inputdata.require_all(template.lnd_in, template.streams, where)
         self.single.check_inputs()
         library = self.jobs.ask("MPILIB")
         if library == "mpi-serial":
@@ -113,7 +117,12 @@ class MultiInstance:
         limit = (
             f", each with {wait} {self.jobs.ask(wait, '--subgroup', 'case.run')}" if self.jobs.queued else ""
         )
-        return [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
+        lines = [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
+        absent = self.jobs.missing_on_list()
+        if absent:
+            names = ", ".join(map(str, absent))
+            lines.append(f"input data    case.submit will fetch these, or fail: {names}")
+        return lines
 
     def disk(self, runs: int, warm: int) -> float:
         """Return how many bytes members leave."""
@@ -149,22 +158,23 @@ class MultiInstance:
     ) -> None:
         """Run members in jobs of the case, until each has its output or a reason why it has none.
 
-        A job that this program submitted before its death is found again and waited for. Where all members start from
-        one spin-up, a job of its own makes that before the first.
+        A job that this program submitted before its death is found again and waited for. Where all members
+        start from one spin-up, a job of its own makes that before the first.
 
         Raises
         ------
         RunFailed
-            When a job was cancelled, was too short, or failed without a member to blame more often than `retries`.
+            When a job was cancelled, was too short, or failed without a member to blame more often than
+            `retries`.
         OutOfTime
             When this program must end; the job goes on.
         """
         single = self.single
         if not single.shares_spin_up:
-            leg = Leg(single.first, single.end)
+            segment = RunSegment(single.first, single.end)
         else:
-            leg = Leg(single.start, single.end, finidat=self._spun_up(default))
-        self.jobs.run(batch, folder, leg)
+            segment = RunSegment(single.start, single.end, finidat=self._spun_up(default))
+        self.jobs.run(batch, folder, segment)
 
     def _spun_up(self, default: Mapping[str, float]) -> Path:
         """Return the state in which the spin-up with `default` parameters, made once, ended."""
@@ -175,12 +185,15 @@ class MultiInstance:
             if single.spun_up.exists() and not (jobs / NOTE).is_file():
                 shutil.rmtree(single.spun_up)  # of another config, or failed
             self.jobs.run(
-                {name: default}, single.spun_up, Leg(single.first, day_before(single.start), restart=True)
+                {name: default},
+                single.spun_up,
+                RunSegment(single.first, day_before(single.start), restart=True),
             )
             result = noted(jobs / name / RESULT) or {}
             if result.get("status") != Status.OK or not state.is_file():
                 raise RunFailed(
-                    f"the spin-up failed, and so would every member: {result.get('reason') or f'{state} is not there'}"
+                    "the spin-up failed, and so would every member: "
+                    f"{result.get('reason') or f'{state} is not there'}"
                 )
         return state
 

@@ -1,43 +1,55 @@
-"""The seats of members in a multi-instance case: their namelists before the run, their history and logs after it.
+"""Members as instances of a case: their namelists before the run, their history and logs after it.
 
-Instance 7 of a case reads ``user_nl_clm_0007`` and leaves ``CASE.clm2_0007.h0a.DATE.nc`` and ``lnd_0007.log.LID``. The plain
-``user_nl_*`` are the case's own; those of instances are written anew for every job.
+Instance 7 of a case reads ``user_nl_clm_0007`` and leaves ``CASE.clm2_0007.h0a.DATE.nc`` and
+``lnd_0007.log.LID``. The plain ``user_nl_*`` are the case's own; those of instances are written anew for
+every job.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fatescal.errors import BadInput, RunFailed
 from fatescal.forward.clm_fates import namelist
-from fatescal.forward.clm_fates.cime import Case
+from fatescal.forward.clm_fates.cime import Case, CimeError
 from fatescal.forward.clm_fates.template import CASE_NAME, FILES
 
+log = logging.getLogger(__name__)
 SHARED = ("user_nl_cpl",)  # of all instances
 LOGS = ("drv", "med", "lnd", "atm")
 _NUMBERED = re.compile(r"_\d{4}$")
 # How launchers name the rank that died first; those they killed thereafter are not meant.
 _DIED = (
-    r"task (\d+): (?:Segmentation fault|Aborted|Floating point exception|Bus error|Exited with exit code (?!137|143)\d)",  # srun
+    r"task (\d+): (?:Segmentation fault|Aborted|Floating point exception|Bus error"
+    r"|Exited with exit code (?!137|143)\d)",  # srun
     r"process rank (\d+) .*exited on signal",  # Open MPI
     r"RANK (\d+) PID \d+ .*\n.*(?:SIGNAL: (?:6|7|8|11)|EXIT STATUS: [1-9])",  # Intel MPI
 )
 
 
-def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
-    """Return a folder with the input files of a case for one instance, copied once: every job writes others over them.
+def keep_single(case: Path, run_directory: Path, into: Path, require_idle: Callable[[Path], None]) -> Path:
+    """Return a folder with the input files of a case for one instance, copied once.
+
+    Every job writes others over those of the case. A case that an earlier run left with several instances is
+    set up for one first.
+
+    Parameters
+    ----------
+    require_idle : callable
+        Raises `BadInput` when a job of the case waits or runs.
 
     Raises
     ------
     BadInput
-        When the case is set up for several instances already, or its namelists have changed since.
+        When the case is in use, or its namelists have changed since.
     """
     plain = sorted(path for path in case.glob("user_nl_*") if not _NUMBERED.search(path.name))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in plain)).hexdigest()
@@ -49,12 +61,7 @@ def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
                 hint="a run.directory of its own for the changed case; or put them back",
             )
         return into
-    if (n := Case(case).query("NINST")) != "1":
-        raise BadInput(
-            f"model.case: {case} is set up for {n} instances",
-            expected="NINST=1, from which a run takes its defaults before it sets as many as it has members",
-            hint=f"cd {case} && ./xmlchange NINST=1 && ./case.setup --reset && ./preview_namelists",
-        )
+    _make_single(case, require_idle)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
         copy = Path(scratch) / "case"
@@ -67,6 +74,31 @@ def keep_single(case: Path, run_directory: Path, into: Path) -> Path:
     return into
 
 
+def _make_single(case: Path, require_idle: Callable[[Path], None]) -> None:
+    """Set a case up for one instance, with the namelists of that one, where it is not."""
+    single = Case(case)
+    try:
+        if single.query("NINST") == "1":
+            return
+        require_idle(case)
+        single.change({"NINST": "1"})
+        for old in instance_namelists(case):
+            old.unlink()
+        single.set_up("--reset")
+        single("preview_namelists")
+    except CimeError as error:
+        raise BadInput(
+            f"model.case: {case} could not be set up for one instance: {error}",
+            hint=f"cd {case} && ./xmlchange NINST=1 && ./case.setup --reset && ./preview_namelists",
+        ) from None
+    log.info("%s is set up for one instance (NINST=1) again", case)
+
+
+def instance_namelists(case: Path) -> list[Path]:
+    """Return the ``user_nl_*_0001`` ... of a case."""
+    return sorted(path for path in case.glob("user_nl_*") if _NUMBERED.search(path.name))
+
+
 def suffix(seat: int) -> str:
     """Return how the files of an instance are told apart.
 
@@ -77,16 +109,15 @@ def suffix(seat: int) -> str:
 
 
 def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | None]]) -> None:
-    """Write ``user_nl_*`` of so many instances, `changes` those of the land model; remove all of earlier, larger ensembles.
+    """Write ``user_nl_*`` of so many instances, `changes` those of the land model; remove all others.
 
     Raises
     ------
     BadInput
         When the case has no plain ``user_nl_clm``.
     """
-    for old in case.glob("user_nl_*"):
-        if _NUMBERED.search(old.name):
-            old.unlink()
+    for old in instance_namelists(case):
+        old.unlink()
     plain = {path.name: path.read_text(encoding="utf-8") for path in sorted(case.glob("user_nl_*"))}
     if "user_nl_clm" not in plain:
         raise BadInput(f"model.case: {case} has no user_nl_clm", hint="./case.setup with NINST=1 writes it")
@@ -101,7 +132,8 @@ def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | 
 def land_namelist(plain: str, changes: Mapping[str, namelist.Value | None]) -> str:
     """Return a ``user_nl_clm`` with keys changed, those that are None removed.
 
-    >>> print(land_namelist("use_bedrock = .true.\\nhist_nhtfrq=0,-24\\n", {"hist_nhtfrq": -24, "hist_fincl2": None}), end="")
+    >>> changes = {"hist_nhtfrq": -24, "hist_fincl2": None}
+    >>> print(land_namelist("use_bedrock = .true.\\nhist_nhtfrq=0,-24\\n", changes), end="")
     use_bedrock = .true.
     hist_nhtfrq = -24
     """

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,8 @@ class Site:
         """
         if not folder.is_dir():
             raise BadInput(f"model.site: there is no folder {folder}")
-        files = sorted(path for path in folder.rglob("*.nc"))
+        below = sorted(_below(folder))
+        files = [path for path in below if path.suffix == ".nc"]
         surfaces = [path for path in files if path.name.startswith("surfdata")]
         if len(surfaces) != 1:
             raise BadInput(
@@ -83,8 +84,20 @@ class Site:
         spans = {(_month(paths[0]) // 12, _month(paths[-1]) // 12) for paths in forcing.values()}
         if len(spans) > 1:
             raise BadInput(f"model.site: the forcing in {folder} covers different years: {sorted(spans)}")
-        user_mods = next((p for p in sorted(folder.rglob("user_mods")) if p.is_dir()), None)
+        user_mods = next((p for p in below if p.name == "user_mods" and p.is_dir()), None)
         return cls(surfaces[0], forcing, spans.pop(), user_mods)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is below a folder, also in folders that are symbolic links; each real folder once."""
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def _months(folder: Path, files: list[Path], word: str) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from fatescal.errors import BadInput
 
@@ -73,7 +74,7 @@ def with_forcing(text: str, forcing: Mapping[str, Sequence[Path]], years: tuple[
     def one(block: re.Match[str]) -> str:
         changed = block[0]
         for field in [f for f in waiting if re.search(rf"\b{f}\b", changed)]:
-            lines = "".join(f"      <file>{path}</file>\n" for path in forcing[field])
+            lines = "".join(f"      <file>{escape(str(path))}</file>\n" for path in forcing[field])
             files = f"<datafiles>\n{lines}   </datafiles>"
             changed = re.sub(r"<datafiles>.*?</datafiles>", lambda _, f=files: f, changed, flags=re.DOTALL)  # type: ignore[misc]
             for key, year in (("first", years[0]), ("last", years[1]), ("align", years[0])):

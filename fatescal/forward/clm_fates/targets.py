@@ -1,7 +1,7 @@
 """Where the calibrated parameters stand: the FATES parameter file, keys of `lnd_in`, or CLM's parameter file.
 
-A name is looked for in that order: what is a key of the namelist is not read from CLM's file any more, or not yet,
-though versions of the file hold it all the same (``maximum_leaf_wetted_fraction``).
+A name is looked for in that order: what is a key of the namelist is not read from CLM's file any more, or not
+yet, though versions of the file hold it all the same (``maximum_leaf_wetted_fraction``).
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Targets:
         return hashlib.sha256(contents).hexdigest()
 
     def write(self, theta: Mapping[str, float], folder: Path) -> dict[str, namelist.Value]:
-        """Write a member's own files; return the changes of `lnd_in` that point there, or are the value itself.
+        """Write a member's own files.
+
+        Returns the changes of `lnd_in` that point there, or are the value itself.
 
         Raises
         ------
@@ -79,7 +81,9 @@ class Targets:
         return changes | {name: value for name, value in theta.items() if self._place(name) is self.scalars}
 
     def require_possible(self, theta: Mapping[str, float]) -> None:
-        """Raise `ModelFailed` for a value that no plant type comes near: the model would run, and report success.
+        """Raise `ModelFailed` for a value that no plant type comes near.
+
+        The model would run, and report success.
 
         It must be finite, have the sign that the parameter has in the file, and be within `BEYOND` times the
         smallest and largest value there.
