@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -26,7 +27,7 @@ from linear import fatescal, run_program
 
 from fatescal import assemble, costs, models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import cdl, history, outcome, parameter_file
+from fatescal.forward.clm_fates import cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import FILES, Template
 from fatescal.preparation import idle as idle_ones
@@ -262,13 +263,25 @@ MISTAKES = {
         "datm.streams.xml",
         "<year_last>2010",
         "<year_last>2020",
-        "has no file of 2014-2020",
+        "has no file of 2011-2020",
     ),
     "no surface data": (
         "lnd_in",
         "/surfdata_HYY_ctsm54.nc",
         "/gone.nc",
-        "fsurdat: .*gone.nc cannot be opened",
+        "1 input file is missing: .*gone.nc .lnd_in: fsurdat.",
+    ),
+    "no initial state": (
+        "lnd_in",
+        "finidat = ' '",
+        "finidat = '/gone/r.nc'",
+        r"/gone/r.nc \(lnd_in: finidat\)",
+    ),
+    "no aerosols": (
+        "datm.streams.xml",
+        "/aero_hyy.nc",
+        "/gone.nc",
+        r"1 input file is missing: \S*/gone.nc \(stream presaero.clim_2000\)",
     ),
     "leap years": ("nuopc.runconfig", "calendar = NO_LEAP", "calendar = GREGORIAN", "NO_LEAP"),
     "no parameter file": ("lnd_in", "fates.json", "gone.json", "gone.json"),
@@ -291,6 +304,112 @@ def test_check_finds_what_would_fail_or_be_silently_wrong(case_a, tmp_path, mist
         path.write_text(text.replace(old, new))
     with pytest.raises(BadInput, match=words):
         assemble.checked(settings.load(write_config(tmp_path, case_a)))
+
+
+def test_all_files_that_are_missing_are_named_at_once(case_a, tmp_path):
+    lnd_in, xml = case_a.run_directory / "lnd_in", case_a.run_directory / "datm.streams.xml"
+    lnd_in.write_text(
+        lnd_in.read_text().replace("/clm_params_hyy.nc", "/a.nc").replace("fates.json", "b.json")
+    )
+    xml.write_text(xml.read_text().replace("Solr.HYY.2009", "Solr.HYY.1999"))
+    with pytest.raises(BadInput) as caught:
+        assemble.checked(settings.load(write_config(tmp_path, case_a)))
+    for words in (
+        "14 input files are missing",
+        "/a.nc (lnd_in: paramfile)",
+        "/b.json",
+        "Solr.HYY.1999-01.nc",
+    ):
+        assert words in str(caught.value)
+    assert "popdens" not in str(
+        caught.value
+    )  # named, and read by no run of a single point with satellite phenology
+
+
+SOLAR, PRECIPITATION = "CLMGSWP3v1.Solar", "CLMGSWP3v1.Precip"
+
+
+def write_forcing(
+    path: Path, data: Path, late: float = 0.0, lacking: slice = slice(0), bounds: float = np.nan
+) -> Path:
+    """Write radiation and precipitation of 2004-2010 with the dimensions the data atmosphere reads, `late` by hours."""
+    with (
+        netCDF4.Dataset(data / "hyytiala" / "gswp3_2004_2013.nc") as source,
+        netCDF4.Dataset(path, "w") as out,
+    ):
+        keep = np.delete(np.arange(7 * 2920), lacking)
+        for name, size in (("time", None), ("lat", 1), ("lon", 1), ("nv", 2)):
+            out.createDimension(name, size)
+        time = out.createVariable("time", "f8", ("time",))
+        time.units, time.calendar = "days since 2004-01-01", "noleap"
+        time[:] = source["time"][keep] - 0.0625 + late / 24
+        if np.isfinite(bounds):
+            time.bounds = "b"
+            out.createVariable("b", "f8", ("time", "nv"))[:] = time[:][:, None] + [-bounds, 0.125 - bounds]
+        for name in ("FSDS", "PRECTmms"):
+            out.createVariable(name, "f4", ("time", "lat", "lon"))[:] = source[name][keep][:, None, None]
+    return path
+
+
+def described(case: Case, name: str, file: Path, **changes: Any) -> str:
+    """Return the line of a stream of a case, read from one file, or what is wrong with it."""
+    template = Template(case.run_directory, case.executable, {})
+    stream = next(s for s in template.streams if s.name == name)
+    stream = dataclasses.replace(stream, files=(file,), **changes)
+    first, last = date(2005, 1, 1), date(2005, 12, 31)
+    try:
+        return forcing.describe(stream, (61.8474, 24.295), first, first, last)
+    except BadInput as error:
+        return str(error)
+
+
+def test_forcing_without_two_dimensions_is_refused_as_the_model_dies_of_it(case, data, tmp_path):
+    one = data / "hyytiala" / "gswp3_2004_2013.nc"
+    said = described(case, SOLAR, one)
+    assert "got FSDS(time=29200)" in said
+    assert "Expected FSDS(time, lat, lon) with lat = lon = 1" in said
+    assert "has no variable FSDS" in described(case, SOLAR, data / "ctsm" / "inputs" / "aero_hyy.nc")
+    xml = case.run_directory / "datm.streams.xml"
+    solar = r"(<file>[^<]*\.Solr\.[^<]*</file>\s*)+"
+    xml.write_text(re.sub(solar, f"<file>{one}</file>\n", xml.read_text()))
+    config = write_config(tmp_path, case, model={"spinup": {"years": 0}})
+    with pytest.raises(BadInput, match=r"got FSDS\(time=29200\)"):
+        assemble.checked(settings.load(config))
+    (tmp_path / "member").mkdir()
+    with pytest.raises(ModelFailed, match="exit code 134") as caught:
+        model_of(config).run({}, tmp_path / "member")
+    words = {"A": "free(): invalid pointer", "B": "corrupted size vs. prev_size"}[case.version]
+    assert f"The first lines of {tmp_path / 'member' / 'cesm.err'}:" in caught.value.reason
+    assert words in caught.value.reason
+    assert "0x7ff4164218c2" not in caught.value.reason
+
+
+def test_a_stamp_elsewhere_in_the_interval_than_the_stream_takes_it_to_be_is_refused(case_a, data, tmp_path):
+    def said(name: str, late: float, **changes: Any) -> str:
+        bounds = changes.pop("bounds", np.nan)
+        return described(case_a, name, write_forcing(tmp_path / "f.nc", data, late, bounds=bounds), **changes)
+
+    assert "1 files, stamped at the start of the interval" in said(SOLAR, 0)
+    middle = said(SOLAR, 1.5)
+    assert "would be read 1.5 h too late: its records are stamped at the middle of their intervals" in middle
+    assert f"{SOLAR}:offset = -5400" in middle
+    assert "stamped at the start" in said(SOLAR, 1.5, offset=-5400.0)
+    assert "read 3 h too late" in said(SOLAR, 3)
+    assert "stamped at the end" in said(SOLAR, 3, interpolation="upper")
+    assert "centred on 10.6 h" in said(SOLAR, 0, interpolation="nearest", bounds=0.0625)  # bounds that lie
+    assert "centred on 14.1 h" in said(SOLAR, 2, bounds=0.0)  # local time, UTC+2
+    assert "is not known" in said(SOLAR, 0.5)
+    assert "stamped at the middle" in said(PRECIPITATION, 1.5)
+    assert "read 1.5 h too early: its records are stamped at the start" in said(PRECIPITATION, 0)
+    assert "stamped at the start" in said(PRECIPITATION, 0, interpolation="linear")  # perhaps of an instant
+    assert "stamped at the start" in said(PRECIPITATION, 0, interpolation="lower")
+
+
+def test_a_gap_in_the_forcing_is_named(case_a, data, tmp_path):
+    gap = write_forcing(tmp_path / "f.nc", data, lacking=slice(3000, 3008))
+    words = "2005-01-10 21:00 is followed by 2005-01-12 00:00. Expected a record every 3 h"
+    assert words in described(case_a, SOLAR, gap)
+    assert "has no file of 2011-2013" in described(case_a, SOLAR, gap, year_last=2013)
 
 
 def test_check_finds_libraries_that_are_in_a_module_not_loaded(case_a, tmp_path, monkeypatch):
@@ -338,7 +457,10 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     chosen = settings.load(config)
     lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
     assert "61.8474 N 24.2950 E" in lines
-    assert "CLMGSWP3v1.TPQW: 2004 to 2010, 1 files; the spin-up reads 2009-2010, 2004-2010, 2004" in lines
+    assert (
+        "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads 2009-2010, 2004-2010, 2004"
+        in lines
+    )
     assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
 
 
@@ -375,6 +497,14 @@ def cime_case(folder: Path, case: Case) -> Path:
     )
     query.chmod(0o755)
     return folder
+
+
+def test_paths_in_streams_are_escaped(case_a):
+    template = Template(case_a.run_directory, case_a.executable, {})
+    odd = (Path("/data/a & b/<Hyytiälä>.nc"),)
+    text = streams.with_forcing(template.files["datm.streams.xml"], {"Faxa_swdn": odd}, (2004, 2005))
+    assert "<file>/data/a &amp; b/&lt;Hyytiälä&gt;.nc</file>" in text
+    assert streams.parse(text)[0].files == odd
 
 
 def test_the_checks_of_a_real_case_pass_on_the_stand_in(case_a, tmp_path):
@@ -419,7 +549,7 @@ def write_site(folder: Path, data: Path, years: tuple[int, ...]) -> Path:
 
 
 def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_path):
-    site = write_site(tmp_path / "site", data, (2004, 2005))
+    site = write_site(tmp_path / "site & <more>", data, (2004, 2005))
     archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", site))
     given = {"url": archive.as_uri(), "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
     config = write_config(
@@ -454,6 +584,14 @@ def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
         return str(caught.value)
 
     assert "there is no folder" in problem(path="nowhere")
+    compact = tmp_path / "compact"
+    compact.mkdir()
+    shutil.copy(data / "ctsm" / "inputs" / "surfdata_HYY_ctsm54.nc", compact / "surfdata.nc")
+    shutil.copy(data / "hyytiala" / "gswp3_2004_2013.nc", compact)
+    said = problem(path=str(compact))
+    assert "Expected FSDS(time, lat, lon) with lat = lon = 1" in said
+    assert "gswp3_2004_2013.nc cannot be read by the data atmosphere" in said
+    assert "got FSDS(time=29200)" in said
     site = write_site(tmp_path / "site", data, (2005,))
     (site / "datmdata" / "clmforc.GSWP3.c2011.0.5x0.5.Prec.HYY.2005-03.nc").unlink()
     assert "look at 2005-03" in problem(path=str(site))
@@ -472,7 +610,7 @@ def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
 @pytest.mark.parametrize("name", ["hyytiala_clm_fates", "hyytiala_keetz2025"])
 def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     version = {"hyytiala_clm_fates": "A", "hyytiala_keetz2025": "B"}[name]
-    case = write_case(tmp_path / "case", data, version, years=(2004, 2013))
+    case = write_case(tmp_path / "case", data, version)
     monkeypatch.setenv("FATESCAL_CTSM_CASE", str(cime_case(tmp_path / "hyy", case)))
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parent.parent / "config" / f"{name}.yaml")

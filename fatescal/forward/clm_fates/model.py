@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward.clm_fates import history, outcome
-from fatescal.forward.clm_fates.inspection import inspect, require_libraries, require_present, shares_of_pfts
+from fatescal.forward.clm_fates.inspection import (
+    inspect,
+    require_files,
+    require_libraries,
+    require_present,
+    shares_of_pfts,
+)
 from fatescal.forward.clm_fates.targets import Targets
 from fatescal.forward.clm_fates.template import CASE_NAME, Template, days
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
@@ -105,7 +111,8 @@ class ClmFates:
 
     @property
     def defaults(self) -> Mapping[str, float]:
-        """The value of every parameter in the files."""
+        """The value of every parameter in the files; `BadInput` names all files that are missing."""
+        require_files(self.template, () if self._parameter_file is None else ("fates_paramfile",))
         return self.targets.defaults
 
     @property
@@ -145,6 +152,11 @@ class ClmFates:
         """The first day of a run that begins with its own spin-up."""
         return self.start.replace(year=self.start.year - self.spinup_years)
 
+    @cached_property
+    def looked_at(self) -> list[str]:
+        """Lines about place, forcing and namelist; `BadInput` for what is wrong with them."""
+        return inspect(self.template, self.first, self.start, self.end, self.variables)
+
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
         self.check_inputs()
@@ -152,7 +164,7 @@ class ClmFates:
 
     def check_inputs(self) -> None:
         """Raise `BadInput` for what is wrong with the files that a run reads, or leaves."""
-        inspect(self.template, self.first, self.start, self.end, self.variables)
+        _ = self.looked_at
         kind = self.template.path("fates_paramfile").suffix
         if self.targets.fates.path.suffix != kind:
             raise BadInput(
@@ -169,8 +181,7 @@ class ClmFates:
 
     def told(self, runs: int, warm: int, waves: int) -> list[str]:
         """Return what `check` looked at, and the cost of `runs` members, `waves` of them one after another."""
-        looked_at = inspect(self.template, self.first, self.start, self.end, self.variables)
-        return [*looked_at, *self._cost(runs, warm if self.reuse == "member" else 0, waves)]
+        return [*self.looked_at, *self._cost(runs, warm if self.reuse == "member" else 0, waves)]
 
     def disk(self, runs: int, warm: int) -> float:
         """Return the bytes that `runs` members leave, `warm` of which start from their own state."""

@@ -38,6 +38,21 @@ def get(text: str, key: str) -> str | None:
     return value[1:-1] if re.fullmatch(r"'[^']*'", value) else value
 
 
+def files(text: str) -> dict[str, str]:
+    """Return every key that has the absolute path of one netCDF or JSON file, or that is `finidat`, and the path.
+
+    >>> files(" finidat = 'a.nc'\\n x = '/b.nc'\\n y = 'c.nc'\\n popd = 'none'\\n z = '/a.nc','/b.nc'\\n")
+    {'finidat': 'a.nc', 'x': '/b.nc'}
+    """
+    named = re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*'([^']*)'[ \t]*$", text, re.MULTILINE)
+    return {
+        key: value.strip()
+        for key, value in named
+        if (value.startswith("/") and value.endswith((".nc", ".json")))
+        or (key == "finidat" and value.strip())
+    }
+
+
 def numbers(text: str) -> dict[str, float]:
     """Return every key that has one real number, and its value.
 
