@@ -60,10 +60,10 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         except NotValidated as error:
             not_validated = error
         except OutOfTime:
-            log.warning(
-                "%s",
-                world.on_root(lambda: _left_to_do(chosen, problem, world.size, time.monotonic() - begin)),
-            )
+            took = time.monotonic() - begin
+            left = world.on_root(lambda: _left_to_do(chosen, problem, world.size, took))
+            if world.is_root:
+                log.warning("%s", left)
             raise
         world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
         if not_validated is not None:
