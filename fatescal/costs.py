@@ -49,7 +49,7 @@ def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[s
 
 def _warm(chosen: Config) -> int:
     """Return how many members have the same one in an iteration before theirs."""
-    return (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
+    return (planned_evaluations(chosen) - 1) * chosen.calibrate.members
 
 
 def needed(chosen: Config, sites: Sequence[Members]) -> float | None:

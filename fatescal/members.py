@@ -347,7 +347,7 @@ def previous(folder: Path) -> Path | None:
         When it is gone: it would be started from elsewhere, and come out differently.
     """
     match = re.fullmatch(r"(.*/evaluation-)(\d+)/(\d+(/[^/.]+)?)(\.[^/]*)?", str(folder))
-    if match is None or int(match[2]) == 0 or int(match[3].split("/")[0]) == 0:
+    if match is None or int(match[2]) == 0:
         return None
     before = Path(f"{match[1]}{int(match[2]) - 1:02d}", match[3])
     done = _marker(before)

@@ -689,7 +689,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions(data, tmp_path):
-    case = write_case(tmp_path / "case", data, "B")
+    case = write_case(tmp_path / "case", data, "B", years=(2004, 2005))
     config = write_config(
         tmp_path,
         case,
@@ -709,7 +709,7 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
     for start, length, finidat, stage, member in runs:
         if stage == "preparation":
             continue
-        if stage == "evaluation-01" and member != "0000":
+        if stage == "evaluation-01":
             state = members / "evaluation-00" / member / "fatescal.clm2.r.2006-01-01-00000.nc"
             assert [start, length, finidat] == ["20050101", "365", str(state)]
         else:
@@ -717,6 +717,10 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
 
     again = members / "evaluation-01" / "0002.part-again"
     again.mkdir()
+    lnd_in = (members / "evaluation-01" / "0002" / "lnd_in").read_text()
+    assert " fates_paramfile = 'fates_paramfile.nc'\n" in lnd_in  # the folder had another name while it ran
+    assert ".part-" not in lnd_in
+    assert "repeat itself" not in done.stdout
     theta = json.loads((members / "evaluation-01/0002/member.json").read_text())["parameters"]
     model = model_of(config)
     model.run(theta, again)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import history, outcome
+from fatescal.forward.clm_fates import history, namelist, outcome
 from fatescal.forward.clm_fates.inspection import (
     inspect,
     require_files,
@@ -43,6 +43,12 @@ def day_before(day: date) -> date:
 def _day_after(day: date) -> date:
     after = day + timedelta(days=1)
     return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)
+
+
+def _name(value: namelist.Value, folder: Path) -> namelist.Value:
+    """Return the name of a file in `folder`; any other value as it is."""
+    own = isinstance(value, str) and Path(value).parent == folder
+    return Path(str(value)).name if own else value
 
 
 class ClmFates:
@@ -262,7 +268,8 @@ class ClmFates:
         *,
         restart: bool,
     ) -> None:
-        changes = self.targets.write(theta, folder)
+        # By their names alone: the folder is renamed when the run is complete.
+        changes = {k: _name(v, folder) for k, v in self.targets.write(theta, folder).items()}
         self.template.write(
             folder, first, last, variables=self.variables, changes=changes, finidat=finidat, restart=restart
         )
