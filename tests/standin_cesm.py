@@ -53,6 +53,7 @@ FIELDS = {  # column of the embedded model's output, or None; unit, factor, long
 HISTORY_KEYS = {"hist_empty_htapes", *(f"hist_fincl{n}" for n in range(1, 11)), "hist_mfilt", "hist_nhtfrq"}
 FILL = 1e36
 SOURCE = "/src/CTSM"
+PIO = f"{SOURCE}/libraries/parallelio/src/clib/pioc_support.c"
 
 
 class Logs:
@@ -84,9 +85,7 @@ BACKTRACE = (
 
 def abort(message: str) -> NoReturn:
     """End as parallel I/O does: SIGABRT, a word at the head of standard error alone."""
-    die(
-        f"Abort with message {message} in file {SOURCE}/libraries/parallelio/src/clib/pioc_support.c at line 2858"
-    )
+    die(f"Abort with message {message} in file {PIO} at line 2858")
 
 
 def die(message: str) -> NoReturn:
@@ -198,7 +197,7 @@ def read_weather(path: Path, version: str, start: date, end_: date) -> Weather:
 def _years_of(
     path: Path, names: list[str], version: str, needed: set[int]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield the records of the needed years; without a mesh a stream is read with start (1, 1, n), count (1, 1, 1)."""
+    """Yield the records of the needed years; variables are read with start (1, 1, n), count (1, 1, 1)."""
     with netCDF4.Dataset(path) as data:
         if any(data[name].shape[1:] != (1, 1) for name in names):
             die("free(): invalid pointer" if version == "A" else "corrupted size vs. prev_size")

@@ -1,8 +1,8 @@
-"""Forcing files as the data atmosphere reads them: dimensions, place, years, and where in its interval a record is stamped.
+"""Forcing files as the data atmosphere reads them: dimensions, place, years, stamps.
 
-Sources: CDEPS, `dshr_strdata_mod` (a stream without a mesh is read with start (1, 1, n) and count (1, 1, 1)) and
-`dshr_tinterp_mod` (what `tintalgo` makes of a stamp; "for cosine of solar zenith angle forcing the time-stamps
-MUST be for the beginning of the interval").
+Sources: CDEPS, `dshr_strdata_mod` (a stream without a mesh is read with start (1, 1, n) and count (1, 1, 1))
+and `dshr_tinterp_mod` (what `tintalgo` makes of a stamp; "for cosine of solar zenith angle forcing the
+time-stamps MUST be for the beginning of the interval").
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ LONGEST_SHIFT = (
     0.5  # h, a time step of CLM: what a stream may be misread by where its values may be instantaneous
 )
 SUN_SHIFT = 1.0  # h from solar noon to the middle of the radiation; clouds alone move it by minutes
+EPOCH = "days since 2000-01-01"
 Stamp = Literal["start", "middle", "end", ""]
 POSITION: dict[Stamp, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # of a stamp in its interval
 READ_AS: dict[str, Stamp] = {  # where in its interval a `tintalgo` takes a stamp to be
@@ -46,14 +47,15 @@ class Records:
         Year of each record, without the offset.
     position : array (N) or None
         Place of each stamp in its interval, 0 at the start and 1 at the end, by the file's own bounds.
-    begins_month : Stamp
-        ``start`` where the first stamp is the beginning of a month, ``end`` where it lies one step after it.
+    begins : Stamp
+        ``start`` where the first stamp is the beginning of a day (daily: of a month), ``end`` where it lies one
+        step after it.
     """
 
     days: Array
     years: Array
     position: Array | None
-    begins_month: Stamp
+    begins: Stamp
     calendar: str
 
     @property
@@ -97,12 +99,12 @@ def require_dimensions(stream: str, path: Path, data: netCDF4.Dataset, names: It
         if variable.ndim != 3 or variable.shape[1:] != (1, 1):
             sizes = ", ".join(f"{d}={n}" for d, n in zip(variable.dimensions, variable.shape, strict=True))
             raise BadInput(
-                f"stream {stream}: {name} in {path} cannot be read by the data atmosphere, which aborts at its "
-                "start (exit code 134)",
+                f"stream {stream}: {name} in {path} cannot be read by the data atmosphere, which aborts at "
+                "its start (exit code 134)",
                 expected=f"{name}(time, lat, lon) with lat = lon = 1, as a stream without a mesh is read",
                 got=f"{name}({sizes})",
-                hint="the native monthly files of the data atmosphere; or add both dimensions, with radiation "
-                "stamped at the start of its interval",
+                hint="the native monthly files of the data atmosphere; or add both dimensions, with "
+                "radiation stamped at the start of its interval",
             )
 
 
@@ -164,10 +166,8 @@ def _records(data: netCDF4.Dataset, path: Path, offset: float) -> Records:
         time = data["time"]
         calendar = getattr(time, "calendar", "noleap")
         dates = cftime.num2date(time[:], time.units, calendar, only_use_cftime_datetimes=True)
-        own = np.asarray(cftime.date2num(dates, "days since 2000-01-01", calendar), float)
+        own = np.asarray(cftime.date2num(dates, EPOCH, calendar), float)
         years = np.array([day.year for day in dates])
-        begin = cftime.date2num(dates[0].replace(day=1, hour=0, minute=0, second=0, microsecond=0),
-                                "days since 2000-01-01", calendar)  # fmt: skip
     except (IndexError, AttributeError, ValueError, TypeError) as error:
         raise BadInput(f"{path} has no readable time axis: {error}") from None
     position, bounds = None, getattr(time, "bounds", "")
@@ -178,7 +178,10 @@ def _records(data: netCDF4.Dataset, path: Path, offset: float) -> Records:
             position = (np.asarray(time[:], float) + offset / scale - low) / (high - low)
     days = own + offset
     step = float(np.median(np.diff(days))) if len(days) > 1 else 0.0
-    after = (days[0] - begin) / step if step else np.nan
+    midnight = dates[0].replace(hour=0, minute=0, second=0, microsecond=0)
+    if step > 0.9:  # daily records all stand at midnight: a file of those begins with a month
+        midnight = midnight.replace(day=1)
+    after = (days[0] - cftime.date2num(midnight, EPOCH, calendar)) / step if step else np.nan
     begins: Stamp = "start" if abs(after) < 0.01 else "end" if abs(after - 1) < 0.01 else ""
     return Records(days, years, position, begins, calendar)
 
@@ -214,9 +217,7 @@ def _require_steady(stream: Stream, read: Sequence[Records]) -> None:
     step = float(np.median(steps)) if len(steps) else 0.0
     wrong = np.flatnonzero((steps <= 0) | (steps > 1.5 * step))
     if len(wrong):
-        before, after = cftime.num2date(
-            days[wrong[0] : wrong[0] + 2], "days since 2000-01-01", read[0].calendar
-        )
+        before, after = cftime.num2date(days[wrong[0] : wrong[0] + 2], EPOCH, read[0].calendar)
         raise BadInput(
             f"stream {stream.name}: its records do not follow upon each other: {before:%Y-%m-%d %H:%M} is "
             f"followed by {after:%Y-%m-%d %H:%M}",
@@ -225,7 +226,7 @@ def _require_steady(stream: Stream, read: Sequence[Records]) -> None:
 
 
 def _stamp(stream: Stream, read: Sequence[Records]) -> Stamp:
-    """Return where in their intervals the records are stamped: by bounds, else by the clock; '' where neither tells."""
+    """Return where in its interval a record is stamped: by bounds, else by the clock; '' where neither tells."""
     known = [records.position for records in read]
     if all(position is not None for position in known):
         positions = np.concatenate([p for p in known if p is not None])
@@ -234,11 +235,11 @@ def _stamp(stream: Stream, read: Sequence[Records]) -> Stamp:
     if not 0 < step <= 1:
         return ""
     days = np.concatenate([records.days for records in read])
-    part = (days / step) % 1
+    part = ((days % 1) / step) % 1
     if (abs(part - 0.5) < 0.02).all():
         return "middle"
     if (np.minimum(part, 1 - part) < 0.02).all():
-        begins = {records.begins_month for records in read}
+        begins = {records.begins for records in read}
         return begins.pop() if len(begins) == 1 else ""
     return ""
 
@@ -249,9 +250,9 @@ def _require_stamp(stream: Stream, stamp: Stamp, step: float) -> None:
     if not stamp or not meant or stamp == meant:
         if not stamp and stream.interpolation == "coszen":
             raise BadInput(
-                f"stream {stream.name}: whether its records are stamped at the start of their intervals is not known",
+                f"stream {stream.name}: where in its interval a record is stamped is not known",
                 expected="stamps at the start, as tintalgo coszen reads them",
-                hint="time bounds in the files, or files that begin with a month",
+                hint="time bounds in the files, or files that begin with a day",
             )
         return
     shift = 24 * step * (POSITION[meant] - POSITION[stamp])
@@ -261,14 +262,15 @@ def _require_stamp(stream: Stream, stamp: Stamp, step: float) -> None:
         f"stream {stream.name} would be read {abs(shift):g} h too {'late' if shift < 0 else 'early'}: its "
         f"records are stamped at the {stamp} of their intervals",
         expected=f"stamps at the {meant}, as tintalgo {stream.interpolation} reads them",
-        hint=f"files stamped so, or {stream.name}:offset = {3600 * shift + stream.offset:.0f} in user_nl_datm_streams",
+        hint=f"files stamped so, or {stream.name}:offset = {3600 * shift + stream.offset:.0f} in "
+        "user_nl_datm_streams",
     )
 
 
 def _require_sun(
     stream: Stream, read: Sequence[tuple[Records, Array | None]], place: Sequence[float]
 ) -> None:
-    """Raise `BadInput` where the radiation, as it is read, is not centred on noon at the place: local time?"""
+    """Raise `BadInput` where the radiation, as it is read, is not centred on noon at the place."""
     if any(values is None for _, values in read) or not read:
         return
     step = max(records.step for records, _ in read)
@@ -282,8 +284,8 @@ def _require_sun(
     noon = (np.angle(mean) / (2 * np.pi) * 24) % 24
     if abs(noon - 12) > SUN_SHIFT:
         raise BadInput(
-            f"stream {stream.name}: its solar radiation, as it is read, is centred on {noon:.1f} h of solar time at "
-            f"{place[1]:g} E",
+            f"stream {stream.name}: its solar radiation, as it is read, is centred on {noon:.1f} h of solar "
+            f"time at {place[1]:g} E",
             expected="12 h: stamps in UTC",
             hint="local time in the files? Another longitude?",
         )

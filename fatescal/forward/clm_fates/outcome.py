@@ -65,7 +65,7 @@ def judge(folder: Path, code: int, records: Callable[[], int], expected: int) ->
 
 
 def told(folder: Path, ending: str) -> str:
-    """Return how a run ended, its cause where the logs give one, how far it came, and what the logs say about it."""
+    """Return how a run ended: its cause where the logs give one, how far it came, and lines of the logs."""
     lines = [f"{ending}: {found}" if (found := cause(folder)) else ending]
     reached = re.findall(r"^\s*Model Date: (\d{4}-\d\d-\d\d)", _text(folder / "med.log"), re.MULTILINE)
     lines += [f"it came to {reached[-1]}"] if reached else []

@@ -108,7 +108,7 @@ def _months(folder: Path, files: list[Path], word: str) -> tuple[Path, ...]:
 
 
 def _refuse_other_shapes(files: list[Path]) -> None:
-    """Raise `BadInput` that says why a file of forcing is none for the data atmosphere, where one is among `files`."""
+    """Raise `BadInput` where a file of forcing has other dimensions than the data atmosphere reads."""
     for path in files:
         if not path.name.startswith(("surfdata", "domain")):
             with forcing.opened(path, "model.site") as data:
