@@ -329,7 +329,7 @@ def space(
     for entry in entries:
         flat, of = entry.name, entry.of
         internal = of.scales is not None or bool(of.auxiliary)
-        _require_known(flat, defaults, internal)
+        _require_known(flat, defaults, internal, pfts)
         if internal:
             hidden.add(flat)
         if of.prior is None:
@@ -371,7 +371,7 @@ def _flattened(
             yield _Flat(flat, pft, parameter)
 
 
-def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
+def _require_known(flat: str, defaults: Mapping[str, float], internal: bool, pfts: Sequence[str]) -> None:
     """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it has."""
     if internal and flat in defaults:
         raise BadInput(
@@ -379,10 +379,34 @@ def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> 
             hint="another name for the factor or auxiliary parameter",
         )
     if defaults and not internal and flat not in defaults:
+        _refuse_other_dimensions(flat, defaults, pfts)
         raise BadInput(
             f"parameters.{flat}: the model has no such parameter",
             hint=_nearest(flat, list(defaults))
             or ("its parameter files list them" if len(defaults) > 50 else f"one of {', '.join(defaults)}"),
+        )
+
+
+def _refuse_other_dimensions(flat: str, defaults: Mapping[str, float], pfts: Sequence[str]) -> None:
+    """Raise `BadInput` where the model has a parameter of this name with other dimensions."""
+    if any(f"{flat}_{pft}" in defaults for pft in pfts):
+        raise BadInput(
+            f"parameters.{flat} needs pfts: the model has a value for each plant type",
+            expected=f"pfts: [{pfts[0]}, ...]",
+            hint=f"one or more of {', '.join(pfts)}",
+        )
+    whole = next((flat.removesuffix(f"_{pft}") for pft in pfts if flat.endswith(f"_{pft}")), None)
+    if whole in defaults:
+        raise BadInput(f"parameters.{whole} has one value for all plant types", hint="take pfts away")
+    ending = next((f"_{pft}" for pft in pfts if any(n.endswith(f"_{pft}") for n in defaults)), "")
+    parts = [
+        n.removesuffix(ending) for n in defaults if n.startswith(f"{whole or flat}_") and n.endswith(ending)
+    ]
+    if parts:
+        more = ", ..." if len(parts) > 8 else ""
+        raise BadInput(
+            f"parameters.{whole or flat}: the model has several values, each with a name of its own",
+            hint=f"one of {', '.join(parts[:8])}{more}",
         )
 
 
@@ -396,7 +420,7 @@ def _targets(
     targets: dict[str, float] = {}
     for name in scales or ():
         if isinstance(scales, Mapping):
-            _require_known(name, defaults, internal=False)
+            _require_known(name, defaults, internal=False, pfts=pfts)
             targets[name] = scales[name]
             continue
         found = [n for n in (name, *flat_names(name, pfts)) if n in defaults]

@@ -332,7 +332,7 @@ SOLAR, PRECIPITATION = "CLMGSWP3v1.Solar", "CLMGSWP3v1.Precip"
 def write_forcing(
     path: Path, data: Path, late: float = 0.0, lacking: slice = slice(0), bounds: float = np.nan
 ) -> Path:
-    """Write radiation and precipitation of 2004-2010 with the dimensions the data atmosphere reads, `late` by hours."""
+    """Write radiation and precipitation with the dimensions the data atmosphere reads, `late` by hours."""
     with (
         netCDF4.Dataset(data / "hyytiala" / "gswp3_2004_2013.nc") as source,
         netCDF4.Dataset(path, "w") as out,
@@ -398,7 +398,7 @@ def test_a_stamp_elsewhere_in_the_interval_than_the_stream_takes_it_to_be_is_ref
     assert "stamped at the end" in said(SOLAR, 3, interpolation="upper")
     assert "centred on 10.6 h" in said(SOLAR, 0, interpolation="nearest", bounds=0.0625)  # bounds that lie
     assert "centred on 14.1 h" in said(SOLAR, 2, bounds=0.0)  # local time, UTC+2
-    assert "is not known" in said(SOLAR, 0.5)
+    assert "where in its interval a record is stamped is not known" in said(SOLAR, 0.5)
     assert "stamped at the middle" in said(PRECIPITATION, 1.5)
     assert "read 1.5 h too early: its records are stamped at the start" in said(PRECIPITATION, 0)
     assert "stamped at the start" in said(PRECIPITATION, 0, interpolation="linear")  # perhaps of an instant
@@ -450,6 +450,124 @@ def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a
     assert "no 29 February" in problem(model={"start": "2004-02-29"})
 
 
+DEFINITION = """<?xml version="1.0"?>
+<namelist_definition>
+<entry id="fates_stomatal_model" type="char*30" category="physics" group="clm_inparm"
+       valid_values="ballberry1987,medlyn2011">Set the FATES stomatal model.</entry>
+<entry id="use_bedrock" type="logical" category="clm_physics" group="clm_inparm" valid_values="" >Soil depth.</entry>
+<entry id="zetaMaxStable" type="real" category="clm_physics" group="friction_velocity" >Stable conditions.</entry>
+<entry id="int_snow_max" type="real" group="scf_swenson_lawrence_2012_inparm">Snow.</entry>
+<entry id="snow_days" type="integer" group="atm2lnd_inparm" valid_values="1,2">In another group.</entry>
+<entry id="res" type="char*30" group="default_settings">Of the build alone.</entry>
+</namelist_definition>
+"""
+
+
+def write_checkout(folder: Path, case: Case) -> Path:
+    """Write what a checkout tells about keys and fields, and name it in lnd_in as build-namelist does."""
+    source = folder / "CTSM"
+    for path, text in {
+        "bld/namelist_files/namelist_definition_ctsm.xml": DEFINITION,
+        "bld/namelist_files/namelist_definition_drv_flds.xml": DEFINITION.replace(
+            "use_bedrock", "megan_specifier"
+        ),
+        "src/biogeophys/WaterFluxType.F90": "call hist_addfld1d ( &\n fname=this%info%fname('QFLX_EVAP_TOT'), &\n",
+        "src/fates/main/FatesHistoryInterfaceMod.F90": "call this%set_history_var(vname='FATES_GPP', &\n",
+        "src/main/many.F90": "".join(
+            f"call hist_addfld1d (fname = 'FIELD{i}', units='m')\n" for i in range(200)
+        ),
+    }.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(text)
+    (folder / "SourceMods" / "src.clm").mkdir(parents=True)
+    (folder / "SourceMods" / "src.clm" / "mine.F90").write_text("call hist_addfld1d (fname='MINE')")
+    lnd_in = case.run_directory / "lnd_in"
+    text = re.sub(r"/\S+/bld/CLM build-namelist", f"{source}/bld/CLM build-namelist", lnd_in.read_text())
+    lnd_in.write_text(re.sub(r"-envxml_dir \S+", f"-envxml_dir {folder}", text))
+    return source
+
+
+def test_keys_and_values_are_those_of_the_checkout(case_a, tmp_path):
+    write_checkout(tmp_path / "hyy", case_a)
+
+    def said(**keys: Any) -> str:
+        config = write_config(tmp_path, case_a, model={"namelist": keys})
+        try:
+            assemble.checked(settings.load(config))
+        except BadInput as error:
+            return str(error)
+        return model_of(config).template.lnd_in
+
+    wrong = said(fates_stomatal_model="ballberry")
+    assert "expected" in wrong.lower()
+    assert "one of ballberry1987, medlyn2011, got 'ballberry'" in wrong
+    assert "did you mean ballberry1987?" in wrong
+    assert "use_bedrok: the model has no such key. Try: did you mean use_bedrock?" in said(use_bedrok=True)
+    assert "the model has no such key" in said(megan_specifier="x")  # of another file than lnd_in
+    assert "Expected true or false, got 'on'" in said(use_bedrock="on")
+    assert "Expected a number, got True" in said(zetamaxstable=True)
+    assert "Expected a whole number, got 1.5" in said(snow_days=1.5)
+    assert "Expected one of 1, 2, got 3" in said(snow_days=3)
+    assert "res: lnd_in has no group default_settings" in said(res="0.9x1.25")
+    assert "is set by fatescal for each member" in said(hist_nhtfrq=0)
+    text = said(fates_stomatal_model="medlyn2011", zetaMaxStable=1, snow_days=2)
+    assert " fates_stomatal_model = 'medlyn2011'\n" in text
+    assert text.count("zetamaxstable = 1\n") == 1
+    assert "&atm2lnd_inparm\n snow_days = 2\n" in text
+
+
+def test_without_the_checkout_keys_are_those_of_the_case(case_a, tmp_path):
+    def lines(**keys: Any) -> str:
+        return "\n".join(model_of(write_config(tmp_path, case_a, model={"namelist": keys})).looked_at)
+
+    assert (
+        "fates_stomatal_model: whether these values are valid is not known (no checkout at /cluster"
+        in lines(fates_stomatal_model="medlyn2011")
+    )
+    assert "history       FATES_GPP, QFLX_EVAP_TOT cannot be checked: the case has not run" in lines()
+    with pytest.raises(BadInput, match=r"lnd_in of the case has no such key\. Try: did you mean use_bedrock"):
+        lines(use_bedrok=True)
+    with pytest.raises(BadInput, match=r"Expected a text, as 'net' in the case, got 1"):
+        lines(fates_stomatal_assimilation=1)
+    with pytest.raises(BadInput, match=r"Expected a number, as 42 in the case, got '42'"):
+        lines(expensive="42")
+
+
+def test_history_fields_are_those_of_the_source_where_the_case_has_not_run(case_a, tmp_path):
+    write_checkout(tmp_path / "hyy", case_a)
+
+    def lines(name: str) -> str:
+        observed = {"GPP": {"model": name, "unit": "g C m-2 d-1", "error": {"sd": 0.5}}}
+        config = write_config(tmp_path, case_a, observations={"variables": observed})
+        return "\n".join(model_of(config).looked_at)
+
+    assert "history       FATES_GPP are in the source; the first run shows" in lines("FATES_GPP")
+    assert "MINE are in the source" in lines("MINE")
+    with pytest.raises(BadInput, match=r"no history field FATES_GP\. Try: did you mean FATES_GPP\?"):
+        lines("FATES_GP")
+    with pytest.raises(BadInput, match="no history field BANANA"):
+        lines("BANANA")
+
+
+def test_a_parameter_with_plant_types_needs_them_and_one_without_has_none(case_a, tmp_path):
+    prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
+
+    def said(name: str, **more: Any) -> str:
+        with pytest.raises(BadInput) as caught:
+            assemble.space(
+                settings.load(write_config(tmp_path, case_a, parameters={name: {"prior": prior, **more}}))
+            )
+        return str(caught.value)
+
+    assert f"parameters.{VCMAX} needs pfts: the model has a value for each plant type" in said(VCMAX)
+    assert "needleleaf_evergreen_extratrop_tree" in said(VCMAX)
+    words = "parameters.fates_vai_top_bin_width has one value for all plant types"
+    assert words in said("fates_vai_top_bin_width", pfts=[NEEDLELEAF])
+    several = said("fates_stoich_nitr", pfts=[NEEDLELEAF])
+    assert "parameters.fates_stoich_nitr: the model has several values" in several
+    assert "fates_stoich_nitr_leaf" in several
+
+
 def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     config = write_config(
         tmp_path, case_a, model={"end": "2006-12-31", "spinup": {"years": 10, "reuse": "none"}}
@@ -461,7 +579,32 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
         "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads 2009-2010, 2004-2010, 2004"
         in lines
     )
-    assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
+    cost = "about 4.2 to 7.7 core-hours for 348 model years (43 to 80 s each), 1.4 to 2.7 h"
+    assert cost in lines  # 29 x 12 x 43 to 80 s; 10 x 12 x 43 to 80 s
+    assert "disk          about 1.4 GB" in lines  # 348 x 4 MB
+    assert "time-out      300 s may be too short: a run of 12 model years takes 516 to 960 s" in lines
+    default = tmp_path / "calibration/members/preparation/canary-default"
+    default.mkdir(parents=True)
+    (default / "member.json").write_text(json.dumps({"status": 0, "seconds": 5.0}))
+    lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
+    assert "about 0.48 core-hours for 348 model years (5 s each, as the default run took), 0.17 h" in lines
+    assert "time-out" not in lines
+
+
+def test_small_costs_have_digits_and_a_time_out_shorter_than_any_run_is_refused(case_a, tmp_path):
+    short = {"start": "2005-05-01", "end": "2005-05-10", "spinup": {"years": 1}}
+    config = write_config(
+        tmp_path, case_a, model=short, observations={"calibration": ["2005-05-01", "2005-05-10"]}
+    )
+    lines = "\n".join(costs.told(settings.load(config), model_of(config), 3, 1))
+    assert "about 0.013 to 0.024 core-hours for 1.1 model years" in lines
+    assert "disk          about 0.0043 GB" in lines
+    assert "the spin-up reads 2004-2005" in lines  # 2004-05-01 to 2005-04-30
+    config = write_config(tmp_path, case_a, model={**short, "timeout": "20 s"})
+    with pytest.raises(
+        BadInput, match=r"time-out of 20 s is shorter than any run: a run of 1 model years takes 43 to 80 s"
+    ):
+        model_of(config).check()
 
 
 def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_path):
@@ -642,9 +785,9 @@ def runs_of(log: Path) -> list[list[str]]:
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
-    case = write_case(tmp_path / "case", data, "A")
+    case = write_case(tmp_path / "case", data, "A", years=(2004, 2005))
     config = write_config(
-        tmp_path, case, model={"timeout": "10 s"}, calibrate={"iterations": 1, "members": 9}
+        tmp_path, case, model={"timeout": "22 s"}, calibrate={"iterations": 1, "members": 9}
     )
     theta = 62.0, 8.0
     prior = assemble.space(settings.load(config))
@@ -661,7 +804,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     expected[[crash + 1, hang + 1, tear + 1]] = Status.MODEL_ERROR, Status.TIME_OUT, Status.TRUNCATED
     assert statuses(run, "evaluation-00") == expected.tolist()
     hung = json.loads((run / f"members/evaluation-00/{hang + 1:04d}/member.json").read_text())["reason"]
-    assert hung.startswith("still running after 10 s, ended\nit came to 2005-07-02")
+    assert hung.startswith("still running after 22 s, ended\nit came to 2005-07-02")
     reason = json.loads((run / f"members/evaluation-00/{crash + 1:04d}/member.json").read_text())["reason"]
     assert "BalanceCheckMod.F90 at line 742" in reason
 

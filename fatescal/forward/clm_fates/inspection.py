@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -13,11 +14,13 @@ import numpy as np
 
 from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import forcing, namelist, runconfig
+from fatescal.forward.clm_fates.definition import Checkout, require_keys
 from fatescal.forward.clm_fates.template import Template
 from fatescal.records import Array
 
 NEEDED = ("fsurdat", "paramfile")  # of lnd_in
 WANTED = ("fsnowoptics", "fsnowaging")  # where it names them; other files that it names may be absent
+MANY = 100  # history fields that a list of all of them has at least
 MOST_NAMED = 12  # missing files that a message names
 SAME_PLACE = 0.01  # degrees between the case and its surface data
 
@@ -58,8 +61,9 @@ def inspect(template: Template, first: date, start: date, end: date, variables: 
                 if not stream.has_mesh:
                     names = [name for name, _ in stream.fields]
                     forcing.require_dimensions(stream.name, file, data, names)
-    _require_fields(template.run_directory, variables)
-    return lines
+    checkout = Checkout.of(template.files["lnd_in"])
+    lines += require_keys(template.keys, template.files["lnd_in"], checkout)
+    return lines + _require_fields(template, variables, checkout)
 
 
 def require_files(template: Template, spared: Sequence[str] = ()) -> None:
@@ -85,7 +89,7 @@ def require_files(template: Template, spared: Sequence[str] = ()) -> None:
 
 
 def _is_read(template: Template, key: str) -> bool:
-    """Tell whether a run surely reads the file of a key; files of streams that are off are named all the same."""
+    """Tell whether a run surely reads the file of a key; lnd_in names files of unused streams, too."""
     if key == "stream_fldfilename_prigentroughness":
         return namelist.get(template.lnd_in, "use_prigent_roughness") == ".true."
     return key == "stream_fldfilename_urbantv" or not key.startswith("stream_")
@@ -121,20 +125,39 @@ def _coordinates_of_case(template: Template) -> tuple[float, float]:
     return place
 
 
-def _require_fields(run_directory: Path, variables: Sequence[str]) -> None:
-    """Compare the variables with the list of all history fields in `lnd.log`, where the case has run before."""
-    import difflib
+def _require_fields(template: Template, variables: Sequence[str], checkout: Checkout) -> list[str]:
+    """Compare the variables with the history fields that the case has listed, or that its source registers.
 
+    Raises
+    ------
+    BadInput
+        For a field that is in neither list.
+    """
     listed: set[str] = set()
-    for log in run_directory.glob("lnd.log*"):
+    for log in template.run_directory.glob("lnd.log*"):
         listed |= set(re.findall(r"^\s*\d+ (\w+) {2,}", log.read_text(errors="replace"), re.MULTILINE))
-    for name in variables if len(listed) > 100 else ():
-        if name not in listed:
-            near = difflib.get_close_matches(name, listed, n=1)
+    known, where = (
+        (listed, "lnd.log lists them all") if len(listed) > MANY else (checkout.fields, "its source")
+    )
+    for name in variables if len(known) > MANY else ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             raise BadInput(
                 f"observations.variables: the model has no history field {name}",
-                hint=f"did you mean {near[0]}" if near else "lnd.log lists them all",
+                hint=f"did you mean {near[0]}?"
+                if near
+                else f"one of the fields in {checkout.root}/src"
+                if where == "its source"
+                else where,
             )
+    if len(listed) > MANY:
+        return []
+    what = (
+        "are in the source; the first run shows whether they are switched on"
+        if len(known) > MANY
+        else (f"cannot be checked: the case has not run, and there is no source at {checkout.root}")
+    )
+    return [f"history       {', '.join(variables)} {what}"]
 
 
 def shares_of_pfts(template: Template, pfts: Sequence[str], pft_map: Array) -> dict[str, float]:
