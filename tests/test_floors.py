@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"errors", "randoms"},
-    {"records", "units", "calendars", "watchdog"},
+    {"records", "units", "calendars", "missing", "watchdog"},
     {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
     {"parameters", "observations"},
     {"designs", "update", "emulate", "sample", "scores"},
