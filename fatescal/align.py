@@ -52,7 +52,7 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
     axis = _time_axis(history, calendar)
     start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
     lo, hi = calendars.spans(axis.middle, start, end)
-    _check_filled(axis, grid, lo, hi, end - start, calendar)
+    _check_filled(axis, grid, (lo, hi), (start, end), calendar)
     predictions = np.empty(len(grid))
     for variable in dict.fromkeys(grid.variable.tolist()):
         rows = np.flatnonzero(grid.variable == variable)
@@ -157,12 +157,6 @@ def _time_axis(history: xr.Dataset, calendar: str) -> _Axis:
     return _Axis(records, calendars.clock(moments[records], calendar), length[records], gaps, own)
 
 
-def _clocked(times: xr.DataArray, time: xr.DataArray, name: str) -> tuple[Array, str]:
-    """Return `times` (stamps or bounds) on the clock of their calendar [s], and that calendar."""
-    moments, own = _moments(times, time, name)
-    return calendars.clock(moments, own), own
-
-
 def _lengths(stamps: Array, own: str) -> tuple[Array | None, Array]:
     """Return the bounds (N, 2) that stamps without any have by the calendar, else None; and the records' lengths (N)."""
     steps = np.diff(stamps)
@@ -231,18 +225,18 @@ def _gaps(edges: Array, own: str, calendar: str) -> Array:
     return calendars.clock(moments, calendar)
 
 
-def _moments(times: xr.DataArray, time: xr.DataArray, name: str) -> tuple[Array, str]:
-    """Moments of `times` (stamps or bounds), and their calendar; what bounds don't say, `time` does."""
+def _clocked(times: xr.DataArray, time: xr.DataArray, name: str) -> tuple[Array, str]:
+    """Return `times` (stamps or bounds) on their calendar's clock [s], and it; what bounds don't say, `time` does."""
     values = np.asarray(times.values)
     said = {**time.encoding, **time.attrs, **times.attrs}
     calendar, unit = str(said.get("calendar", "standard")), str(said.get("units", ""))
     try:
         if values.dtype.kind == "O" and all(hasattr(moment, "calendar") for moment in values.flat):
             own = calendars.canonical(values.flat[0].calendar if values.size else calendar)
-            return calendars.components(values), own
+            return calendars.clock(calendars.components(values), own), own
         if values.dtype.kind == "M":
             _require_times(np.isnat(values), name)
-            return calendars.components(values), "standard"
+            return calendars.clock(calendars.components(values), "standard"), "standard"
         if values.dtype.kind not in "iuf":
             raise ValueError("it holds text")
         _require_times(missing.fills(values), name)
@@ -268,23 +262,31 @@ def _require_times(missing_: Array, name: str) -> None:
 
 
 def _decoded(values: Array, unit: str, calendar: str) -> Array:
-    """Moments of numbers in a CF time unit."""
+    """Return numbers in a CF time unit on the calendar's clock [s]."""
     import cftime
 
     zero, one = calendars.clock(calendars.components(cftime.num2date([0, 1], unit, calendar)), calendar)
     seconds = values * float(one - zero)
     if (np.abs(seconds) > LATEST).any():
         raise ValueError(f"{values[np.abs(seconds) > LATEST][0]:g} is no time")
-    return calendars.date(zero + np.rint(seconds).astype(np.int64), calendar)
+    return zero + np.rint(seconds).astype(np.int64)
 
 
 def _check_filled(
-    axis: _Axis, grid: ObservationGrid, lo: Array, hi: Array, length: Array, calendar: str
+    axis: _Axis,
+    grid: ObservationGrid,
+    records: tuple[Array, Array],
+    windows: tuple[Array, Array],
+    calendar: str,
 ) -> None:
-    """Raise `ModelFailed` unless the records fill each window once, to less than one record."""
+    """Raise `ModelFailed` unless the records fill each window once, to less than one record.
+
+    `records` are the first and the one after the last of each window (D), `windows` its start and end [s].
+    """
+    (lo, hi), (start, end) = records, windows
+    length = end - start
     covered, record = calendars.sums(axis.length, lo, hi), axis.length.max(initial=0)
     empty = (hi == lo) | (covered <= length - record)
-    start, end = (calendars.clock(moments, calendar) for moments in (grid.start, grid.end))
     for begin, stop in axis.gaps:
         empty |= (start < stop) & (end > begin)
     if empty.any():
