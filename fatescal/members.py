@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,18 @@ class Members:
             pace.seconds.append(float(result["seconds"]))
         return result
 
+    def default_run(self, stage: str, pace: Pace) -> tuple[Status, str]:
+        """Run member 0 of a stage with default parameters, in one attempt; return its status, and why it failed.
+
+        One that has failed in an earlier job is run again: what was wrong may have been mended.
+        """
+        folder = self.place(stage, 0)
+        done = _marker(folder)
+        if done is not None and done["status"] != Status.OK:
+            self._clear(folder)
+        row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)
+        return Status(int(row["status"])), self.reason(stage, 0)
+
     def _model(self, by: str) -> ForwardModel:
         """Return the model, or the `fallback`, by the word in a marker."""
         return self.model if by == "model" or self.fallback is None else self.fallback
@@ -253,7 +265,7 @@ class Members:
             raise ModelFailed(
                 Status.MODEL_ERROR, f"the model removed its own folder {part}, or closed it: {error}"
             ) from error
-        return took, self._read(part, model)
+        return took, self.read(part, model)
 
     def _following(self, attempt: int, status: Status) -> int | None:
         """Return the attempt that may cure a failure of this one: the same again, at last the fallback."""
@@ -266,7 +278,7 @@ class Members:
     def _predictions(self, folder: Path, model: ForwardModel) -> Array:
         """Return the predictions of a finished member, kept or read from its output."""
         known = kept.load(folder, self.windows)
-        predictions = self._read(folder, model) if known is None else known
+        predictions = self.read(folder, model) if known is None else known
         self._trim(folder, model, predictions)
         return predictions
 
@@ -277,7 +289,7 @@ class Members:
                 kept.save(folder, predictions, self.windows)
             kept.trim(folder, [MARKER, kept.PREDICTIONS, *getattr(model, "needed_later", ())])
 
-    def _read(self, folder: Path, model: ForwardModel) -> Array:
+    def read(self, folder: Path, model: ForwardModel) -> Array:
         """Return the predictions in a folder; whatever keeps an output from being read fails its member alone."""
         try:
             predictions = self.align(model.read(folder))

@@ -18,6 +18,7 @@ FLOORS = [
     {"evidence", "failures", "kept", "overview", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
+    {"effects"},
     {"preparation", "ensemble", "trial"},
     {"workflow", "models", "measurements", "costs"},
     {"assemble", "products"},
