@@ -8,6 +8,7 @@ one scale, whatever the parameters' units, and none of them knows of correlation
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from fatescal.errors import BadInput
 from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.records import Array
 from fatescal.rules import Expression, Fixed, Rule, Same, Scaled, ordered
+
+DIMENSIONS = ("chain", "draw", "sample")  # of posterior.nc, and of what ArviZ makes of it
 
 
 @dataclass(frozen=True)
@@ -343,7 +346,9 @@ def space(
         for target, number in _targets(flat, of.scales, defaults, pfts).items():
             known_names.append(target)
             rules[target] = Scaled(flat, number)
-    twice = next((name for i, name in enumerate(known_names) if name in known_names[:i]), None)
+    _require_names(known_names)
+    same = [unicodedata.normalize("NFC", name) for name in known_names]  # as netCDF stores them
+    twice = next((name for i, name in enumerate(same) if name in same[:i]), None)
     if twice is not None:
         raise BadInput(f"parameters: {twice} is given twice", hint="keep one prior, value or factor for it")
     for other in {n for rule in rules.values() for n in rule.names} - set(known_names):
@@ -359,6 +364,16 @@ def space(
     made = ParameterSpace(tuple(names), tuple(priors), default, together, in_order, frozenset(hidden))
     _require_numbers(made)
     return made
+
+
+def _require_names(names: Sequence[str]) -> None:
+    """Refuse names that posterior.nc or a folder named after a parameter cannot hold."""
+    for name in names:
+        if wrong := settings.wrong_name(name, DIMENSIONS):
+            raise BadInput(
+                f"parameters: the name {name!r} cannot be used: {wrong}",
+                hint="another name, in the config and where the model reads it",
+            )
 
 
 def _flattened(

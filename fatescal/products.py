@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fatescal import preparation, scores
+from fatescal import effects, scores
 from fatescal.observations import climatology
 from fatescal.records import (
     ChainBlock,
@@ -115,7 +115,7 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
         yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
-    yield from preparation.remarks(problem.members.sites)
+    yield from effects.remarks(problem.members.sites)
     for stage, evaluation in results["history"].items():
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):

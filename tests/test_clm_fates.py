@@ -245,7 +245,7 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
     problem = assemble.problem(settings.load(config), World().alone())
     prepare(problem.members.sites, World().alone())
     idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
-    assert "fates_vai_width_increase_factor CHANGES NOTHING" in caplog.text
+    assert "fates_vai_width_increase_factor has no effect on the output" in caplog.text
     assert idle_ones(problem.members.sites) == idle
     written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
     assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)

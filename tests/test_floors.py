@@ -11,13 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"errors", "randoms"},
-    {"records", "units", "calendars", "watchdog"},
+    {"records", "units", "calendars", "missing", "watchdog"},
     {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
     {"parameters", "observations"},
     {"designs", "update", "emulate", "sample", "scores"},
     {"evidence", "failures", "kept", "overview", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
+    {"effects"},
     {"preparation", "ensemble", "trial"},
     {"workflow", "models", "measurements", "costs"},
     {"assemble", "products"},
