@@ -221,8 +221,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         world.watch(getattr(args, "heartbeat", None) or LIMIT)
     try:
         code = args.action(args, world)
-    except KeyboardInterrupt:
-        print("fatescal: interrupted. Start the same command again to continue.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        _alone(world, interrupt)
+        _say(world, words(interrupt))
         code = 130
     except Exception as error:
         _alone(world, error)
