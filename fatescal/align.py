@@ -76,6 +76,26 @@ def _means(values: Array, length: Array, lo: Array, hi: Array) -> Array:
     return means
 
 
+def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
+    """Return a line about each named variable of an output that has been aligned: unit, records, range."""
+    own = _clocked(history["time"], history["time"], "time")[1]
+    axis = _time_axis(history, own)
+    lines = []
+    for name in names:
+        series = _series(history, name)
+        values = np.asarray(series.values, dtype=np.float64)[axis.records]
+        values = values[~missing.fills(values)]
+        numbers = (
+            f"{values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}"
+            if len(values)
+            else "no number"
+        )
+        lines.append(
+            f"{name} [{series.attrs.get('units', '')}]: {numbers}; {len(axis.middle)} records, {_ends(axis, own)}"
+        )
+    return lines
+
+
 def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
     """Refuse before any run what `align` would refuse of every one, of a model that tells enough about its output.
 

@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fatescal import kept
+from fatescal.align import describe
 from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import Batched, ForwardModel
@@ -135,6 +136,20 @@ class Members:
         """Return why a member failed, '' where it didn't."""
         done = _marker(self.place(stage, j))
         return "" if done is None else str(done["reason"])
+
+    def took(self, stage: str, j: int) -> float | None:
+        """Return how long a member took [s], None where it has not run."""
+        done = _marker(self.place(stage, j))
+        return None if done is None else float(done["seconds"])
+
+    def contents(self, stage: str, j: int, names: Iterable[str]) -> list[str]:
+        """Say what the output of a finished member holds of the named variables; that alone which is still there."""
+        done = _marker(self.place(stage, j)) or {}
+        try:
+            history = self._model(str(done.get("by", "model"))).read(self.place(stage, j))
+        except ModelFailed as failure:
+            return [f"its output is not there any more, its predictions are: {failure}"]
+        return describe(history, names)
 
     def by_fallback(self, stage: str) -> list[bool]:
         """Return of each member that was left to the fallback whether it ran then."""

@@ -111,9 +111,7 @@ def calibrate(run: Run) -> Scorecard:
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
     problem = run.problem
-    first = first_evaluation(problem)
-    finished = run.world.on_root(run.store.path(first).exists)
-    prepare(problem.members.sites, run.world, None if finished else first)
+    try_default(run)
     observations = observe(run)
     if problem.stop_after == "default":
         run.evaluate("evaluation-default", np.empty((0, len(problem.space.names))), [])
@@ -142,6 +140,19 @@ def calibrate(run: Run) -> Scorecard:
         )
         run.world.agree(not_validated)
     return card
+
+
+def try_default(run: Run) -> None:
+    """Make the default run, before any other, and what the model wants made before its members.
+
+    Raises
+    ------
+    RunFailed
+        When it fails, or its output cannot be compared.
+    """
+    first = first_evaluation(run.problem)
+    finished = run.world.on_root(run.store.path(first).exists)
+    prepare(run.problem.members.sites, run.world, None if finished else first)
 
 
 def first_evaluation(problem: Problem) -> str:

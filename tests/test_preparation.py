@@ -202,3 +202,50 @@ def test_a_parameter_without_effect_seldom_passes_for_one_that_has_it():
         )
         passed += 2 not in effects.unseen(u, output)
     assert passed <= 4
+
+
+def test_the_default_run_is_tried_on_request_and_used_by_the_run(tmp_path, runs, capsys):
+    config = problem(tmp_path)
+    for n_runs in (1, 0):  # tried once
+        assert main(["check", "--try", str(config)]) == 0
+        said = capsys.readouterr().out
+        assert "ok in " in said
+        assert "GPP [g C m-2 d-1]: 4 to 6, mean " in said
+        assert "ET [mm d-1]: " in said
+        assert "; 90 records, 2004-01-01T12:00:00 to 2004-03-30T12:00:00, one every 24 h" in said
+        assert "core-hours for 20 model runs" in said
+        assert (
+            "and up to 3 more: one for each parameter whose effect the first ensemble does not show" in said
+        )
+        assert len(runs()) == n_runs
+    assert main(["run", str(config)]) == 0
+    assert len(runs()) == MEMBERS - 1
+    capsys.readouterr()
+    assert main(["check", "--try", str(config)]) == 0  # of a run under way: what is finished stays
+    assert "ok in " in capsys.readouterr().out
+    assert not runs()
+
+
+def test_a_default_run_that_fails_on_trial_ends_with_its_reason(tmp_path, runs, capsys):
+    config = problem(tmp_path, "--fail-above", "0")
+    assert main(["check", str(config)]) == 0  # nobody can know
+    assert main(["check", "--try", str(config)]) == 1
+    assert (
+        "the default run failed, and no other was started: model error: exit code 1"
+        in capsys.readouterr().err
+    )
+    assert len(runs()) == 1
+
+
+def test_a_model_that_changed_after_the_trial_is_run_again(tmp_path, runs, capsys):
+    config = problem(tmp_path)
+    assert main(["check", "--try", str(config)]) == 0
+    edited(config, lambda c: c["model"]["command"].extend(["--fail-above", "99"]))
+    runs()
+    assert main(["run", str(config)]) == 0
+    assert len(runs()) == MEMBERS
+
+
+def test_a_trial_needs_a_config(capsys):
+    assert main(["check", "--try", "--machine", "laptop"]) == 2
+    assert "check --try needs a config" in capsys.readouterr().err
