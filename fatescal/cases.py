@@ -204,11 +204,11 @@ def _user_nl(
     return {
         "user_nl_clm": clm | build.user_nl_clm,
         "user_nl_datm": dict(build.user_nl_datm),
-        "user_nl_datm_streams": streams | {k: _files(k, v) for k, v in build.user_nl_datm_streams.items()},
+        "user_nl_datm_streams": streams | {k: expanded(k, v) for k, v in build.user_nl_datm_streams.items()},
     }
 
 
-def _files(key: str, value: Any) -> Any:
+def expanded(key: str, value: Any) -> Any:
     """Return the files, in order of their names, that a pattern such as ``/x/*.Solr.*.nc`` stands for."""
     if not key.endswith(":datafiles") or not isinstance(value, str) or "*" not in value:
         return value

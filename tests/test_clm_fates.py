@@ -25,7 +25,7 @@ from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
 from ctsm_case import FATES, SAMPLES, Case, write_case
 from linear import fatescal, run_program
 
-from fatescal import assemble, costs, models, settings
+from fatescal import assemble, cases, costs, models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward.clm_fates import cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.forward.clm_fates.model import ClmFates
@@ -758,6 +758,17 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parent.parent / "config" / f"{name}.yaml")
     parts = assemble.checked(models.located(chosen))
+    build = chosen.places[""].model.build  # type: ignore[union-attr]
+    assert build is not None
+    weather = [s for s in Template(case.run_directory, case.executable, {}).streams if s.is_weather]
+    for looked_at in weather:  # a case that is built from the config gets the same files
+        key = f"{looked_at.name}:datafiles"
+        files = cases.expanded(key, build.user_nl_datm_streams[key])
+        assert files == [str(path) for path in looked_at.files]
+        assert len(files) == 84
+    assert [build.xml[f"DATM_YR_{end}"] for end in ("START", "END")] == ["2004", "2010"]
+    with pytest.raises(BadInput, match="no file is called /nowhere/"):
+        cases.expanded(f"{SOLAR}:datafiles", "/nowhere/*.nc")
     expected = [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]
     assert (
         list(parts.space.default.values()) == expected
