@@ -136,28 +136,20 @@ def _require_fields(template: Template, variables: Sequence[str], checkout: Chec
     listed: set[str] = set()
     for log in template.run_directory.glob("lnd.log*"):
         listed |= set(re.findall(r"^\s*\d+ (\w+) {2,}", log.read_text(errors="replace"), re.MULTILINE))
-    known, where = (
-        (listed, "lnd.log lists them all") if len(listed) > MANY else (checkout.fields, "its source")
-    )
-    for name in variables if len(known) > MANY else ():
+    has_run = len(listed) > MANY
+    known = listed if has_run else checkout.fields
+    named = f"history       {', '.join(variables)}"
+    if len(known) <= MANY:
+        return [f"{named} cannot be checked: the case has not run, and there is no source at {checkout.root}"]
+    for name in variables:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
+            place = "lnd.log" if has_run else f"{checkout.root}/src"
             raise BadInput(
                 f"observations.variables: the model has no history field {name}",
-                hint=f"did you mean {near[0]}?"
-                if near
-                else f"one of the fields in {checkout.root}/src"
-                if where == "its source"
-                else where,
+                hint=f"did you mean {near[0]}?" if near else f"a field in {place}",
             )
-    if len(listed) > MANY:
-        return []
-    what = (
-        "are in the source; the first run shows whether they are switched on"
-        if len(known) > MANY
-        else (f"cannot be checked: the case has not run, and there is no source at {checkout.root}")
-    )
-    return [f"history       {', '.join(variables)} {what}"]
+    return [] if has_run else [f"{named} are in the source; the first run shows whether they are switched on"]
 
 
 def shares_of_pfts(template: Template, pfts: Sequence[str], pft_map: Array) -> dict[str, float]:
