@@ -59,7 +59,9 @@ def _check(args: argparse.Namespace, world: World) -> int:
     from fatescal import run
 
     config = args.config or (DEFAULT_CONFIG if args.machine is None else None)
-    return run.check(config, world, args.fold, args.machine)
+    if args.default_run and config is None:
+        raise BadInput("check --try needs a config", hint="fatescal check --try CONFIG --machine MACHINE")
+    return run.check(config, world, args.fold, args.machine, args.default_run)
 
 
 def _install(args: argparse.Namespace, world: World) -> int:
@@ -209,6 +211,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("config", **config | {"default": None})
     sub.add_argument("--fold", **fold)
     sub.add_argument("--machine", **machine)
+    sub.add_argument(
+        "--try",
+        dest="default_run",
+        action="store_true",
+        help="make the default run now: tells variables, units, years, seconds and the cost of the whole run, "
+        "which starts from it",
+    )
     sub = verb(
         "install",
         "clone the model at the config's tag, with its externals; continues what was interrupted",
@@ -298,8 +307,9 @@ def _main(argv: Sequence[str]) -> int:
         world.watch(getattr(args, "heartbeat", None) or LIMIT)
     try:
         code = args.action(args, world)
-    except KeyboardInterrupt:
-        print("fatescal: interrupted. Start the same command again to continue.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        _alone(world, interrupt)
+        _say(world, words(interrupt))
         code = 130
     except Exception as error:
         _alone(world, error)

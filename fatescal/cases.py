@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,8 +207,18 @@ def _user_nl(
     return {
         "user_nl_clm": clm | build.user_nl_clm,
         "user_nl_datm": dict(build.user_nl_datm),
-        "user_nl_datm_streams": streams | build.user_nl_datm_streams,
+        "user_nl_datm_streams": streams | {k: expanded(k, v) for k, v in build.user_nl_datm_streams.items()},
     }
+
+
+def expanded(key: str, value: Any) -> Any:
+    """Return the files, in order of their names, that a pattern such as ``/x/*.Solr.*.nc`` stands for."""
+    if not key.endswith(":datafiles") or not isinstance(value, str) or "*" not in value:
+        return value
+    found = sorted(glob(value))
+    if not found:
+        raise BadInput(f"model.build.user_nl_datm_streams.{key}: no file is called {value}")
+    return found
 
 
 def _refuse_traps(made: Plan, options: settings.ClmFates) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 
 from fatescal import kept
 from fatescal.members import Members
-from fatescal.protocols import Foresighted, ForwardModel
+from fatescal.protocols import Batched, Foresighted, ForwardModel, Prepared
 from fatescal.settings import Config
 
 
@@ -39,7 +39,19 @@ def planned_waves(chosen: Config, n_ranks: int) -> int:
     batches, n_sites = _planned_batches(chosen), len(chosen.places)
     if any(getattr(place.model, "execution", "") == "multi-instance" for place in chosen.places.values()):
         return len(batches)
-    return sum(-(-size * n_sites // n_ranks) for size in batches)
+    first = -(-n_sites // n_ranks)  # the default run, before all others
+    rest = [size * n_sites for size in batches]
+    rest[0] -= n_sites
+    return first + sum(-(-size // n_ranks) for size in rest)
+
+
+def effect_runs(chosen: Config, sites: Sequence[Members]) -> str:
+    """Say how many runs the effect check may take; '' where it takes none."""
+    models = [site.model for site in sites]
+    n = sum(len(site.space.names) for site in sites if not isinstance(site.model, Batched))
+    if chosen.run.stop_after == "default" or not n or all(isinstance(model, Prepared) for model in models):
+        return ""
+    return f"and up to {n} more: one for each parameter whose effect the first ensemble does not show"
 
 
 def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[str]:
@@ -49,7 +61,7 @@ def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[s
 
 def _warm(chosen: Config) -> int:
     """Return how many members have the same one in an iteration before theirs."""
-    return (planned_evaluations(chosen) - 1) * (chosen.calibrate.members - 1)
+    return (planned_evaluations(chosen) - 1) * chosen.calibrate.members
 
 
 def needed(chosen: Config, sites: Sequence[Members]) -> float | None:

@@ -68,6 +68,7 @@ class Ensemble:
         begin = time.monotonic()
         batch = np.vstack([self.space.u_default, u])
         theta = self.space.theta(batch)
+        theta[0] = self.space.theta_default  # as it may have been run before all others
         fresh = not world.on_root(store.path(stage).exists)
         if fresh:
             world.on_root(lambda: self._run_together(stage, theta))

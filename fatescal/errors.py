@@ -136,6 +136,8 @@ def words(error: BaseException) -> str:
     """
     if isinstance(error, OutOfTime):
         return f"{error} {KEPT}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted. {KEPT}"
     if isinstance(error, FatescalError):
         return str(error)
     if isinstance(error, OSError):

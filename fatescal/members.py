@@ -14,16 +14,19 @@ import logging
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fatescal import kept
+from fatescal.align import describe
 from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import Batched, ForwardModel
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 MARKER = "member.json"
 # Another attempt may cure these; after a time-out it would cost the limit once more.
 CURABLE = (Status.MODEL_ERROR, Status.TRUNCATED)
+# What readers, also those of others' packages, raise of an output that is damaged.
+UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 # Other settings may cure what comes of the parameters; not what is wrong with every member.
 BY_FALLBACK = (*CURABLE, Status.TIME_OUT, Status.NON_FINITE)
 
@@ -132,6 +137,20 @@ class Members:
         done = _marker(self.place(stage, j))
         return "" if done is None else str(done["reason"])
 
+    def took(self, stage: str, j: int) -> float | None:
+        """Return how long a member took [s], None where it has not run."""
+        done = _marker(self.place(stage, j))
+        return None if done is None else float(done["seconds"])
+
+    def contents(self, stage: str, j: int, names: Iterable[str]) -> list[str]:
+        """Say what the output of a finished member holds of the named variables; that alone which is still there."""
+        done = _marker(self.place(stage, j)) or {}
+        try:
+            history = self._model(str(done.get("by", "model"))).read(self.place(stage, j))
+        except ModelFailed as failure:
+            return [f"its output is not there any more, its predictions are: {failure}"]
+        return describe(history, names)
+
     def by_fallback(self, stage: str) -> list[bool]:
         """Return of each member that was left to the fallback whether it ran then."""
         done = (_marker(path / self.site) for path in (self.folder / stage).glob("[0-9]*"))
@@ -162,6 +181,18 @@ class Members:
             pace.seconds.append(float(result["seconds"]))
         return result
 
+    def default_run(self, stage: str, pace: Pace) -> tuple[Status, str]:
+        """Run member 0 of a stage with default parameters, in one attempt; return its status, and why it failed.
+
+        One that has failed in an earlier job is run again: what was wrong may have been mended.
+        """
+        folder = self.place(stage, 0)
+        done = _marker(folder)
+        if done is not None and done["status"] != Status.OK:
+            self._clear(folder)
+        row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)
+        return Status(int(row["status"])), self.reason(stage, 0)
+
     def _model(self, by: str) -> ForwardModel:
         """Return the model, or the `fallback`, by the word in a marker."""
         return self.model if by == "model" or self.fallback is None else self.fallback
@@ -173,7 +204,10 @@ class Members:
         for j, row in enumerate(theta):
             parameters, place = self.space.named(row), self.place(stage, j)
             done = _marker(place)
-            if done is None or done["fingerprint"] not in self._valid(parameters, Status(done["status"])):
+            finished = done is not None and done["fingerprint"] in self._valid(
+                parameters, Status(done["status"])
+            )
+            if not finished and all(map(np.isfinite, parameters.values())):  # others fail by themselves
                 waiting[place.name] = parameters
         if waiting:
             default = self.space.named(self.space.theta_default)
@@ -203,34 +237,50 @@ class Members:
         """Run a member; return its row, and the number of the attempt that is to follow, if any."""
         by = "model" if attempt <= 1 + self.retries else "fallback"
         model = self._model(by)
-        name = (
-            f"{folder.relative_to(self.folder)}, attempt {attempt}{' (fallback)' if by == 'fallback' else ''}"
-        )
         part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
         part.mkdir(parents=True)
         begin = time.monotonic()
         status, reason, predictions, following, took = Status.OK, "", None, None, None
         try:
-            self.stragglers.begin()
-            took = model.run(parameters, part)
-            predictions = self._read(part, model)
+            took, predictions = self._result(model, parameters, part)
         except ModelFailed as failure:
-            _require_disk(failure, part)
+            _require_disk(failure, folder)
             status, reason = failure.kind, failure.reason
-            log.warning("%s: %s: %s", name, status.words, reason)
             following = None if isinstance(failure, Straggled) else self._following(attempt, status)
         seconds = time.monotonic() - begin if took is None else took
+        final = folder if following is None else folder.with_name(f"{folder.name}.failed-{attempt}")
+        reason = reason.replace(str(part), str(final))
         mark = self._mark(parameters, by == "fallback" or status != Status.OK)
         content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
         content |= {"attempt": attempt, "by": by, "parameters": parameters}
-        _write_durably(part / MARKER, json.dumps(content, indent=1))
-        failed = folder.with_name(f"{folder.name}.failed-{attempt}")
-        os.rename(part, folder if following is None else failed)
+        _mark_folder(part, content)
+        os.rename(part, final)
+        name = (
+            f"{folder.relative_to(self.folder)}, attempt {attempt}{' (fallback)' if by == 'fallback' else ''}"
+        )
+        if status != Status.OK:
+            log.warning("%s: %s: %s", name, status.words, reason)
         if predictions is not None:
             if attempt > 1:
                 log.warning("%s: ran", name)
             self._trim(folder, model, predictions)
         return self._row(status, seconds, predictions), following
+
+    def _result(
+        self, model: ForwardModel, parameters: Mapping[str, float], part: Path
+    ) -> tuple[float | None, Array]:
+        """Run a model and read it; return the seconds it says it took, and its predictions (D)."""
+        require_numbers(parameters)
+        self.stragglers.begin()
+        try:
+            took = model.run(parameters, part)
+        except OSError as error:
+            if part.is_dir() and os.access(part, os.R_OK | os.W_OK | os.X_OK):
+                raise
+            raise ModelFailed(
+                Status.MODEL_ERROR, f"the model removed its own folder {part}, or closed it: {error}"
+            ) from error
+        return took, self.read(part, model)
 
     def _following(self, attempt: int, status: Status) -> int | None:
         """Return the attempt that may cure a failure of this one: the same again, at last the fallback."""
@@ -243,7 +293,7 @@ class Members:
     def _predictions(self, folder: Path, model: ForwardModel) -> Array:
         """Return the predictions of a finished member, kept or read from its output."""
         known = kept.load(folder, self.windows)
-        predictions = self._read(folder, model) if known is None else known
+        predictions = self.read(folder, model) if known is None else known
         self._trim(folder, model, predictions)
         return predictions
 
@@ -254,8 +304,14 @@ class Members:
                 kept.save(folder, predictions, self.windows)
             kept.trim(folder, [MARKER, kept.PREDICTIONS, *getattr(model, "needed_later", ())])
 
-    def _read(self, folder: Path, model: ForwardModel) -> Array:
-        predictions = self.align(model.read(folder))
+    def read(self, folder: Path, model: ForwardModel) -> Array:
+        """Return the predictions in a folder; whatever keeps an output from being read fails its member alone."""
+        try:
+            predictions = self.align(model.read(folder))
+        except UNREADABLE as error:
+            what = f"{type(error).__name__}: {error}"
+            log.debug("%s cannot be read", folder, exc_info=error)
+            raise ModelFailed(Status.TRUNCATED, f"the output in {folder} cannot be read: {what}") from error
         if not np.isfinite(predictions).all():
             raise ModelFailed(Status.NON_FINITE, f"{folder}: predictions are not finite")
         return predictions
@@ -271,15 +327,16 @@ class Members:
     def _clear(self, folder: Path) -> None:
         """Remove what an interrupted or outdated attempt left."""
         for old in [folder, *folder.parent.glob(f"{folder.name}.*-*")]:
-            if old.exists():
-                shutil.rmtree(old)
+            _remove(old)
 
 
-def _require_numbers(parameters: Mapping[str, float]) -> None:
-    """Refuse values derived from parameters so far out that there is none."""
+def require_numbers(parameters: Mapping[str, float]) -> None:
+    """Raise `ModelFailed` (NON_FINITE) for parameters without a value: derived ones of others that are far out."""
     bad = [name for name, value in parameters.items() if not np.isfinite(value)]
     if bad:
-        raise ModelFailed(Status.NON_FINITE, f"{', '.join(bad)} has no value for this member's parameters")
+        others = ", ".join(f"{n} {value:g}" for n, value in parameters.items() if n not in bad)
+        words = f"{', '.join(bad)} has no finite value for this member's parameters"
+        raise ModelFailed(Status.NON_FINITE, f"{words} ({others}): it was not run")
 
 
 def _require_disk(failure: ModelFailed, folder: Path) -> None:
@@ -287,7 +344,31 @@ def _require_disk(failure: ModelFailed, folder: Path) -> None:
     for number in (errno.ENOSPC, errno.EDQUOT):
         if os.strerror(number) in failure.reason:
             raise OSError(number, os.strerror(number), str(folder)) from failure
-    require_space(folder)
+    require_space(folder.parent)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link, also where a model has closed folders within."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in (path, *(p for p in path.rglob("*") if p.is_dir() and not p.is_symlink())):
+            with suppress(PermissionError):
+                inner.chmod(stat.S_IRWXU)
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def _mark_folder(part: Path, content: Mapping[str, object]) -> None:
+    """Write the marker into a member's folder, made anew where the model has removed it."""
+    if part.is_symlink() or not part.is_dir():
+        _remove(part)
+        part.mkdir(parents=True)
+    if not os.access(part, os.R_OK | os.W_OK | os.X_OK):
+        part.chmod(stat.S_IRWXU)
+    marker = part / MARKER
+    if marker.is_symlink() or marker.is_dir():
+        _remove(marker)
+    _write_durably(marker, json.dumps(content, indent=1))
 
 
 def once(
@@ -308,14 +389,14 @@ def once(
     if done is not None and done["fingerprint"] == mark:
         return
     for old in [folder, *folder.parent.glob(f"{folder.name}.part-*")]:
-        if old.exists():
-            shutil.rmtree(old)
+        _remove(old)
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
     part.mkdir(parents=True)
     begin = time.monotonic()
+    require_numbers(parameters)
     work(part)
     content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
-    _write_durably(part / MARKER, json.dumps({**content, "parameters": dict(parameters)}, indent=1))
+    _mark_folder(part, {**content, "parameters": dict(parameters)})
     os.rename(part, folder)
 
 
@@ -347,7 +428,7 @@ def previous(folder: Path) -> Path | None:
         When it is gone: it would be started from elsewhere, and come out differently.
     """
     match = re.fullmatch(r"(.*/evaluation-)(\d+)/(\d+(/[^/.]+)?)(\.[^/]*)?", str(folder))
-    if match is None or int(match[2]) == 0 or int(match[3].split("/")[0]) == 0:
+    if match is None or int(match[2]) == 0:
         return None
     before = Path(f"{match[1]}{int(match[2]) - 1:02d}", match[3])
     done = _marker(before)
@@ -365,9 +446,14 @@ def _fingerprint(parameters: Mapping[str, float], description: Mapping[str, obje
 
 def _marker(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / MARKER).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        content = json.loads((folder / MARKER).read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
+    return (
+        content
+        if isinstance(content, dict) and {"fingerprint", "status", "seconds"} <= set(content)
+        else None
+    )
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ and sampler then share one scale, whatever the parameters' units, and none of th
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from fatescal.priors import (
 from fatescal.records import Array
 from fatescal.rules import Expression, Fixed, Rule, Same, Scaled, ordered
 
+DIMENSIONS = ("chain", "draw", "sample")  # of posterior.nc, and of what ArviZ makes of it
 Made = TypeVar("Made")
 
 
@@ -349,7 +351,7 @@ def space(
     for entry in entries:
         flat, of = entry.name, entry.of
         internal = of.scales is not None or bool(of.auxiliary)
-        _require_known(flat, defaults, internal)
+        _require_known(flat, defaults, internal, pfts)
         if internal:
             hidden.add(flat)
         if of.prior is None:
@@ -364,7 +366,9 @@ def space(
         for target, number in _targets(flat, of.scales, defaults, pfts).items():
             known_names.append(target)
             rules[target] = Scaled(flat, number)
-    twice = next((name for i, name in enumerate(known_names) if name in known_names[:i]), None)
+    _require_names(known_names)
+    same = [unicodedata.normalize("NFC", name) for name in known_names]  # as netCDF stores them
+    twice = next((name for i, name in enumerate(same) if name in same[:i]), None)
     if twice is not None:
         raise BadInput(f"parameters: {twice} is given twice", hint="keep one prior, value or factor for it")
     for other in {n for rule in rules.values() for n in rule.names} - set(known_names):
@@ -397,6 +401,16 @@ def _plant_types(entries: Sequence[_Flat], numbers: Sequence[str]) -> dict[str, 
     return found
 
 
+def _require_names(names: Sequence[str]) -> None:
+    """Refuse names that posterior.nc or a folder named after a parameter cannot hold."""
+    for name in names:
+        if wrong := settings.wrong_name(name, DIMENSIONS):
+            raise BadInput(
+                f"parameters: the name {name!r} cannot be used: {wrong}",
+                hint="another name, in the config and where the model reads it",
+            )
+
+
 def _flattened(
     parameters: Mapping[str, settings.Parameter], pfts: Sequence[str], numbered: bool
 ) -> Iterator[_Flat]:
@@ -407,19 +421,42 @@ def _flattened(
             yield _Flat(flat, pft, parameter)
 
 
-def _require_known(flat: str, defaults: Mapping[str, float], internal: bool) -> None:
-    """Refuse a name that a model with a list of its parameters does not have, or one for internal use that it
-    has."""
+def _require_known(flat: str, defaults: Mapping[str, float], internal: bool, pfts: Sequence[str]) -> None:
+    """Refuse a name that a model with a list of its parameters lacks, or an internal one that it has."""
     if internal and flat in defaults:
         raise BadInput(
             f"parameters.{flat}: the model has a parameter of this name, but would not get it",
             hint="another name for the factor or auxiliary parameter",
         )
     if defaults and not internal and flat not in defaults:
+        _refuse_other_dimensions(flat, defaults, pfts)
         raise BadInput(
             f"parameters.{flat}: the model has no such parameter",
             hint=did_you_mean(flat, defaults)
             or ("its parameter files list them" if len(defaults) > 50 else f"one of {', '.join(defaults)}"),
+        )
+
+
+def _refuse_other_dimensions(flat: str, defaults: Mapping[str, float], pfts: Sequence[str]) -> None:
+    """Raise `BadInput` where the model has a parameter of this name with other dimensions."""
+    if any(f"{flat}_{pft}" in defaults for pft in pfts):
+        raise BadInput(
+            f"parameters.{flat} needs pfts: the model has a value for each plant type",
+            expected=f"pfts: [{pfts[0]}, ...]",
+            hint=f"one or more of {', '.join(pfts)}",
+        )
+    whole = next((flat.removesuffix(f"_{pft}") for pft in pfts if flat.endswith(f"_{pft}")), None)
+    if whole in defaults:
+        raise BadInput(f"parameters.{whole} has one value for all plant types", hint="take pfts away")
+    ending = next((f"_{pft}" for pft in pfts if any(n.endswith(f"_{pft}") for n in defaults)), "")
+    parts = [
+        n.removesuffix(ending) for n in defaults if n.startswith(f"{whole or flat}_") and n.endswith(ending)
+    ]
+    if parts:
+        more = ", ..." if len(parts) > 8 else ""
+        raise BadInput(
+            f"parameters.{whole or flat}: the model has several values, each with a name of its own",
+            hint=f"one of {', '.join(parts[:8])}{more}",
         )
 
 
@@ -433,7 +470,7 @@ def _targets(
     targets: dict[str, float] = {}
     for name in scales or ():
         if isinstance(scales, Mapping):
-            _require_known(name, defaults, internal=False)
+            _require_known(name, defaults, internal=False, pfts=pfts)
             targets[name] = scales[name]
             continue
         found = [n for n in (name, *flat_names(name, pfts)) if n in defaults]

@@ -1,11 +1,15 @@
-"""Runs a model wants made before its members: a spin-up that all share, and a canary for every parameter.
+"""Runs before all others: the default run, and what a model wants made before its members.
 
-A canary is a short run with one parameter moved by one prior standard deviation. A parameter whose canary gives
-the same output as the default's, bit for bit, changes nothing: it stands in a file the model does not read, or
-belongs to a process that is switched off. Nothing later would tell, for its posterior is simply the prior.
+The default run (member 0 of the first ensemble) goes alone and before everything, at each site: where it fails or its output
+cannot be compared, so would every member, and one run is spent instead of an ensemble. The ensemble waits for it, one
+member's duration; it is not run twice.
 
-All these runs are shared among the ranks: while one of them spins up, the others run the canaries. Each is kept in
-a folder of its own under `RUN/members/preparation` and made once.
+Some models make more runs: a spin-up that all members share, and one short run for each parameter, moved by one prior
+standard deviation. A parameter whose short run gives the same output as the default's, bit for bit, has no effect: it
+stands in a file that the model does not read, or belongs to a process that is switched off.
+
+Each run is kept in a folder of its own, the default's in its ensemble's folder, the others under
+`RUN/members/preparation`, and made once.
 """
 
 from __future__ import annotations
@@ -13,15 +17,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from fatescal.errors import ModelFailed, RunFailed
-from fatescal.members import Members, once
-from fatescal.protocols import Prepared
+from fatescal import effects
+from fatescal.effects import folder
+from fatescal.errors import ModelFailed, RunFailed, Status
+from fatescal.members import Members, Pace, once
+from fatescal.protocols import Batched, Prepared
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
 SPIN_UP, DEFAULT = "spin-up", "canary-default"
+HINTS = {
+    Status.MODEL_ERROR: "run the model by hand in that folder; the log tells the cause",
+    Status.TIME_OUT: "a longer model.timeout",
+    Status.TRUNCATED: "compare model.output and the model's period with what is in that folder, and with the periods of observations",
+    Status.NON_FINITE: "look at the output in that folder, and at the parameters' defaults",
+    Status.MISSING_VARIABLE: "observations.variables.NAME.model: a name that the output has",
+    Status.WRONG_UNIT: "the attribute `units` in the output, or unit and compare_in of the observed variable",
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +48,13 @@ class Task:
     run: Callable[[Mapping[str, float], Path], None]
 
 
-def folder(members: Path, site: str = "") -> Path:
-    """Return the folder of these runs under `RUN/members`; of several sites each has its own."""
-    return members / "preparation" / site
+def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
+    """Make the runs that go before all others at all sites; warn of parameters without effect.
 
-
-def prepare(sites: Sequence[Members], world: World) -> None:
-    """Make the runs that the models of all sites want made beforehand; warn of parameters that change nothing.
+    Parameters
+    ----------
+    stage : str or None
+        The first evaluation, whose member 0 is the default run; None where it is finished.
 
     Raises
     ------
@@ -47,14 +62,36 @@ def prepare(sites: Sequence[Members], world: World) -> None:
         When the spin-up or the default run fails: so would every member.
     """
     tasks = [(members, task) for members in sites for task in tasks_of(members)]
-    if not tasks:
-        return
-    # The longest first, so that the others fit beside it.
-    tasks.sort(key=lambda pair: pair[1].name != SPIN_UP)
-    world.share(lambda i: _make(*tasks[i]), len(tasks))
-    for line in world.on_root(lambda: remarks(sites)):
+    # A short run with default parameters and the spin-up, which the default run starts from, come first.
+    first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
+    first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
+    world.share(lambda i: _make(*first[i]), len(first))
+    alone = [members for members in sites if stage is not None and not isinstance(members.model, Batched)]
+    moved = [pair for pair in tasks if pair not in first]
+    wave = [partial(_default, members, str(stage), world) for members in alone]
+    wave += [partial(_make, *pair) for pair in moved]
+    world.share(lambda i: wave[i](), len(wave))
+    if tasks:
+        log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
+    world.on_root(lambda: _tell_idle(sites))
+
+
+def _default(members: Members, stage: str, world: World) -> None:
+    """Run member 0 of a stage, the default run; RunFailed where it fails."""
+    status, reason = members.default_run(stage, Pace(world.left))
+    if status != Status.OK:
+        where = f" at {members.site}" if members.site else ""
+        raise RunFailed(
+            f"the default run{where} failed, and no other was started: {status.words}: {reason.rstrip('.')}. "
+            f"Its folder is {members.place(stage, 0)}. Try: {HINTS[status]}"
+        )
+
+
+def _tell_idle(sites: Sequence[Members]) -> None:
+    found = idle(sites)
+    effects.note(sites, found)
+    for line in effects.remarks(sites, found):
         log.warning(line)
-    log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
 
 
 def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
@@ -70,16 +107,6 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
             if canary.is_dir() and model.read(canary).identical(default):
                 found.setdefault(name, []).append(members.site)
     return found
-
-
-def remarks(sites: Sequence[Members]) -> list[str]:
-    """Say what it means that parameters are idle; on root."""
-    return [
-        f"{name} CHANGES NOTHING, so its posterior is its prior: is the process it belongs to switched on?"
-        if len(where) == len(sites)
-        else f"{name} changes nothing at {', '.join(where)}: the other sites alone tell about it"
-        for name, where in idle(sites).items()
-    ]
 
 
 def tasks_of(members: Members) -> list[Task]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fatescal import preparation, scores
+from fatescal import effects, scores
 from fatescal.observations import climatology
 from fatescal.records import (
     ChainBlock,
@@ -108,10 +109,13 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
         calibration = observations.select(columns)
         emulated = problem.emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
         yield importance(calibration.misfit(rerun.predictions[1:][rows][:, columns]), emulated).words
-    defaults = [e.predictions[0] for e in results["history"].values()]
+    # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
+    going_on = any(getattr(site.model, "needed_later", ()) for site in problem.members.sites)
+    later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
+    defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
         yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
-    yield from preparation.remarks(problem.members.sites)
+    yield from effects.remarks(problem.members.sites)
     for stage, evaluation in results["history"].items():
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):

@@ -34,7 +34,7 @@ from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, Ru
 from fatescal.frozen import freeze, thaw
 from fatescal.records import Scorecard
 from fatescal.store import PARALLEL, Store, discard, locked
-from fatescal.workflow import Problem, Run, calibrate
+from fatescal.workflow import Problem, Run, calibrate, first_evaluation, try_default
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
@@ -60,10 +60,10 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         except NotValidated as error:
             not_validated = error
         except OutOfTime:
-            log.warning(
-                "%s",
-                world.on_root(lambda: _left_to_do(chosen, problem, world.size, time.monotonic() - begin)),
-            )
+            took = time.monotonic() - begin
+            left = world.on_root(lambda: _left_to_do(chosen, problem, world.size, took))
+            if world.is_root:
+                log.warning("%s", left)
             raise
         world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
         if not_validated is not None:
@@ -104,10 +104,17 @@ def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Config:
     return chosen if fold is None else chosen.folded(*fold)
 
 
-def check(config: Path | None, world: World, fold: Fold = None, machine: str | None = None) -> int:
+def check(
+    config: Path | None,
+    world: World,
+    fold: Fold = None,
+    machine: str | None = None,
+    default_run: bool = False,
+) -> int:
     """Find out, and print, all that can be known before a core-hour is spent; return the exit code.
 
     On a machine, or on several ranks, that is also what the ranks can do there; without a config nothing else.
+    With `default_run` the default run is made as well, which the run itself then starts from.
     """
     if config is None:
         given = world.on_root(lambda: settings.load_machine(str(machine)))
@@ -117,9 +124,14 @@ def check(config: Path | None, world: World, fold: Fold = None, machine: str | N
     chosen = world.on_root(lambda: _chosen(config, fold, machine))
     problem = assemble.problem(chosen, world)
     world.on_root(lambda: _tell_checked(config, chosen, problem, world))
+    directory = chosen.run.directory.absolute()
+    if default_run:
+        store = Store(directory / "stages", world)
+        with _held(directory, world):
+            try_default(Run(problem, world, store))
+        world.on_root(lambda: _tell_tried(chosen, problem, world.size))
     if machine is None and world.size == 1:
         return 0
-    directory = chosen.run.directory.absolute()
     runs, needed = costs.planned_runs(chosen), partial(costs.needed, chosen, problem.members.sites)
     return _try_out(chosen.machine, directory, world, lambda: trial.space(directory, runs, needed()))
 
@@ -161,7 +173,32 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
             print(f"observations  plotted in {path}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {world.size} ranks; {_writer()}")
-    print(f"model runs    about {runs}, at most {waves} one after another")
+    print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
+    if more := costs.effect_runs(chosen, problem.members.sites):
+        print(f"model runs    {more}")
+
+
+def _tell_tried(chosen: settings.Config, problem: Problem, n_ranks: int) -> None:
+    """Print what the default run has left, and what the whole run will cost by its duration."""
+    stage, seconds = first_evaluation(problem), 0.0
+    for place, site in zip(chosen.places.values(), problem.members.sites, strict=True):
+        took = site.took(stage, 0)
+        if took is None:
+            print(f"default run   {place.site or 'the model'} runs its members as a job: not tried")
+            return
+        seconds += took
+        where = f"{place.site}: " if place.site else ""
+        print(f"default run   {where}ok in {took:.3g} s, in {site.place(stage, 0)}")
+        names = {variable.model: None for variable in place.observations.variables.values()}
+        for line in site.contents(stage, 0, names):
+            print(f"default run   {where}{line}")
+    n_sites = len(chosen.places)
+    runs, waves = costs.planned_runs(chosen), costs.planned_waves(chosen, n_ranks)
+    each = seconds / n_sites
+    print(
+        f"cost          about {runs * each / 3600:.3g} core-hours for {runs} model runs as long as this one, "
+        f"{waves * each / 3600:.3g} h on {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}"
+    )
 
 
 def install(config: Path, machine: str | None = None) -> int:

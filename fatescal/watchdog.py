@@ -43,6 +43,8 @@ LIMIT = 600.0  # s without a sign of life; native code (a compiler, a decomposit
 BEAT = 2.0  # s
 NODE_DEAD = 45  # s until bytes no kernel acknowledges count as the death of a node
 GIVE_WAY = 10.0  # s a rank leaves root to speak, before it speaks itself
+FIRST_LINE = 1000  # bytes within which a connection must show the token ...
+MANNERS = 10.0  # ... and seconds
 BYE, SPOKEN = "null", "true"  # this process ends of its own will; it has said why the job ends
 
 
@@ -86,6 +88,15 @@ class _Peer:
         return [line.decode() for line in lines] if more else None
 
 
+@dataclass(eq=False)
+class _Stranger:
+    """A connection that has not said who it is: a rank's, for a moment, or anybody's on the network."""
+
+    connection: socket.socket
+    silent: float = 0.0  # s, in beats of this thread
+    unread: bytes = b""
+
+
 @dataclass
 class Watchdog:
     """The watchdog of one rank.
@@ -103,6 +114,7 @@ class Watchdog:
     limit: float = LIMIT
     _peers: list[_Peer] = field(default_factory=list, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
+    _strangers: list[_Stranger] = field(default_factory=list, init=False)
     _door: tuple[socket.socket, Door] | None = field(default=None, init=False)
     _spoken: threading.Lock = field(default_factory=threading.Lock, init=False)
     _section: tuple[float, str] | None = field(default=None, init=False)  # s left, what is said then
@@ -118,6 +130,7 @@ class Watchdog:
     def open(self) -> Door:
         """Let the other ranks in, on root; return where."""
         listener = socket.create_server(("", 0), backlog=1024)
+        listener.setblocking(False)  # who was at the door may have gone
         door = Door(socket.gethostname(), listener.getsockname()[1], secrets.token_hex(16), os.getpid())
         self._door = listener, door
         self._selector.register(listener, selectors.EVENT_READ, None)
@@ -196,6 +209,8 @@ class Watchdog:
             for key, _ in self._selector.select(max(0.0, next_beat - time.monotonic())):
                 if key.data is None:
                     self._admit()
+                elif isinstance(key.data, _Stranger):
+                    self._introduce(key.data)
                 else:
                     self._hear(key.data)
             if time.monotonic() >= next_beat:
@@ -203,16 +218,47 @@ class Watchdog:
                 self._judge()
 
     def _admit(self) -> None:
-        """Accept a connection and, if its first line holds the token, take it for a rank."""
+        """Accept a connection, which stays a stranger's until its first line holds the token."""
         assert self._door is not None
-        listener, door = self._door
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            connection, _ = listener.accept()
-            connection.settimeout(5.0)
-            first = connection.makefile("rb", buffering=0).readline(1000)
-            token, rank, host, process = json.loads(first)
-            if hmac.compare_digest(token, door.token):
-                self._welcome(_Peer(rank, host, process, connection))
+        with contextlib.suppress(OSError):
+            connection, _ = self._door[0].accept()
+            connection.setblocking(False)
+            stranger = _Stranger(connection)
+            self._strangers.append(stranger)
+            self._selector.register(connection, selectors.EVENT_READ, stranger)
+
+    def _introduce(self, stranger: _Stranger) -> None:
+        """Take a connection for a rank once its first line holds the token; close any other."""
+        try:
+            more = stranger.connection.recv(FIRST_LINE)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        stranger.unread += more
+        first, newline, rest = stranger.unread.partition(b"\n")
+        if more and not newline and len(first) < FIRST_LINE:
+            return  # the rest of the line is still to come
+        self._forget(stranger)
+        peer = self._rank(first, stranger.connection) if newline else None
+        if peer is None:
+            stranger.connection.close()
+            return
+        peer.unread = rest
+        self._welcome(peer)
+
+    def _rank(self, line: bytes, connection: socket.socket) -> _Peer | None:
+        """Return the rank that a first line tells of, None without the token."""
+        assert self._door is not None
+        with contextlib.suppress(ValueError, TypeError):
+            token, rank, host, process = json.loads(line)
+            if hmac.compare_digest(token, self._door[1].token):
+                return _Peer(rank, host, process, connection)
+        return None
+
+    def _forget(self, stranger: _Stranger) -> None:
+        self._strangers.remove(stranger)
+        self._selector.unregister(stranger.connection)
 
     def _welcome(self, peer: _Peer) -> None:
         peer.connection.settimeout(None)
@@ -257,7 +303,12 @@ class Watchdog:
             time.sleep(GIVE_WAY / 2 + 0.25 * self.rank)
 
     def _judge(self) -> None:
-        """Give a sign of life, and count how long the others and this rank's own section have been silent."""
+        """Send strangers away, give a sign of life, and count how long the others and this rank's own section have been silent."""
+        for stranger in self._strangers.copy():
+            stranger.silent += self.beat
+            if stranger.silent > MANNERS:
+                self._forget(stranger)
+                stranger.connection.close()
         for peer in self._peers:
             peer.send()
             peer.silent += self.beat

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fatescal import evidence, failures, scores
+from fatescal import effects, evidence, failures, scores
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
 from fatescal.ensemble import Ensemble
@@ -112,7 +112,7 @@ def calibrate(run: Run) -> Scorecard:
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
     problem = run.problem
-    prepare(problem.members.sites, run.world)
+    try_default(run)
     observations = observe(run)
     if problem.stop_after == "default":
         run.evaluate("evaluation-default", np.empty((0, len(problem.space.names))), [])
@@ -141,6 +141,26 @@ def calibrate(run: Run) -> Scorecard:
         )
         run.world.agree(not_validated)
     return card
+
+
+def try_default(run: Run) -> None:
+    """Make the default run, before any other, and what the model wants made before its members.
+
+    Raises
+    ------
+    RunFailed
+        When it fails, or its output cannot be compared.
+    """
+    first = first_evaluation(run.problem)
+    finished = run.world.on_root(run.store.path(first).exists)
+    prepare(run.problem.members.sites, run.world, None if finished else first)
+
+
+def first_evaluation(problem: Problem) -> str:
+    """Return the first stage in which the model runs, by the default run first."""
+    if problem.observed is None:
+        return "truth"
+    return "evaluation-default" if problem.stop_after == "default" else "evaluation-00"
 
 
 def score(
@@ -197,6 +217,8 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
     for iteration in itertools.count():
         stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
         run.evaluate(stage, state.u, inputs)
+        if iteration == 0:
+            effects.check(problem.members.sites, run.history[stage], run.world)
         observations = widen(run, measured)
         calibration = observations.select(observations.period == "calibration")
         if iteration == 0:

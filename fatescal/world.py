@@ -143,7 +143,7 @@ class World:
         for rank, (other, trace) in enumerate(self.allgather((_portable(error), text))):
             if other is None:
                 continue
-            if not isinstance(other, FatescalError):
+            if not isinstance(other, (FatescalError, KeyboardInterrupt)):
                 other.add_note(f"on rank {rank}:\n{trace}")
             raise _agreed(other)
 
@@ -156,7 +156,7 @@ class World:
         self._serving = True
         try:
             message: tuple[str, Any, Any] = ("result", compute(), None)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             error.add_note("".join(traceback.format_exception(error)))
             message = ("error", _portable(error), None)
         finally:
@@ -187,7 +187,7 @@ class World:
         """Run task(0) ... task(n_items - 1) on all ranks; return those this rank ran, by index.
 
         Item i starts on rank i; what is left over goes to whoever is free first, so the makespan is that
-        of greedy list scheduling. An error on any rank stops all; out of time likewise (`OutOfTime`).
+        of greedy list scheduling. An error or interrupt on any rank stops all; out of time likewise (`OutOfTime`).
         """
         mine: dict[int, T] = {}
         failure: BaseException | None = None
@@ -199,7 +199,7 @@ class World:
                     break
                 try:
                     mine[index] = task(index)
-                except Exception as error:
+                except (Exception, KeyboardInterrupt) as error:  # either way the others wait in `agree`
                     failure = error
                     counter.exhaust()
                     break
@@ -279,7 +279,10 @@ class World:
                 return self._take(message)
             try:
                 self._run_map(message[1], message[2])
-            except Exception as error:  # root has it too, and tells all ranks what comes of it
+            except (
+                Exception,
+                KeyboardInterrupt,
+            ) as error:  # root has it too, and tells all ranks what comes of it
                 if not getattr(error, "agreed", False):
                     raise
 

@@ -27,7 +27,7 @@ class Case:
 
 
 def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = (2004, 2010)) -> Case:
-    """Write the run directory of a version, as CIME leaves it, with the forcing of `years` in one file."""
+    """Write the run directory of a version, as CIME leaves it, with the monthly forcing of `years`."""
     from fatescal.forward.clm_fates import cdl
 
     run = folder / "run"
@@ -76,9 +76,16 @@ def _inputs(data: Path) -> dict[str, Path]:
 
 
 def _streams(text: str, data: Path, years: tuple[int, int]) -> str:
-    one = data / "hyytiala" / "gswp3_2004_2013.nc"
-    text = re.sub(r"(<file>[^<]*clmforc\.GSWP3[^<]*</file>\s*)+", f"<file>{one}</file>\n   ", text)
+    for word in ("Solr", "Prec", "TPQWL"):
+        months = sorted((data / "hyytiala" / "datm").glob(f"*.{word}.*.nc"))
+        files = [path for path in months if years[0] <= _year(path) <= years[1]]
+        lines = "\n".join(f"      <file>{path}</file>" for path in files)
+        text = re.sub(rf"(?:\s*<file>[^<]*\.{word}\.[^<]*</file>)+", f"\n{lines}", text)
     for old, new in _inputs(data).items():
         text = re.sub(f"<file>[^<]*/{re.escape(old)}</file>", f"<file>{new}</file>", text)
     text = text.replace("<year_last>2005</year_last>", f"<year_last>{years[1]}</year_last>")
     return text.replace("<year_first>2004</year_first>", f"<year_first>{years[0]}</year_first>")
+
+
+def _year(path: Path) -> int:
+    return int(path.name[-10:-6])

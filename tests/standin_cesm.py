@@ -53,6 +53,7 @@ FIELDS = {  # column of the embedded model's output, or None; unit, factor, long
 HISTORY_KEYS = {"hist_empty_htapes", *(f"hist_fincl{n}" for n in range(1, 11)), "hist_mfilt", "hist_nhtfrq"}
 FILL = 1e36
 SOURCE = "/src/CTSM"
+PIO = f"{SOURCE}/libraries/parallelio/src/clib/pioc_support.c"
 
 
 class Logs:
@@ -76,11 +77,20 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
+BACKTRACE = (
+    "\nProgram received signal SIGABRT: Process abort signal.\n\nBacktrace for this error:\n"
+    + "".join(f"#{i}  0x7ff4164218c2 in ???\n" for i in range(40))
+)
+
+
 def abort(message: str) -> NoReturn:
-    """End as parallel I/O does: SIGABRT, a word on standard error alone."""
-    sys.stderr.write(
-        f"Abort with message {message} in file {SOURCE}/libraries/parallelio/src/clib/pioc_support.c\n"
-    )
+    """End as parallel I/O does: SIGABRT, a word at the head of standard error alone."""
+    die(f"Abort with message {message} in file {PIO} at line 2858")
+
+
+def die(message: str) -> NoReturn:
+    """End by SIGABRT: a message at the head of standard error, then addresses."""
+    sys.stderr.write(f"{message}\n{BACKTRACE}")
     sys.stderr.flush()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.abort()
@@ -160,16 +170,17 @@ def read_streams(path: Path, variables: set[str]) -> Iterator[tuple[ElementTree.
         yield stream, [name for name in names if name in variables]
 
 
-def read_weather(path: Path, start: date, end_: date) -> Weather:
+def read_weather(path: Path, version: str, start: date, end_: date) -> Weather:
     """Return the weather of a run: years outside the stream's are taken from within, silently."""
     values: dict[str, np.ndarray] = {}
     for stream, names in read_streams(path, set(VARIABLES)):
         if not names:
             continue
         first, last, align = (int(stream.findtext(f"year_{w}") or 0) for w in ("first", "last", "align"))
+        needed = {first + (y - align) % (last - first + 1) for y in range(start.year, end_.year + 1)}
         years: dict[int, dict[str, np.ndarray]] = {}
         for file in stream.find("datafiles"):  # type: ignore[union-attr]
-            for year, pieces in _years_of(Path(file.text.strip()), names):  # type: ignore[union-attr]
+            for year, pieces in _years_of(Path(file.text.strip()), names, version, needed):  # type: ignore[union-attr]
                 known = years.setdefault(year, {})
                 known.update(
                     {n: np.concatenate([known[n], p]) if n in known else p for n, p in pieces.items()}
@@ -183,10 +194,17 @@ def read_weather(path: Path, start: date, end_: date) -> Weather:
     return Weather(noleap_day(date(start.year, 1, 1)), values, {}).period(start, end_)
 
 
-def _years_of(path: Path, names: list[str]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _years_of(
+    path: Path, names: list[str], version: str, needed: set[int]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield the records of the needed years; variables are read with start (1, 1, n), count (1, 1, 1)."""
     with netCDF4.Dataset(path) as data:
+        if any(data[name].shape[1:] != (1, 1) for name in names):
+            die("free(): invalid pointer" if version == "A" else "corrupted size vs. prev_size")
         origin = date.fromisoformat(data["time"].units.split()[2])
         days = noleap_day(origin) + np.floor(np.asarray(data["time"][:], float) + 1e-3).astype(int)
+        if not needed & set(np.unique(days // 365).tolist()):
+            return
         columns = {name: np.asarray(data[name][:], float).reshape(len(days)) for name in names}
     for year in np.unique(days // 365):
         yield int(year), {name: column[days // 365 == year] for name, column in columns.items()}
@@ -463,7 +481,7 @@ def main(version: str, known_lnd_in: Path) -> None:
     profiled = "med_phases_profile" in Path("nuopc.runseq").read_text()
     if version == "B" and profiled and clock["calendar"] == "NO_LEAP":
         abort("calendars of alarm and clock differ")
-    model.weather = read_weather(Path("datm.streams.xml"), model.start, model.end)
+    model.weather = read_weather(Path("datm.streams.xml"), version, model.start, model.end)
     series, pools = simulate(model, theta, pool)
     before = noleap_day(start) - noleap_day(model.start)
     series = {name: values[before : before + n_days] for name, values in series.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fatescal import calendars
+from fatescal import calendars, units
 from fatescal.align import align
 from fatescal.errors import ModelFailed, Status
 from fatescal.noise import ErrorModel
@@ -74,10 +75,9 @@ def test_each_day_gets_its_own_mean_whatever_the_stamps(stamp, decode, per_day):
 )
 def test_window_means_are_those_of_a_plain_loop(window, calendar, seed):
     history = output(n_days=3 * 366, per_day=8, calendar=calendar, seed=seed)
-    order = np.random.default_rng(seed).permutation(history.sizes["time"])
     grid = grid_of([GPP], window, *YEARS, calendar)
     grid = grid.select(np.random.default_rng(seed).permutation(len(grid))[:20])
-    predictions = align(history.isel(time=order), grid, NAMES, calendar)
+    predictions = align(history, grid, NAMES, calendar)
     hours = calendars.clock("2004-01-01", calendar) + np.arange(history.sizes["time"]) * 10800
     for k in range(len(grid)):
         inside = (hours >= calendars.clock(grid.start[k], calendar)) & (
@@ -126,6 +126,20 @@ def broken(value):
     return history
 
 
+def timed(change):
+    """Return an output without bounds, its stamps changed."""
+    history = output(stamp="start")
+    stamps = np.asarray(change(history["time"].values))
+    return history.assign_coords(time=("time", stamps, history["time"].attrs))
+
+
+def edged(change):
+    """Return an output whose bounds are changed."""
+    history = output()
+    history["time_bounds"] = (("time", "hist_interval"), change(history["time_bounds"].values))
+    return history
+
+
 @pytest.mark.parametrize(
     ("history", "kind", "words"),
     [
@@ -160,6 +174,8 @@ def broken(value):
             "got 900 from 2004-01-01T12:00:00 to 2006-06-19T12:00:00",
         ),
         (output().isel(time=slice(0, 0)), Status.TRUNCATED, "got none"),
+        (output(stamp="start").isel(time=slice(0, 0)), Status.TRUNCATED, "got none"),
+        (xr.decode_cf(output()).load().isel(time=slice(0, 0)), Status.TRUNCATED, "got none"),
         (output(first="1994-01-01"), Status.TRUNCATED, "1095 of 1095 windows lack records"),
         (xr.concat([output(), output(10)], "time", data_vars="minimal"), Status.TRUNCATED, "records twice"),
         (
@@ -167,7 +183,42 @@ def broken(value):
             Status.NON_FINITE,
             "QFLX_EVAP_TOT is NaN, infinite or a fill value in 1 of 1095 windows",
         ),
+        (
+            output().isel(time=[0, 2, 1, *range(3, 1095)]),
+            Status.TRUNCATED,
+            "twice or out of order: record 3 of",
+        ),
+        (
+            output(stamp="start").isel(time=[0, 0, *range(1, 1095)]),
+            Status.TRUNCATED,
+            "record 2 of 2004-01-01",
+        ),
+        (
+            timed(lambda t: np.where(t > 900, np.nan, t)),
+            Status.TRUNCATED,
+            "fill value in 194 of 1095 records",
+        ),
+        (timed(lambda t: np.where(t > 900, 9.96921e36, t)), Status.TRUNCATED, "in 194 of 1095 records"),
+        (timed(lambda t: np.full(len(t), 1e20)), Status.TRUNCATED, "in 1095 of 1095 records"),
+        (timed(lambda t: t * 1e25), Status.WRONG_UNIT, "is no time"),
+        (timed(lambda t: [f"day {x:g}" for x in t]), Status.WRONG_UNIT, "it holds text"),
+        (
+            edged(lambda e: np.where(e > 900, np.nan, e)),
+            Status.TRUNCATED,
+            "'time_bounds' is NaN or a fill value",
+        ),
+        (edged(lambda e: e[:, ::-1]), Status.TRUNCATED, "1095 of 1095 records end before they begin"),
+        (edged(lambda e: e + 400), Status.TRUNCATED, "do not hold their time, first of record 1"),
+        (edged(lambda e: e + [[0, 2]]), Status.TRUNCATED, "the intervals of records 1 and 2 overlap"),
+        (edged(lambda e: e * 0), Status.TRUNCATED, "1095 of 1095 records do not hold their time"),
         (broken(1e36), Status.NON_FINITE, "first 2005-02-05"),
+        (broken(1e20), Status.NON_FINITE, "1 of 1095 windows"),
+        (broken(-9999.0), Status.NON_FINITE, "fill value (-9999, which no attribute says"),
+        (
+            broken(np.float32(-9999.9)),
+            Status.NON_FINITE,
+            "which lies far outside all other values) in 1 of 1095",
+        ),
         (broken(-np.inf), Status.NON_FINITE, "QFLX_EVAP_TOT"),
     ],
 )
@@ -202,10 +253,76 @@ def test_records_longer_than_the_windows_are_truncated():
     edges[-1] = edges[0] + 3 * 365
     edges -= edges[0]
     history["time_bounds"] = (("time", "hist_interval"), np.column_stack([edges[:-1], edges[1:]]))
+    history["time"] = ("time", edges[1:], history["time"].attrs)
     monthly = align(history, grid_of([GPP], "MS", *YEARS, "noleap"), NAMES, "noleap")
     np.testing.assert_allclose(monthly, daily(history)[:36], rtol=1e-13)
     with pytest.raises(ModelFailed, match="1059 of 1095 windows lack records"):
         align(history, grid_of([GPP], "1D", *YEARS, "noleap"), NAMES, "noleap")
+
+
+def monthly(year=2004, n=24, calendar="standard", stamp="middle"):
+    """Return monthly means of a seasonal flux, with bounds, or with one stamp a month ('first', 'mid')."""
+    first = np.arange(n + 1).astype("datetime64[M]") + np.datetime64(f"{year}-01", "M").astype(int)
+    edges = calendars.clock(first.astype("datetime64[s]"), calendar) / 86400.0
+    values = 1 + np.cos(2 * np.pi * (np.arange(n) % 12 - 6.5) / 12)
+    attrs = {"units": "days since 1970-01-01", "calendar": calendar}
+    stamps = {"middle": (edges[1:] + edges[:-1]) / 2, "first": edges[:-1], "mid": edges[:-1] + 14}
+    history = xr.Dataset(
+        {"FATES_GPP": ("time", values, {"units": "g m-2 d-1"})},
+        coords={"time": ("time", stamps[stamp], attrs)},
+    )
+    if stamp == "middle":
+        history["time_bounds"] = (("time", "nv"), np.column_stack([edges[:-1], edges[1:]]))
+        history["time"].attrs["bounds"] = "time_bounds"
+    return history, values, np.diff(edges)
+
+
+@pytest.mark.parametrize("stamp", ["middle", "first", "mid"])
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+@pytest.mark.parametrize("window", ["YS", "QS-DEC"])
+def test_months_weigh_by_their_days(stamp, calendar, window):
+    history, values, days = monthly(calendar=calendar, stamp=stamp)
+    grid = grid_of([GPP], window, ("2004-01-01", "2005-12-31"), None, calendar)
+    found = align(history, grid, NAMES, calendar)
+    month = grid.start.astype("datetime64[M]").astype(int) - 12 * 34
+    n = 12 if window == "YS" else 3
+    expected = [np.average(values[k : k + n], weights=days[k : k + n]) for k in month]
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    if window == "YS":  # what the mean of twelve months misses
+        assert abs(found[1] / values[12:].mean() - 1) > 0.003
+
+
+def test_equal_records_keep_their_plain_mean_bit_for_bit():
+    history = output(per_day=8)
+    grid = grid_of([GPP], "5D", *YEARS, "noleap")
+    plain = history["FATES_GPP"].values[: 40 * len(grid), 0].reshape(len(grid), 40)
+    sums = calendars.sums(plain.ravel(), np.arange(0, plain.size, 40), np.arange(40, plain.size + 40, 40))
+    found = align(history, grid, NAMES, "noleap")
+    assert (found == units.convert(sums / 40, "kg m-2 s-1", "g C m-2 d-1")).all()
+
+
+@pytest.mark.parametrize("missing", [1, 3, 11, 12])
+@pytest.mark.parametrize("stamp", ["middle", "first"])
+def test_a_short_month_missing_from_a_year_is_noticed(missing, stamp):
+    """February is shorter than the longest record, so that the days covered do not tell."""
+    history, *_ = monthly(stamp=stamp)
+    grid = grid_of([GPP], "YS", ("2004-01-01", "2005-12-31"), None, "standard")
+    with pytest.raises(ModelFailed, match="1 of 2 windows lack records"):
+        align(history.drop_isel(time=missing), grid, NAMES, "standard")
+
+
+@pytest.mark.parametrize(("n", "lacking"), [(26, "1 of 8"), (25, "1 of 8")])
+def test_a_season_that_lacks_its_last_month_is_noticed(n, lacking):
+    history, *_ = monthly(n=n)
+    grid = grid_of([GPP], "QS-DEC", ("2004-03-01", "2006-02-28"), None, "standard")
+    with pytest.raises(ModelFailed, match=f"{lacking} windows lack records") if n < 26 else nullcontext():
+        align(history, grid, NAMES, "standard")
+
+
+def test_stamps_of_uneven_steps_without_bounds_are_not_guessed():
+    history = output(stamp="start").isel(time=[*range(400), *range(400, 1095, 2)])
+    with pytest.raises(ModelFailed, match="windows lack records"):
+        align(history, grid_of([GPP], "MS", *YEARS, "noleap"), NAMES, "noleap")
 
 
 def test_seven_years_are_aligned_in_as_many_calls_as_one():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import cftime
 import numpy as np
 import pytest
 
@@ -227,7 +228,7 @@ def test_run_writes_what_read_gives_back(model, tmp_path):
     data = model.read(tmp_path)
     assert data.FATES_GPP.units == data.QFLX_EVAP_TOT.units == "kg m-2 s-1"
     assert data.FATES_GPP.long_name
-    days = data.time.values
+    days = cftime.num2date(data.time.values, data.time.units, data.time.calendar)
     assert (days[0].year, days[0].month, days[0].day) == (2004, 1, 1)
     assert (days[-1].year, days[-1].month, days[-1].day) == (2005, 12, 31)
     assert not any((day.month, day.day) == (2, 29) for day in days)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -24,9 +25,9 @@ from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
 from ctsm_case import FATES, SAMPLES, Case, write_case
 from linear import fatescal, run_program
 
-from fatescal import assemble, costs, models, settings
+from fatescal import assemble, cases, costs, models, settings
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import cdl, history, outcome, parameter_file
+from fatescal.forward.clm_fates import cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.forward.clm_fates.model import ClmFates
 from fatescal.forward.clm_fates.template import FILES, Template
 from fatescal.preparation import idle as idle_ones
@@ -242,9 +243,9 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
         },
     )
     problem = assemble.problem(settings.load(config), World().alone())
-    prepare(problem.members.sites, World().alone())
+    prepare(problem.members.sites, World().alone(), None)
     idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
-    assert "fates_vai_width_increase_factor CHANGES NOTHING" in caplog.text
+    assert "fates_vai_width_increase_factor has no effect on the output" in caplog.text
     assert idle_ones(problem.members.sites) == idle
     written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
     assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)
@@ -262,13 +263,25 @@ MISTAKES = {
         "datm.streams.xml",
         "<year_last>2010",
         "<year_last>2020",
-        "has no file of 2014-2020",
+        "has no file of 2011-2020",
     ),
     "no surface data": (
         "lnd_in",
         "/surfdata_HYY_ctsm54.nc",
         "/gone.nc",
-        "fsurdat: .*gone.nc cannot be opened",
+        "1 input file is missing: .*gone.nc .lnd_in: fsurdat.",
+    ),
+    "no initial state": (
+        "lnd_in",
+        "finidat = ' '",
+        "finidat = '/gone/r.nc'",
+        r"/gone/r.nc \(lnd_in: finidat\)",
+    ),
+    "no aerosols": (
+        "datm.streams.xml",
+        "/aero_hyy.nc",
+        "/gone.nc",
+        r"1 input file is missing: \S*/gone.nc \(stream presaero.clim_2000\)",
     ),
     "leap years": ("nuopc.runconfig", "calendar = NO_LEAP", "calendar = GREGORIAN", "NO_LEAP"),
     "no parameter file": ("lnd_in", "fates.json", "gone.json", "gone.json"),
@@ -291,6 +304,112 @@ def test_check_finds_what_would_fail_or_be_silently_wrong(case_a, tmp_path, mist
         path.write_text(text.replace(old, new))
     with pytest.raises(BadInput, match=words):
         assemble.checked(settings.load(write_config(tmp_path, case_a)))
+
+
+def test_all_files_that_are_missing_are_named_at_once(case_a, tmp_path):
+    lnd_in, xml = case_a.run_directory / "lnd_in", case_a.run_directory / "datm.streams.xml"
+    lnd_in.write_text(
+        lnd_in.read_text().replace("/clm_params_hyy.nc", "/a.nc").replace("fates.json", "b.json")
+    )
+    xml.write_text(xml.read_text().replace("Solr.HYY.2009", "Solr.HYY.1999"))
+    with pytest.raises(BadInput) as caught:
+        assemble.checked(settings.load(write_config(tmp_path, case_a)))
+    for words in (
+        "14 input files are missing",
+        "/a.nc (lnd_in: paramfile)",
+        "/b.json",
+        "Solr.HYY.1999-01.nc",
+    ):
+        assert words in str(caught.value)
+    assert "popdens" not in str(
+        caught.value
+    )  # named, and read by no run of a single point with satellite phenology
+
+
+SOLAR, PRECIPITATION = "CLMGSWP3v1.Solar", "CLMGSWP3v1.Precip"
+
+
+def write_forcing(
+    path: Path, data: Path, late: float = 0.0, lacking: slice = slice(0), bounds: float = np.nan
+) -> Path:
+    """Write radiation and precipitation with the dimensions the data atmosphere reads, `late` by hours."""
+    with (
+        netCDF4.Dataset(data / "hyytiala" / "gswp3_2004_2013.nc") as source,
+        netCDF4.Dataset(path, "w") as out,
+    ):
+        keep = np.delete(np.arange(7 * 2920), lacking)
+        for name, size in (("time", None), ("lat", 1), ("lon", 1), ("nv", 2)):
+            out.createDimension(name, size)
+        time = out.createVariable("time", "f8", ("time",))
+        time.units, time.calendar = "days since 2004-01-01", "noleap"
+        time[:] = source["time"][keep] - 0.0625 + late / 24
+        if np.isfinite(bounds):
+            time.bounds = "b"
+            out.createVariable("b", "f8", ("time", "nv"))[:] = time[:][:, None] + [-bounds, 0.125 - bounds]
+        for name in ("FSDS", "PRECTmms"):
+            out.createVariable(name, "f4", ("time", "lat", "lon"))[:] = source[name][keep][:, None, None]
+    return path
+
+
+def described(case: Case, name: str, file: Path, **changes: Any) -> str:
+    """Return the line of a stream of a case, read from one file, or what is wrong with it."""
+    template = Template(case.run_directory, case.executable, {})
+    stream = next(s for s in template.streams if s.name == name)
+    stream = dataclasses.replace(stream, files=(file,), **changes)
+    first, last = date(2005, 1, 1), date(2005, 12, 31)
+    try:
+        return forcing.describe(stream, (61.8474, 24.295), first, first, last)
+    except BadInput as error:
+        return str(error)
+
+
+def test_forcing_without_two_dimensions_is_refused_as_the_model_dies_of_it(case, data, tmp_path):
+    one = data / "hyytiala" / "gswp3_2004_2013.nc"
+    said = described(case, SOLAR, one)
+    assert "got FSDS(time=29200)" in said
+    assert "Expected FSDS(time, lat, lon) with lat = lon = 1" in said
+    assert "has no variable FSDS" in described(case, SOLAR, data / "ctsm" / "inputs" / "aero_hyy.nc")
+    xml = case.run_directory / "datm.streams.xml"
+    solar = r"(<file>[^<]*\.Solr\.[^<]*</file>\s*)+"
+    xml.write_text(re.sub(solar, f"<file>{one}</file>\n", xml.read_text()))
+    config = write_config(tmp_path, case, model={"spinup": {"years": 0}})
+    with pytest.raises(BadInput, match=r"got FSDS\(time=29200\)"):
+        assemble.checked(settings.load(config))
+    (tmp_path / "member").mkdir()
+    with pytest.raises(ModelFailed, match="exit code 134") as caught:
+        model_of(config).run({}, tmp_path / "member")
+    words = {"A": "free(): invalid pointer", "B": "corrupted size vs. prev_size"}[case.version]
+    assert f"The first lines of {tmp_path / 'member' / 'cesm.err'}:" in caught.value.reason
+    assert words in caught.value.reason
+    assert "0x7ff4164218c2" not in caught.value.reason
+
+
+def test_a_stamp_elsewhere_in_the_interval_than_the_stream_takes_it_to_be_is_refused(case_a, data, tmp_path):
+    def said(name: str, late: float, **changes: Any) -> str:
+        bounds = changes.pop("bounds", np.nan)
+        return described(case_a, name, write_forcing(tmp_path / "f.nc", data, late, bounds=bounds), **changes)
+
+    assert "1 files, stamped at the start of the interval" in said(SOLAR, 0)
+    middle = said(SOLAR, 1.5)
+    assert "would be read 1.5 h too late: its records are stamped at the middle of their intervals" in middle
+    assert f"{SOLAR}:offset = -5400" in middle
+    assert "stamped at the start" in said(SOLAR, 1.5, offset=-5400.0)
+    assert "read 3 h too late" in said(SOLAR, 3)
+    assert "stamped at the end" in said(SOLAR, 3, interpolation="upper")
+    assert "centred on 10.6 h" in said(SOLAR, 0, interpolation="nearest", bounds=0.0625)  # bounds that lie
+    assert "centred on 14.1 h" in said(SOLAR, 2, bounds=0.0)  # local time, UTC+2
+    assert "where in its interval a record is stamped is not known" in said(SOLAR, 0.5)
+    assert "stamped at the middle" in said(PRECIPITATION, 1.5)
+    assert "read 1.5 h too early: its records are stamped at the start" in said(PRECIPITATION, 0)
+    assert "stamped at the start" in said(PRECIPITATION, 0, interpolation="linear")  # perhaps of an instant
+    assert "stamped at the start" in said(PRECIPITATION, 0, interpolation="lower")
+
+
+def test_a_gap_in_the_forcing_is_named(case_a, data, tmp_path):
+    gap = write_forcing(tmp_path / "f.nc", data, lacking=slice(3000, 3008))
+    words = "2005-01-10 21:00 is followed by 2005-01-12 00:00. Expected a record every 3 h"
+    assert words in described(case_a, SOLAR, gap)
+    assert "has no file of 2011-2013" in described(case_a, SOLAR, gap, year_last=2013)
 
 
 def test_check_finds_libraries_that_are_in_a_module_not_loaded(case_a, tmp_path, monkeypatch):
@@ -331,6 +450,124 @@ def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a
     assert "no 29 February" in problem(model={"start": "2004-02-29"})
 
 
+DEFINITION = """<?xml version="1.0"?>
+<namelist_definition>
+<entry id="fates_stomatal_model" type="char*30" category="physics" group="clm_inparm"
+       valid_values="ballberry1987,medlyn2011">Set the FATES stomatal model.</entry>
+<entry id="use_bedrock" type="logical" category="clm_physics" group="clm_inparm" valid_values="" >Soil depth.</entry>
+<entry id="zetaMaxStable" type="real" category="clm_physics" group="friction_velocity" >Stable conditions.</entry>
+<entry id="int_snow_max" type="real" group="scf_swenson_lawrence_2012_inparm">Snow.</entry>
+<entry id="snow_days" type="integer" group="atm2lnd_inparm" valid_values="1,2">In another group.</entry>
+<entry id="res" type="char*30" group="default_settings">Of the build alone.</entry>
+</namelist_definition>
+"""
+
+
+def write_checkout(folder: Path, case: Case) -> Path:
+    """Write what a checkout tells about keys and fields, and name it in lnd_in as build-namelist does."""
+    source = folder / "CTSM"
+    for path, text in {
+        "bld/namelist_files/namelist_definition_ctsm.xml": DEFINITION,
+        "bld/namelist_files/namelist_definition_drv_flds.xml": DEFINITION.replace(
+            "use_bedrock", "megan_specifier"
+        ),
+        "src/biogeophys/WaterFluxType.F90": "call hist_addfld1d ( &\n fname=this%info%fname('QFLX_EVAP_TOT'), &\n",
+        "src/fates/main/FatesHistoryInterfaceMod.F90": "call this%set_history_var(vname='FATES_GPP', &\n",
+        "src/main/many.F90": "".join(
+            f"call hist_addfld1d (fname = 'FIELD{i}', units='m')\n" for i in range(200)
+        ),
+    }.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(text)
+    (folder / "SourceMods" / "src.clm").mkdir(parents=True)
+    (folder / "SourceMods" / "src.clm" / "mine.F90").write_text("call hist_addfld1d (fname='MINE')")
+    lnd_in = case.run_directory / "lnd_in"
+    text = re.sub(r"/\S+/bld/CLM build-namelist", f"{source}/bld/CLM build-namelist", lnd_in.read_text())
+    lnd_in.write_text(re.sub(r"-envxml_dir \S+", f"-envxml_dir {folder}", text))
+    return source
+
+
+def test_keys_and_values_are_those_of_the_checkout(case_a, tmp_path):
+    write_checkout(tmp_path / "hyy", case_a)
+
+    def said(**keys: Any) -> str:
+        config = write_config(tmp_path, case_a, model={"namelist": keys})
+        try:
+            assemble.checked(settings.load(config))
+        except BadInput as error:
+            return str(error)
+        return model_of(config).template.lnd_in
+
+    wrong = said(fates_stomatal_model="ballberry")
+    assert "expected" in wrong.lower()
+    assert "one of ballberry1987, medlyn2011, got 'ballberry'" in wrong
+    assert "did you mean ballberry1987?" in wrong
+    assert "use_bedrok: the model has no such key. Try: did you mean use_bedrock?" in said(use_bedrok=True)
+    assert "the model has no such key" in said(megan_specifier="x")  # of another file than lnd_in
+    assert "Expected true or false, got 'on'" in said(use_bedrock="on")
+    assert "Expected a number, got True" in said(zetamaxstable=True)
+    assert "Expected a whole number, got 1.5" in said(snow_days=1.5)
+    assert "Expected one of 1, 2, got 3" in said(snow_days=3)
+    assert "res: lnd_in has no group default_settings" in said(res="0.9x1.25")
+    assert "is set by fatescal for each member" in said(hist_nhtfrq=0)
+    text = said(fates_stomatal_model="medlyn2011", zetaMaxStable=1, snow_days=2)
+    assert " fates_stomatal_model = 'medlyn2011'\n" in text
+    assert text.count("zetamaxstable = 1\n") == 1
+    assert "&atm2lnd_inparm\n snow_days = 2\n" in text
+
+
+def test_without_the_checkout_keys_are_those_of_the_case(case_a, tmp_path):
+    def lines(**keys: Any) -> str:
+        return "\n".join(model_of(write_config(tmp_path, case_a, model={"namelist": keys})).looked_at)
+
+    assert (
+        "fates_stomatal_model: whether these values are valid is not known (no checkout at /cluster"
+        in lines(fates_stomatal_model="medlyn2011")
+    )
+    assert "history       FATES_GPP, QFLX_EVAP_TOT cannot be checked: the case has not run" in lines()
+    with pytest.raises(BadInput, match=r"lnd_in of the case has no such key\. Try: did you mean use_bedrock"):
+        lines(use_bedrok=True)
+    with pytest.raises(BadInput, match=r"Expected a text, as 'net' in the case, got 1"):
+        lines(fates_stomatal_assimilation=1)
+    with pytest.raises(BadInput, match=r"Expected a number, as 42 in the case, got '42'"):
+        lines(expensive="42")
+
+
+def test_history_fields_are_those_of_the_source_where_the_case_has_not_run(case_a, tmp_path):
+    write_checkout(tmp_path / "hyy", case_a)
+
+    def lines(name: str) -> str:
+        observed = {"GPP": {"model": name, "unit": "g C m-2 d-1", "error": {"sd": 0.5}}}
+        config = write_config(tmp_path, case_a, observations={"variables": observed})
+        return "\n".join(model_of(config).looked_at)
+
+    assert "history       FATES_GPP are in the source; the first run shows" in lines("FATES_GPP")
+    assert "MINE are in the source" in lines("MINE")
+    with pytest.raises(BadInput, match=r"no history field FATES_GP\. Try: did you mean FATES_GPP\?"):
+        lines("FATES_GP")
+    with pytest.raises(BadInput, match="no history field BANANA"):
+        lines("BANANA")
+
+
+def test_a_parameter_with_plant_types_needs_them_and_one_without_has_none(case_a, tmp_path):
+    prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
+
+    def said(name: str, **more: Any) -> str:
+        with pytest.raises(BadInput) as caught:
+            assemble.space(
+                settings.load(write_config(tmp_path, case_a, parameters={name: {"prior": prior, **more}}))
+            )
+        return str(caught.value)
+
+    assert f"parameters.{VCMAX} needs pfts: the model has a value for each plant type" in said(VCMAX)
+    assert "needleleaf_evergreen_extratrop_tree" in said(VCMAX)
+    words = "parameters.fates_vai_top_bin_width has one value for all plant types"
+    assert words in said("fates_vai_top_bin_width", pfts=[NEEDLELEAF])
+    several = said("fates_stoich_nitr", pfts=[NEEDLELEAF])
+    assert "parameters.fates_stoich_nitr: the model has several values" in several
+    assert "fates_stoich_nitr_leaf" in several
+
+
 def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     config = write_config(
         tmp_path, case_a, model={"end": "2006-12-31", "spinup": {"years": 10, "reuse": "none"}}
@@ -338,8 +575,36 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     chosen = settings.load(config)
     lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
     assert "61.8474 N 24.2950 E" in lines
-    assert "CLMGSWP3v1.TPQW: 2004 to 2010, 1 files; the spin-up reads 2009-2010, 2004-2010, 2004" in lines
-    assert "about 15 core-hours for 348 model years, 5.3 h" in lines  # 29 x 12 x 160 s; 10 x 12 x 160 s
+    assert (
+        "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads 2009-2010, 2004-2010, 2004"
+        in lines
+    )
+    cost = "about 4.2 to 7.7 core-hours for 348 model years (43 to 80 s each), 1.4 to 2.7 h"
+    assert cost in lines  # 29 x 12 x 43 to 80 s; 10 x 12 x 43 to 80 s
+    assert "disk          about 1.4 GB" in lines  # 348 x 4 MB
+    assert "time-out      300 s may be too short: a run of 12 model years takes 516 to 960 s" in lines
+    default = tmp_path / "calibration/members/preparation/canary-default"
+    default.mkdir(parents=True)
+    (default / "member.json").write_text(json.dumps({"status": 0, "seconds": 5.0}))
+    lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
+    assert "about 0.48 core-hours for 348 model years (5 s each, as the default run took), 0.17 h" in lines
+    assert "time-out" not in lines
+
+
+def test_small_costs_have_digits_and_a_time_out_shorter_than_any_run_is_refused(case_a, tmp_path):
+    short = {"start": "2005-05-01", "end": "2005-05-10", "spinup": {"years": 1}}
+    config = write_config(
+        tmp_path, case_a, model=short, observations={"calibration": ["2005-05-01", "2005-05-10"]}
+    )
+    lines = "\n".join(costs.told(settings.load(config), model_of(config), 3, 1))
+    assert "about 0.013 to 0.024 core-hours for 1.1 model years" in lines
+    assert "disk          about 0.0043 GB" in lines
+    assert "the spin-up reads 2004-2005" in lines  # 2004-05-01 to 2005-04-30
+    config = write_config(tmp_path, case_a, model={**short, "timeout": "20 s"})
+    with pytest.raises(
+        BadInput, match=r"time-out of 20 s is shorter than any run: a run of 1 model years takes 43 to 80 s"
+    ):
+        model_of(config).check()
 
 
 def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_path):
@@ -375,6 +640,14 @@ def cime_case(folder: Path, case: Case) -> Path:
     )
     query.chmod(0o755)
     return folder
+
+
+def test_paths_in_streams_are_escaped(case_a):
+    template = Template(case_a.run_directory, case_a.executable, {})
+    odd = (Path("/data/a & b/<Hyytiälä>.nc"),)
+    text = streams.with_forcing(template.files["datm.streams.xml"], {"Faxa_swdn": odd}, (2004, 2005))
+    assert "<file>/data/a &amp; b/&lt;Hyytiälä&gt;.nc</file>" in text
+    assert streams.parse(text)[0].files == odd
 
 
 def test_the_checks_of_a_real_case_pass_on_the_stand_in(case_a, tmp_path):
@@ -419,7 +692,7 @@ def write_site(folder: Path, data: Path, years: tuple[int, ...]) -> Path:
 
 
 def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_path):
-    site = write_site(tmp_path / "site", data, (2004, 2005))
+    site = write_site(tmp_path / "site & <more>", data, (2004, 2005))
     archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", site))
     given = {"url": archive.as_uri(), "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
     config = write_config(
@@ -454,6 +727,14 @@ def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
         return str(caught.value)
 
     assert "there is no folder" in problem(path="nowhere")
+    compact = tmp_path / "compact"
+    compact.mkdir()
+    shutil.copy(data / "ctsm" / "inputs" / "surfdata_HYY_ctsm54.nc", compact / "surfdata.nc")
+    shutil.copy(data / "hyytiala" / "gswp3_2004_2013.nc", compact)
+    said = problem(path=str(compact))
+    assert "Expected FSDS(time, lat, lon) with lat = lon = 1" in said
+    assert "gswp3_2004_2013.nc cannot be read by the data atmosphere" in said
+    assert "got FSDS(time=29200)" in said
     site = write_site(tmp_path / "site", data, (2005,))
     (site / "datmdata" / "clmforc.GSWP3.c2011.0.5x0.5.Prec.HYY.2005-03.nc").unlink()
     assert "look at 2005-03" in problem(path=str(site))
@@ -472,11 +753,22 @@ def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
 @pytest.mark.parametrize("name", ["hyytiala_clm_fates", "hyytiala_keetz2025"])
 def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     version = {"hyytiala_clm_fates": "A", "hyytiala_keetz2025": "B"}[name]
-    case = write_case(tmp_path / "case", data, version, years=(2004, 2013))
+    case = write_case(tmp_path / "case", data, version)
     monkeypatch.setenv("FATESCAL_CTSM_CASE", str(cime_case(tmp_path / "hyy", case)))
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parent.parent / "config" / f"{name}.yaml")
     parts = assemble.checked(models.located(chosen))
+    build = chosen.places[""].model.build  # type: ignore[union-attr]
+    assert build is not None
+    weather = [s for s in Template(case.run_directory, case.executable, {}).streams if s.is_weather]
+    for looked_at in weather:  # a case that is built from the config gets the same files
+        key = f"{looked_at.name}:datafiles"
+        files = cases.expanded(key, build.user_nl_datm_streams[key])
+        assert files == [str(path) for path in looked_at.files]
+        assert len(files) == 84
+    assert [build.xml[f"DATM_YR_{end}"] for end in ("START", "END")] == ["2004", "2010"]
+    with pytest.raises(BadInput, match="no file is called /nowhere/"):
+        cases.expanded(f"{SOLAR}:datafiles", "/nowhere/*.nc")
     expected = [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]
     assert (
         list(parts.space.default.values()) == expected
@@ -504,9 +796,9 @@ def runs_of(log: Path) -> list[list[str]]:
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
-    case = write_case(tmp_path / "case", data, "A")
+    case = write_case(tmp_path / "case", data, "A", years=(2004, 2005))
     config = write_config(
-        tmp_path, case, model={"timeout": "10 s"}, calibrate={"iterations": 1, "members": 9}
+        tmp_path, case, model={"timeout": "22 s"}, calibrate={"iterations": 1, "members": 9}
     )
     theta = 62.0, 8.0
     prior = assemble.space(settings.load(config))
@@ -523,7 +815,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     expected[[crash + 1, hang + 1, tear + 1]] = Status.MODEL_ERROR, Status.TIME_OUT, Status.TRUNCATED
     assert statuses(run, "evaluation-00") == expected.tolist()
     hung = json.loads((run / f"members/evaluation-00/{hang + 1:04d}/member.json").read_text())["reason"]
-    assert hung.startswith("still running after 10 s, ended\nit came to 2005-07-02")
+    assert hung.startswith("still running after 22 s, ended\nit came to 2005-07-02")
     reason = json.loads((run / f"members/evaluation-00/{crash + 1:04d}/member.json").read_text())["reason"]
     assert "BalanceCheckMod.F90 at line 742" in reason
 
@@ -551,7 +843,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions(data, tmp_path):
-    case = write_case(tmp_path / "case", data, "B")
+    case = write_case(tmp_path / "case", data, "B", years=(2004, 2005))
     config = write_config(
         tmp_path,
         case,
@@ -571,7 +863,7 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
     for start, length, finidat, stage, member in runs:
         if stage == "preparation":
             continue
-        if stage == "evaluation-01" and member != "0000":
+        if stage == "evaluation-01":
             state = members / "evaluation-00" / member / "fatescal.clm2.r.2006-01-01-00000.nc"
             assert [start, length, finidat] == ["20050101", "365", str(state)]
         else:
@@ -579,6 +871,10 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
 
     again = members / "evaluation-01" / "0002.part-again"
     again.mkdir()
+    lnd_in = (members / "evaluation-01" / "0002" / "lnd_in").read_text()
+    assert " fates_paramfile = 'fates_paramfile.nc'\n" in lnd_in  # the folder had another name while it ran
+    assert ".part-" not in lnd_in
+    assert "repeat itself" not in done.stdout
     theta = json.loads((members / "evaluation-01/0002/member.json").read_text())["parameters"]
     model = model_of(config)
     model.run(theta, again)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"atomic", "errors", "randoms"},
-    {"records", "units", "calendars", "watchdog", "schedulers"},
+    {"records", "units", "calendars", "missing", "watchdog", "schedulers"},
     {
         "fluxnet",
         "linalg",
@@ -29,6 +29,7 @@ FLOORS = [
     {"evidence", "failures", "kept", "overview", "stragglers", "world", "align", "forward"},
     {"store", "frozen", "cases"},
     {"members", "report"},
+    {"effects"},
     {"preparation", "ensemble", "trial"},
     {"workflow", "models", "measurements", "costs"},
     {"assemble", "products"},

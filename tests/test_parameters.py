@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -19,6 +20,7 @@ from fatescal.parameters import ParameterSpace, factor, space, truth
 from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.records import Observations
 from fatescal.rules import Expression
+from fatescal.sample.diagnostics import to_tree
 from fatescal.settings import Parameter
 
 number = st.floats(-100, 100).map(lambda x: round(x, 3))
@@ -453,3 +455,58 @@ def test_a_value_at_a_small_distance_from_its_bound_keeps_its_digits() -> None:
 def test_a_prior_without_distinct_values_is_refused(chosen: dict) -> None:
     with pytest.raises(BadInput, match=r"parameters\.a: values of the prior cannot be told apart"):
         built(a={"default": 5.0 if chosen["kind"] == "logit-normal" else None, "prior": chosen})
+
+
+ONE = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("chain", "the name of a dimension in posterior.nc"),
+        ("draw", "the name of a dimension"),
+        ("a/b", "can have: '/'"),
+        ("a\\b", "can have: '\\\\'"),
+        ('a"b', "can have"),
+        ("it's", "can have"),
+        ("a\nb", "can have: '\\n'"),
+        ("", "it is empty"),
+        (" a", "begins or ends with a space"),
+        ("-a", "it begins with '-'"),
+        (".hidden", "it begins with '.'"),
+        ("..", "it begins with '.'"),
+        ("ä" * 120, "it has 240 bytes"),
+    ],
+)
+def test_a_name_that_no_file_can_hold_is_refused(name, words):
+    for entries, defaults in (({name: ONE, "x": ONE}, {}), ({"x": ONE, name: ONE}, {"x": 0.0, name: 0.0})):
+        with pytest.raises(BadInput, match="cannot be used") as caught:
+            space(entries, defaults, ())
+        assert words in str(caught.value)
+
+
+def test_a_plant_type_is_part_of_a_name():
+    one = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}, "pfts": ["C3/C4"]})
+    with pytest.raises(BadInput, match="'k_C3/C4' cannot be used"):
+        space({"k": one}, {}, ())
+
+
+def test_two_spellings_of_one_letter_are_one_name():
+    with pytest.raises(BadInput, match="given twice"):
+        space({"m\u00fc": ONE, "mu\u0308": ONE}, {}, ())
+
+
+def test_names_of_other_models_are_taken_as_they_are():
+    names = ("k%leaf(1)", "2stream", "soil:depth", "T opt", "k.a-b", "μ_max", "Chain")
+    made = space(dict.fromkeys(names, ONE), {}, ())
+    assert made.names == names
+
+
+def test_every_name_that_is_allowed_can_be_written(tmp_path):
+    names = ("k%leaf(1)", "2stream", "soil:depth", "T opt", "k.a-b", "μ_max", "Chain", "x" * 200)
+    theta = np.arange(8.0 * len(names)).reshape(2, 4, 1, len(names))
+    to_tree(theta, names, ["1"] * len(names), theta[..., 0]).to_netcdf(tmp_path / "posterior.nc")
+    found = xr.open_datatree(tmp_path / "posterior.nc")["posterior"]
+    assert [str(name) for name in found.data_vars] == list(names)
+    for name in names:
+        (tmp_path / f"canary-{name}").mkdir()

@@ -86,7 +86,7 @@ def bad_namelist(case: Case) -> None:
 
 
 def no_forcing(case: Case) -> None:
-    edit(case, "datm.streams.xml", r"gswp3_2004_2013\.nc", "gone.nc")
+    edit(case, "datm.streams.xml", r"Solr\.HYY\.2004-01\.nc", "gone.nc")
 
 
 def in_the_past(case: Case) -> None:

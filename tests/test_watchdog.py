@@ -1,14 +1,18 @@
 """Dead and hanging ranks, and errors of one rank: the whole job ends, and says why once."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from conftest import mpi_command, mpi_environment
 
+from fatescal import watchdog
 from fatescal.watchdog import Watchdog
 
 pytestmark = pytest.mark.mpi
@@ -148,3 +152,69 @@ def test_a_stranger_at_the_door_is_not_let_in():
     assert done.stdout == "answer b''\n", done.stderr
     root.close()
     assert ended == []
+
+
+def until(condition: Callable[[], object], limit: float = 20.0) -> bool:
+    end = time.monotonic() + limit
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1", b"\x16\x03\x01"])
+def test_silent_strangers_keep_nobody_waiting(monkeypatch, said):
+    """However long they stay: ranks are let in and heard meanwhile."""
+    monkeypatch.setattr(watchdog, "MANNERS", 1000.0)
+    ended: list[int] = []
+    root, other = Watchdog(0, lambda: ended.append(1)), Watchdog(1, lambda: None)
+    door = root.open()
+    strangers = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(20)]
+    for stranger in strangers:
+        stranger.sendall(said)
+    assert until(lambda: len(root._strangers) == 20)
+    assert other.join(door) is None
+    assert until(lambda: len(root._peers) == 1)
+    assert [other.take(7, 2, 1) for _ in range(3)] == [2, 3, 4]
+    for stranger in strangers:
+        stranger.close()
+    assert until(lambda: not root._strangers)
+    assert not ended
+    other.close()
+    root.close()
+
+
+def test_a_silent_stranger_is_sent_away(monkeypatch):
+    monkeypatch.setattr(watchdog, "MANNERS", 0.3)
+    monkeypatch.setattr(watchdog, "BEAT", 0.1)
+    root = Watchdog(0, lambda: None)
+    with socket.create_connection(("127.0.0.1", root.open().port)) as stranger:
+        stranger.settimeout(20.0)
+        assert stranger.recv(1) == b""
+    assert not root._strangers
+    root.close()
+
+
+def test_a_first_line_without_end_is_no_line(monkeypatch):
+    monkeypatch.setattr(watchdog, "MANNERS", 1000.0)
+    root = Watchdog(0, lambda: None)
+    with socket.create_connection(("127.0.0.1", root.open().port)) as stranger:
+        stranger.sendall(b"x" * 5000)
+        stranger.settimeout(20.0)
+        with contextlib.suppress(
+            ConnectionResetError
+        ):  # what was sent beyond the first 1000 bytes was not read
+            assert stranger.recv(1) == b""
+    root.close()
+
+
+def test_a_first_line_in_pieces_lets_a_rank_in():
+    root = Watchdog(0, lambda: None)
+    door = root.open()
+    with socket.create_connection(("127.0.0.1", door.port)) as rank:
+        line = f'["{door.token}", 1, "here", 2]\n'.encode()
+        for piece in (line[:10], line[10:30], line[30:] + b"null\n"):
+            rank.sendall(piece)
+            time.sleep(0.05)
+        assert until(lambda: len(root._peers) == 1)
+        assert root._peers[0].rank == 1
+        root.close()

@@ -226,3 +226,58 @@ def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
     assert done.returncode == 0, done.stderr
     assert all(1 <= int(n) <= 4 for n in re.findall(r"stopped after (\d+)", done.stdout))
     assert done.stdout.count("stopped after") == 2
+
+
+@pytest.mark.parametrize("n_items", [3, 9])
+@pytest.mark.parametrize("victim", [0, 2])
+def test_an_interrupt_of_one_rank_is_raised_on_all(mpirun, n_items, victim):
+    done = mpirun(
+        3,
+        SHARED
+        + """
+    import os, signal
+    n_items, victim = map(int, sys.argv[1:])
+
+    def task(i):
+        if world.rank == victim:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        return i
+
+    for share in (lambda: world.share(task, n_items), lambda: world.on_root(lambda: world.map(task, range(n_items)))):
+        try:
+            share()
+        except KeyboardInterrupt as error:
+            say("interrupted", getattr(error, "agreed", False))
+    """,
+        n_items,
+        victim,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("interrupted True") == 6
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_an_interrupt_outside_of_shared_work_ends_the_job_with_a_word(mpirun, victim):
+    """The others wait in a collective call that the interrupted rank has left."""
+    done = mpirun(
+        2,
+        """
+    import os, signal, sys, time
+    from fatescal import __main__ as program
+    from fatescal import run
+
+    def check(config, world, *rest):
+        if world.rank == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        world.meet()
+
+    run.check = check
+    sys.exit(program.main(["check", "x.yaml"]))
+    """,
+        victim,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("interrupted. What is finished is kept") == 1, done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, Status
+from fatescal.forward import output as outputs
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
 
 if TYPE_CHECKING:
@@ -141,38 +142,23 @@ class Command:
             launcher=self._launcher,
             stop=self._stop,
         )
-        if not (folder / self._output).is_file():
-            raise ModelFailed(Status.TRUNCATED, f"the command ended with 0 but left no {self._output}")
+        if not os.path.lexists(folder / self._output):
+            raise ModelFailed(
+                Status.TRUNCATED, f"the command ended with 0 but left no {self._output}{_left(folder)}"
+            )
 
     def read(self, folder: Path) -> xr.Dataset:
-        """Return the output in memory; its time is decoded to cftime dates, whatever the calendar.
+        """Return the output in memory; times are numbers in their unit. Errors as `output.read`."""
+        return outputs.read(folder / self._output, self._variables)
 
-        Raises
-        ------
-        ModelFailed
-            TRUNCATED when the file is missing or cannot be read to its end, MISSING_VARIABLE.
-        """
-        import xarray as xr
 
-        path = folder / self._output
-        cftime = xr.coders.CFDatetimeCoder(use_cftime=True)
-        try:
-            with xr.open_dataset(path, engine="netcdf4", decode_times=cftime, decode_timedelta=False) as data:
-                missing = [name for name in self._variables if name not in data]
-                if missing:
-                    has = ", ".join(str(name) for name in data.data_vars)
-                    raise ModelFailed(
-                        Status.MISSING_VARIABLE, f"{path} has no {', '.join(missing)}; it has {has}"
-                    )
-                return (data[self._wanted(data)] if self._variables else data).load()
-        except (OSError, RuntimeError, ValueError) as error:  # what netCDF4 and xarray raise on a torn file
-            raise ModelFailed(Status.TRUNCATED, f"{path} cannot be read: {error}") from error
-
-    def _wanted(self, data: xr.Dataset) -> list[str]:
-        """Return the variables to keep, with the bounds of the time axis: they decide each record's day."""
-        time = data.variables.get("time")
-        bounds = None if time is None else time.attrs.get("bounds") or time.encoding.get("bounds")
-        return [*self._variables, *(str(name) for name in [bounds] if name in data.variables)]
+def _left(folder: Path) -> str:
+    """Name the files that a run left, a few of them."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"; its folder {folder} cannot be read: {error.strerror}"
+    return f"; it left {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
 
 
 def _executable(word: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fatescal.forward import output
 from fatescal.records import Array
 
 if TYPE_CHECKING:
@@ -51,8 +52,5 @@ def write(folder: Path, start: date, series: Mapping[str, Series], source: str) 
 
 
 def read(folder: Path) -> xr.Dataset:
-    """Return the daily output of a finished run; times are noleap mid-days, with ``time_bounds``."""
-    import xarray as xr
-
-    with xr.open_dataset(folder / OUTPUT, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as data:
-        return data.load()
+    """Return the daily output of a finished run; times are noleap mid-days, undecoded, with ``time_bounds``."""
+    return output.read(folder / OUTPUT)

@@ -25,6 +25,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,6 +66,7 @@ exec "$@" 3<&-
 """
 
 
+TAIL = 4096  # bytes of a log that are looked at, however long it is
 PATIENCE = 3  # s a launcher's other processes are given to end what it had started
 
 
@@ -211,10 +213,17 @@ def _ending(code: int) -> str:
 
 
 def _tail(log: Path, lines: int = 10) -> str:
-    """Return the last lines of a log, introduced by its path."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        last = file.read().decode(errors="replace").splitlines()[-lines:]
+    """Return the last lines of a log, introduced by its path; whatever the model has made of it."""
+    try:
+        about = log.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return f"{log} is not a regular file any more"
+        with log.open("rb") as file:
+            file.seek(max(0, about.st_size - TAIL))
+            last = file.read(TAIL).decode(errors="replace").splitlines()[-lines:]
+    except OSError as error:
+        return f"There is no log {log} ({error.strerror})"
     if not last:
         return f"{log} is empty"
-    return "\n".join([f"The last lines of {log}:", *(f"    {line}" for line in last)])
+    shown = ("".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in last)
+    return "\n".join([f"The last lines of {log}:", *(f"    {line}" for line in shown)])

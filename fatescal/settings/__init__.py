@@ -4,6 +4,7 @@ Paths are relative to the config's folder and `$VARIABLES` expand; `run.director
 working directory. Sections reject unknown keys and name the nearest known one.
 """
 
+from fatescal.settings.base import wrong_name
 from fatescal.settings.config import Config, Place, Run, Settings, Sites
 from fatescal.settings.loading import load, load_machine, revived, schema
 from fatescal.settings.machine import Cime, Machine
@@ -79,4 +80,5 @@ __all__ = [
     "of_prior",
     "revived",
     "schema",
+    "wrong_name",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -38,3 +40,31 @@ def merged(shared: Any, own: Any) -> Any:
         return own
     both = {**shared, **{key: merged(shared.get(key), value) for key, value in own.items()}}
     return {key: value for key, value in both.items() if value is not None}
+
+
+LONGEST_NAME = 200  # bytes: a file or folder may be called by it, with a prefix
+_NAME = re.compile(r"""\w[^/\\"'`\x00-\x1f\x7f]*""")
+
+
+def wrong_name(name: str, taken: Sequence[str] = ()) -> str:
+    """Return why no file can hold a parameter or variable of this name, '' where all can.
+
+    netCDF variables begin with a letter, digit or underscore and hold no slash; files and folders are named
+    after some.
+
+    >>> wrong_name("a/b"), wrong_name("k%leaf (1)"), wrong_name("chain", ["chain", "draw"])
+    ("it has a character that no netCDF variable or file name can have: '/'", '', 'it is the name of a
+    dimension in posterior.nc')
+    """
+    if not name.strip() or name != name.strip():
+        return "it is empty" if not name.strip() else "it begins or ends with a space"
+    if name in taken:
+        return "it is the name of a dimension in posterior.nc"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"it has {len(name.encode())} bytes, more than {LONGEST_NAME}"
+    if not re.match(r"\w", name):
+        return f"it begins with {name[0]!r}, not with a letter, a digit or an underscore"
+    if not _NAME.fullmatch(name):
+        bad = next(c for k, c in enumerate(name) if not _NAME.fullmatch(name[: k + 1]))
+        return f"it has a character that no netCDF variable or file name can have: {bad!r}"
+    return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fatescal.settings.base import Finite, Positive, Section
+from fatescal.settings.base import Finite, Positive, Section, wrong_name
 
 
 class QuantileRule(Section):
@@ -106,6 +106,16 @@ class Observations(Section):
     not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()  # ... that do not, but look so
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
     outliers: Literal["refuse", "drop", "keep"] = "refuse"  # windows far outside all others of their variable
+
+    @field_validator("variables")
+    @classmethod
+    def _names_that_files_hold(cls, variables: dict[str, Variable]) -> dict[str, Variable]:
+        for name in variables:
+            if wrong := wrong_name(name):
+                raise ValueError(
+                    f"the variable's name {name!r} cannot be used: {wrong}; call it by letters and digits"
+                )
+        return variables
 
     @model_validator(mode="after")
     def _one_source(self) -> Observations:

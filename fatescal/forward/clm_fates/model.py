@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import history, outcome
-from fatescal.forward.clm_fates.inspection import inspect, require_libraries, require_present, shares_of_pfts
+from fatescal.forward.clm_fates import effort, history, namelist, outcome
+from fatescal.forward.clm_fates.inspection import (
+    inspect,
+    require_files,
+    require_libraries,
+    require_present,
+    shares_of_pfts,
+)
 from fatescal.forward.clm_fates.targets import Targets
 from fatescal.forward.clm_fates.template import CASE_NAME, Template, days
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
@@ -18,9 +24,6 @@ from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
 if TYPE_CHECKING:
     import xarray as xr
 
-CPU_SECONDS = 160.0  # of one core, a model year (ctsm5.1 and 5.4, one point, satellite phenology)
-MEMORY = 85.0 + 100.0  # MB of a member and of the rank that waits for it
-DISK = 2.0  # MB a model year: one small tape, and the logs
 LONGEST_PATH = 200  # characters; Fortran keeps 256 of a path, and stages and members have names too
 EXIT_CODE = "exit_code"
 # A shell stays to write down the exit code (134 for SIGABRT), which a finished member's folder keeps.
@@ -37,6 +40,12 @@ def day_before(day: date) -> date:
 def _day_after(day: date) -> date:
     after = day + timedelta(days=1)
     return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)
+
+
+def _name(value: namelist.Value, folder: Path) -> namelist.Value:
+    """Return the name of a file in `folder`; any other value as it is."""
+    own = isinstance(value, str) and Path(value).parent == folder
+    return Path(str(value)).name if own else value
 
 
 class ClmFates:
@@ -105,7 +114,8 @@ class ClmFates:
 
     @property
     def defaults(self) -> Mapping[str, float]:
-        """The value of every parameter in the files."""
+        """The value of every parameter in the files; `BadInput` names all files that are missing."""
+        require_files(self.template, () if self._parameter_file is None else ("fates_paramfile",))
         return self.targets.defaults
 
     @property
@@ -145,6 +155,11 @@ class ClmFates:
         """The first day of a run that begins with its own spin-up."""
         return self.start.replace(year=self.start.year - self.spinup_years)
 
+    @cached_property
+    def looked_at(self) -> list[str]:
+        """Lines about place, forcing and namelist; `BadInput` for what is wrong with them."""
+        return inspect(self.template, self.first, self.start, self.end, self.variables)
+
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
         self.check_inputs()
@@ -152,7 +167,9 @@ class ClmFates:
 
     def check_inputs(self) -> None:
         """Raise `BadInput` for what is wrong with the files that a run reads, or leaves."""
-        inspect(self.template, self.first, self.start, self.end, self.variables)
+        _ = self.looked_at
+        if self._timeout is not None:
+            self.effort.require_time(self._timeout, self._longest)
         kind = self.template.path("fates_paramfile").suffix
         if self.targets.fates.path.suffix != kind:
             raise BadInput(
@@ -169,12 +186,15 @@ class ClmFates:
 
     def told(self, runs: int, warm: int, waves: int) -> list[str]:
         """Return what `check` looked at, and the cost of `runs` members, `waves` of them one after another."""
-        looked_at = inspect(self.template, self.first, self.start, self.end, self.variables)
-        return [*looked_at, *self._cost(runs, warm if self.reuse == "member" else 0, waves)]
+        years = self._years(runs, warm if self.reuse == "member" else 0)
+        lines = [*self.looked_at, *self.effort.lines(years, self._years(waves, 0))]
+        return (
+            lines if self._timeout is None else lines + self.effort.require_time(self._timeout, self._longest)
+        )
 
     def disk(self, runs: int, warm: int) -> float:
         """Return the bytes that `runs` members leave, `warm` of which start from their own state."""
-        return 1e6 * DISK * self._years(runs, warm if self.reuse == "member" else 0)
+        return 1e6 * effort.DISK * self._years(runs, warm if self.reuse == "member" else 0)
 
     def _years(self, runs: int, warm: int) -> float:
         """Return the model years that `runs` members take, with the shared spin-up."""
@@ -182,14 +202,22 @@ class ClmFates:
         each = length if self.shares_spin_up else length + self.spinup_years
         return (runs - warm) * each + warm * length + (self.spinup_years if self.shares_spin_up else 0)
 
-    def _cost(self, runs: int, warm: int, waves: int) -> list[str]:
-        years = self._years(runs, warm)
-        hours = self._years(waves, 0) * CPU_SECONDS / 3600  # the waves one after another
-        return [
-            f"cost          about {years * CPU_SECONDS / 3600:.0f} core-hours for {years:.0f} model years, "
-            f"{hours:.1f} h if all goes well; {MEMORY:.0f} MB a rank",
-            f"disk          about {DISK * years / 1000:.1f} GB",
-        ]
+    @property
+    def effort(self) -> effort.Effort:
+        """What a model year takes, as the first run of the preparation has shown where it is finished."""
+        years = days(self.start, min(self.end, self._year_on)) / 365
+        return effort.Effort.of(self.spun_up.with_name("canary-default"), years)
+
+    @property
+    def _longest(self) -> float:
+        """The model years of the longest run."""
+        length = days(self.start, self.end) / 365
+        return max(length, self.spinup_years) if self.shares_spin_up else length + self.spinup_years
+
+    @property
+    def _year_on(self) -> date:
+        """The last day of a year that begins with the output."""
+        return day_before(self.start.replace(year=self.start.year + 1))
 
     def check_values(self, theta: Mapping[str, float]) -> None:
         """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
@@ -211,8 +239,7 @@ class ClmFates:
 
     def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
         """Run one year from `start`, or less where the output is shorter, from the template's own state."""
-        year_on = day_before(self.start.replace(year=self.start.year + 1))
-        self._simulate(theta, folder, self.start, min(self.end, year_on), None, restart=False)
+        self._simulate(theta, folder, self.start, min(self.end, self._year_on), None, restart=False)
         self._tidy(folder)
 
     def run(self, theta: Mapping[str, float], folder: Path) -> None:
@@ -251,7 +278,8 @@ class ClmFates:
         *,
         restart: bool,
     ) -> None:
-        changes = self.targets.write(theta, folder)
+        # By their names alone: the folder is renamed when the run is complete.
+        changes = {k: _name(v, folder) for k, v in self.targets.write(theta, folder).items()}
         self.template.write(
             folder, first, last, variables=self.variables, changes=changes, finidat=finidat, restart=restart
         )

@@ -38,6 +38,31 @@ def get(text: str, key: str) -> str | None:
     return value[1:-1] if re.fullmatch(r"'[^']*'", value) else value
 
 
+def items(text: str) -> dict[str, str]:
+    """Return every key and its value as it is written, on one line.
+
+    >>> items("&a\\n x = 'u',\\n     'v'\\n y(2) = 1\\n/\\n!# z = 3\\n")
+    {'x': "'u','v'", 'y(2)': '1'}
+    """
+    found = re.findall(_line(r"(\w+(?:\(\d+\))?)", escaped=True), text, re.MULTILINE)
+    return {key: re.sub(r"\s*\n\s*", "", value).strip() for _, key, value in found}
+
+
+def files(text: str) -> dict[str, str]:
+    """Return every key that has the absolute path of one netCDF or JSON file, and `finidat`, with the path.
+
+    >>> files(" finidat = 'a.nc'\\n x = '/b.nc'\\n y = 'c.nc'\\n popd = 'none'\\n z = '/a.nc','/b.nc'\\n")
+    {'finidat': 'a.nc', 'x': '/b.nc'}
+    """
+    named = re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*'([^']*)'[ \t]*$", text, re.MULTILINE)
+    return {
+        key: value.strip()
+        for key, value in named
+        if (value.startswith("/") and value.endswith((".nc", ".json")))
+        or (key == "finidat" and value.strip())
+    }
+
+
 def numbers(text: str) -> dict[str, float]:
     """Return every key that has one real number, and its value.
 
@@ -84,11 +109,14 @@ def edit(text: str, changes: Mapping[str, Value | None], group: str = "clm_inpar
         return text
     head = f"&{group}\n"
     if head not in text:
-        raise BadInput(f"the namelist has no group {group}", expected="lnd_in as preview_namelists writes it")
+        raise BadInput(
+            f"{', '.join(key for key in changes)}: lnd_in has no group {group}",
+            expected="lnd_in as preview_namelists writes it",
+        )
     return text.replace(head, head + "".join(new), 1)
 
 
-def _line(key: str) -> str:
+def _line(key: str, escaped: bool = False) -> str:
     """Return the pattern of a key with its value, which goes on until the next key, group or comment."""
     goes_on = r"(?:\n(?!\s*(?:\w+(?:\(\d+\))?\s*=|[/&!]|$)).*)*"
-    return rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*)(.*{goes_on})$"
+    return rf"^([ \t]*{key if escaped else re.escape(key)}[ \t]*=[ \t]*)(.*{goes_on})$"

@@ -9,7 +9,11 @@ from pathlib import Path
 from fatescal.errors import ModelFailed, Status
 
 QUOTED = ("lnd.log", "PET0.ESMF_LogFile", "cesm.err")  # the cause stands in the first of them that has any
+HEADED = ("cesm.err",)  # logs whose cause stands at the head, before the addresses of a backtrace
 SUCCESS = {"drv.log": "SUCCESSFUL TERMINATION OF CESM", "med.log": "SUCCESSFUL TERMINATION OF CMEPS"}
+BACKTRACE = re.compile(
+    r"Obtained \d+ stack frames|Program received signal|Backtrace for|#\d+\s+0x|\S*\(\+?0x"
+)
 LINES = 12  # of each log that are quoted
 TIMED_OUT = 124  # exit code of `timeout`
 
@@ -25,6 +29,8 @@ CAUSES: tuple[tuple[str, str], ...] = (
     (r"ERROR reading (\w+) namelist", "a mistake in the namelist {} of lnd_in"),
     (r"NetCDF: Unknown file format", "an input file is unreadable: a parameter file in JSON, where this version expects netCDF?"),
     (r"Abort with message No such file", "aborted in parallel I/O: a file is missing, of the forcing? The model does not name it"),
+    (r"^(free\(\): invalid pointer|corrupted size vs\. prev_size|malloc\S*: .*|double free or corruption.*)",
+     "memory was damaged ({}): by a forcing file whose variables are not (time, lat = 1, lon = 1)?"),
     (r"ENDRUN:\s*ERROR in \S*?(src/\S+) at line (\d+)", "the model stopped itself in {}, line {}"),
 )  # fmt: skip
 
@@ -59,7 +65,7 @@ def judge(folder: Path, code: int, records: Callable[[], int], expected: int) ->
 
 
 def told(folder: Path, ending: str) -> str:
-    """Return how a run ended, its cause where the logs give one, how far it came, and the ends of the logs."""
+    """Return how a run ended: its cause where the logs give one, how far it came, and lines of the logs."""
     lines = [f"{ending}: {found}" if (found := cause(folder)) else ending]
     reached = re.findall(r"^\s*Model Date: (\d{4}-\d\d-\d\d)", _text(folder / "med.log"), re.MULTILINE)
     lines += [f"it came to {reached[-1]}"] if reached else []
@@ -70,7 +76,7 @@ def cause(folder: Path) -> str:
     """Return why a run failed, as its logs tell; nothing where they do not."""
     logs = "\n".join(_text(folder / name) for name in QUOTED)
     for pattern, words in CAUSES:
-        found = re.search(pattern, logs)
+        found = re.search(pattern, logs, re.MULTILINE)
         if found:
             return words.format(*found.groups())
     return ""
@@ -81,6 +87,14 @@ def _text(path: Path) -> str:
 
 
 def _end(path: Path) -> str:
-    """Return the last lines of a log, introduced by its path; nothing of an empty one."""
-    lines = [f"    {line}" for line in _text(path).splitlines()[-LINES:] if line.strip()]
-    return "\n".join([f"The last lines of {path}:", *lines]) if lines else ""
+    """Return the lines of a log that tell most, introduced by its path; nothing of an empty one.
+
+    They are its last lines; of one that ends in a backtrace its first, up to the addresses.
+    """
+    lines, place = _text(path).splitlines(), "last"
+    trace = next((i for i, line in enumerate(lines) if BACKTRACE.match(line)), None)
+    if path.name in HEADED and trace is not None:
+        lines, place = lines[:trace], "first"
+        lines = [line for line in lines if not re.match(r"\s*\(t_initf\)", line)][:LINES]
+    told = [f"    {line}" for line in lines[-LINES:] if line.strip()]
+    return "\n".join([f"The {place} lines of {path}:", *told]) if told else ""

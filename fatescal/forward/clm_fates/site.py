@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from fatescal.errors import BadInput
+from fatescal.forward.clm_fates import forcing
 
+WEATHER = ("FSDS", "PRECTmms", "TBOT", "QBOT", "WIND", "PSRF", "FLDS")  # in forcing files of CLM
 STREAMS = {
     "Faxa_swdn": "Solr",
     "Faxa_precn": "Prec",
@@ -104,6 +106,7 @@ def _months(folder: Path, files: list[Path], word: str) -> tuple[Path, ...]:
     """Return the monthly files of one stream, whole years without gaps."""
     found = sorted((p for p in files if f".{word}" in p.name and _month(p) >= 0), key=_month)
     if not found:
+        _refuse_other_shapes(files)
         raise BadInput(f"model.site: {folder} has no forcing files *.{word}*.YYYY-MM.nc")
     months = [_month(path) for path in found]
     expected = list(range(months[0] // 12 * 12, (months[-1] // 12 + 1) * 12))
@@ -115,6 +118,16 @@ def _months(folder: Path, files: list[Path], word: str) -> tuple[Path, ...]:
             got=f"{len(found)} files; look at {wrong[0] // 12}-{wrong[0] % 12 + 1:02d}",
         )
     return tuple(found)
+
+
+def _refuse_other_shapes(files: list[Path]) -> None:
+    """Raise `BadInput` where a file of forcing has other dimensions than the data atmosphere reads."""
+    for path in files:
+        if not path.name.startswith(("surfdata", "domain")):
+            with forcing.opened(path, "model.site") as data:
+                forcing.require_dimensions(
+                    "of model.site", path, data, [n for n in WEATHER if n in data.variables]
+                )
 
 
 def _month(path: Path) -> int:

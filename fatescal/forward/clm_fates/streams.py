@@ -16,7 +16,7 @@ WEATHER = frozenset({"Faxa_swdn", "Faxa_precn", "Sa_tbot", "Sa_wind", "Sa_shum",
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream: `fields` are pairs (name in the files, name in the coupler)."""
+    """One stream: `fields` are pairs (name in the files, name in the coupler), `interpolation` is its tintalgo."""
 
     name: str
     mode: str
@@ -25,6 +25,14 @@ class Stream:
     year_align: int
     files: tuple[Path, ...]
     fields: tuple[tuple[str, str], ...]
+    interpolation: str = "linear"
+    mesh: str = "none"
+    offset: float = 0.0  # [s], added to the stamps of the files
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether its files may hold more than the one point."""
+        return self.mesh.lower() not in ("", "none", "unset")
 
     @property
     def is_weather(self) -> bool:
@@ -103,6 +111,9 @@ def _stream(node: ElementTree.Element) -> Stream:
         year_align=number("year_align"),
         files=tuple(Path(text) for text in _words(node, "datafiles")),
         fields=tuple((pair[0], pair[1]) for pair in (line.split() for line in _words(node, "datavars"))),
+        interpolation=str(node.findtext("tintalgo", "linear")).strip(),
+        mesh=str(node.findtext("meshfile", "none")).strip(),
+        offset=float(node.findtext("offset", "0")),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from fatescal import calendars
 from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import namelist, runconfig, streams
+from fatescal.forward.clm_fates.definition import Checkout
 from fatescal.forward.clm_fates.site import Site
 
 FILES = (
@@ -70,8 +71,12 @@ class Template:
 
     @cached_property
     def lnd_in(self) -> str:
-        """The land model's namelist with the config's own keys set."""
-        return namelist.edit(self.files["lnd_in"], self.keys)
+        """The land model's namelist with the config's keys set, new ones in the group where the model reads them."""
+        text, known = self.files["lnd_in"], Checkout.of(self.files["lnd_in"]).keys if self.keys else {}
+        for key, value in self.keys.items():
+            name = key.lower()  # as lnd_in has them
+            text = namelist.edit(text, {name: value}, known[name].group if name in known else "clm_inparm")
+        return text
 
     @cached_property
     def streams(self) -> list[streams.Stream]:
