@@ -1,8 +1,9 @@
 """Numbers that stand for a missing value where no attribute and no column says so.
 
--9999 and its kin are written by models and makers of tables, 1e20, 1e36 and 9.96921e36 by libraries. Taken for data they
-dominate every mean. A library's fill value is larger than any quantity and never data. A code of nines may be data (9999 J), so
-it counts as missing only where it lies outside all other values by more than their range.
+-9999 and its kin are written by models and makers of tables, 1e20, 1e36 and 9.96921e36 by libraries. Taken
+for data they dominate every mean. A library's fill value is larger than any quantity and never data. A code
+of nines may be data (9999 J), so it counts as missing only where it lies outside all other values by more
+than their range.
 """
 
 from __future__ import annotations

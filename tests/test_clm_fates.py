@@ -242,7 +242,7 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
         },
     )
     problem = assemble.problem(settings.load(config), World().alone())
-    prepare(problem.members.sites, World().alone())
+    prepare(problem.members.sites, World().alone(), None)
     idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
     assert "fates_vai_width_increase_factor has no effect on the output" in caplog.text
     assert idle_ones(problem.members.sites) == idle

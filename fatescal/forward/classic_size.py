@@ -1,7 +1,8 @@
 """Whether a netCDF file of a classic format (CDF-1, CDF-2, CDF-5) is whole: its size against its header.
 
-Libraries read what lies beyond the end of such a file as zeros or fill values, without an error. The layout is that of
-the netCDF file format specification (Unidata, NetCDF Classic Format Specification; CDF-5: R. Ross et al., PnetCDF).
+Libraries read what lies beyond the end of such a file as zeros or fill values, without an error. The layout
+is that of the netCDF file format specification (Unidata, NetCDF Classic Format Specification; CDF-5: R. Ross
+et al., PnetCDF).
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class _Header:
         self.padded(self.number(self.width) * size)
 
     def variable(self, dimensions: Sequence[int]) -> tuple[int, int, bool]:
-        """Return where a variable begins, the bytes of all its values or of one record, and which of the two."""
+        """Return where a variable begins, the bytes of its values (all, or one record), and which."""
         self.padded(self.number(self.width))
         n = self.number(self.width)
         numbers = [self.number(self.width) for _ in range(min(n, self.size))]
