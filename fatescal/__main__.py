@@ -215,8 +215,8 @@ def _parser() -> argparse.ArgumentParser:
         "--try",
         dest="default_run",
         action="store_true",
-        help="make the default run now: tells variables, units, years, seconds and the cost of the whole run, "
-        "which starts from it",
+        help="make the default run now, from which the run starts later: tells variables, units, years, "
+        "seconds and the cost of the whole run",
     )
     sub = verb(
         "install",

@@ -30,8 +30,8 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
 
     A record belongs to the window that holds the middle of its interval, given by the bounds that the time
     coordinate names; records of zero length (CLM's first) are left out. Without bounds the stamp decides, so
-    stamps at the end of an interval need bounds; one stamp a month or a year means the calendar month or year. A
-    window's prediction is the mean of its records, weighted by their length where that varies.
+    stamps at the end of an interval need bounds; one stamp a month or a year means the calendar month or
+    year. A window's prediction is the mean of its records, weighted by their length where that varies.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
     Raises
     ------
     ModelFailed
-        MISSING_VARIABLE, WRONG_UNIT, TRUNCATED (the time axis is damaged or doesn't fill every window once) or NON_FINITE.
+        MISSING_VARIABLE, WRONG_UNIT, TRUNCATED (the time axis is damaged or doesn't fill every window once)
+        or NON_FINITE.
     """
     axis = _time_axis(history, calendar)
     start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
@@ -66,7 +67,7 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
 
 
 def _means(values: Array, length: Array, lo: Array, hi: Array) -> Array:
-    """Return the means (W) of `values[lo:hi]` (N), weighted by their length [s] in windows where that varies."""
+    """Return the means (W) of `values[lo:hi]` (N), weighted by their length [s] where that varies."""
     means = calendars.sums(values, lo, hi) / (hi - lo)
     changes = np.append(0, np.abs(np.diff(length)) > PLAIN).astype(np.int64)
     uneven = calendars.sums(changes, np.minimum(lo + 1, hi), hi) > 0
@@ -91,7 +92,8 @@ def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
             else "no number"
         )
         lines.append(
-            f"{name} [{series.attrs.get('units', '')}]: {numbers}; {len(axis.middle)} records, {_ends(axis, own)}"
+            f"{name} [{series.attrs.get('units', '')}]: {numbers}; {len(axis.middle)} records, "
+            f"{_ends(axis, own)}"
         )
     return lines
 
@@ -99,7 +101,8 @@ def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
 def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
     """Refuse before any run what `align` would refuse of every one, of a model that tells enough about its output.
 
-    A model may tell its ``period``, first and last day, and its ``outputs``, the unit of each variable by name.
+    A model may tell its ``period``, first and last day, and its ``outputs``, the unit of each variable by
+    name.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def _time_axis(history: xr.Dataset, calendar: str) -> _Axis:
 
 
 def _lengths(stamps: Array, own: str) -> tuple[Array | None, Array]:
-    """Return the bounds (N, 2) that stamps without any have by the calendar, else None; and the records' lengths (N)."""
+    """Return the bounds (N, 2) that stamps without any have by the calendar, or None, and the lengths (N)."""
     steps = np.diff(stamps)
     months = calendars.date(stamps, own).astype("datetime64[M]")
     if len(steps) and MONTH[0] <= np.min(steps) and np.min(np.diff(months.astype(np.int64))) == 1:
@@ -204,8 +207,9 @@ def _require_bounds(stamps: Array, edges: Array, own: str) -> None:
             begin, end = calendars.date(edges[k], own)
             raise ModelFailed(
                 Status.TRUNCATED,
-                f"the bounds of {np.count_nonzero(wrong)} of {len(stamps)} records {words}, first of record {k + 1}: "
-                f"time {calendars.date(stamps[k : k + 1], own)[0]}, bounds {begin} to {end}",
+                f"the bounds of {np.count_nonzero(wrong)} of {len(stamps)} records {words}, "
+                f"first of record {k + 1}: time {calendars.date(stamps[k : k + 1], own)[0]}, "
+                f"bounds {begin} to {end}",
             )
 
 
@@ -223,7 +227,7 @@ def _require_rising(middle: Array, own: str) -> None:
 
 
 def _gaps(edges: Array, own: str, calendar: str) -> Array:
-    """Return what lies between two records, before the first and after the last (G, 2), on the windows' clock."""
+    """Return what lies between records, before the first and after the last (G, 2), on the windows' clock."""
     length = edges[:, 1] - edges[:, 0]
     between = edges[1:, 0] - edges[:-1, 1]
     most = np.maximum(GAP * np.minimum(length[1:], length[:-1]), 1)
@@ -246,7 +250,10 @@ def _gaps(edges: Array, own: str, calendar: str) -> Array:
 
 
 def _clocked(times: xr.DataArray, time: xr.DataArray, name: str) -> tuple[Array, str]:
-    """Return `times` (stamps or bounds) on their calendar's clock [s], and it; what bounds don't say, `time` does."""
+    """Return `times` (stamps or bounds) on their calendar's clock [s], and the calendar.
+
+    What bounds don't say of unit and calendar, `time` does.
+    """
     values = np.asarray(times.values)
     said = {**time.encoding, **time.attrs, **times.attrs}
     calendar, unit = str(said.get("calendar", "standard")), str(said.get("units", ""))
@@ -376,7 +383,8 @@ def _check_finite(name: str, values: Array, grid: ObservationGrid, lo: Array, hi
     if bad.any():
         raise ModelFailed(
             Status.NON_FINITE,
-            f"{name} is {what} in {np.count_nonzero(bad)} of {len(bad)} windows, first {grid.start[bad > 0].min()}",
+            f"{name} is {what} in {np.count_nonzero(bad)} of {len(bad)} windows, "
+            f"first {grid.start[bad > 0].min()}",
         )
 
 

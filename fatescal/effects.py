@@ -1,11 +1,10 @@
-"""Which parameters have no effect on what is compared: found by one changed run each, where the ensemble
-leaves it open.
+"""Which parameters have no effect on what is compared: by one changed run each, where the ensemble is silent.
 
 Nothing else would tell: the posterior of a parameter that the model never reads (a mistyped name, a process
 that is switched off) is simply its prior. The first ensemble shows the effect of most parameters at no cost:
-its leading predictions, as ranks, regressed on all parameters. Each parameter without a significant
-coefficient gets one run of its own, the default's with this parameter moved by one prior standard deviation;
-where all predictions are the default's bit for bit, it has no effect. A parameter that has one, but shows
+ranks of its leading predictions are regressed on all parameters. Each parameter without a significant
+coefficient gets one run of its own, the default's with this parameter moved by one prior standard deviation.
+Where all predictions are the default's bit for bit, it has no effect. A parameter that has one, but shows
 none in the ensemble, costs that run and nothing else.
 
 The result stands in `RUN/members/preparation/no-effect.json`, from which the report takes it.
@@ -36,9 +35,7 @@ LEVEL = 1e-3  # the share of cases in which a parameter without effect passes fo
 
 
 def folder(members: Path, site: str = "") -> Path:
-    """Return the folder of runs beside the ensembles under `RUN/members`; of several sites each has its
-    own.
-    """
+    """Return the folder of runs beside the ensembles under `RUN/members`, at each of several sites."""
     return members / "preparation" / site
 
 
@@ -109,9 +106,7 @@ def unseen(u: Array, predictions: Array) -> list[int]:
 
 
 def _leading(predictions: Array) -> Array:
-    """Return the normal scores (J, K) of the ranks of the leading principal components: no member weighs
-    too much.
-    """
+    """Return the leading principal components (J, K) as normal scores of ranks: none outweighs others."""
     from scipy.stats import norm, rankdata
 
     centred = predictions - predictions.mean(axis=0)
@@ -141,7 +136,7 @@ def _moved(members: Members, p: int) -> Array | None:
         once(place, theta, {**members.model.description, "windows": members.windows}, work)
     except ModelFailed as failure:
         log.warning(
-            "the run with %s moved by one prior standard deviation failed (%s): whether it has an effect is not known",
+            "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
             name,
             failure,
         )
@@ -181,8 +176,8 @@ def noted(sites: Sequence[Members]) -> dict[str, list[str]]:
 def remarks(sites: Sequence[Members], idle: Mapping[str, Sequence[str]] | None = None) -> list[str]:
     """Say what it means that parameters have no effect; those noted where `idle` is left out."""
     return [
-        f"{name} has no effect on the output, so its posterior is its prior: is its name right, and the process it belongs to "
-        "switched on?"
+        f"{name} has no effect on the output, so its posterior is its prior: is its name right, and the "
+        "process it belongs to switched on?"
         if len(where) == len(sites)
         else f"{name} has no effect on the output at {', '.join(where)}: the other sites alone tell about it"
         for name, where in (noted(sites) if idle is None else idle).items()

@@ -143,7 +143,7 @@ class Members:
         return None if done is None else float(done["seconds"])
 
     def contents(self, stage: str, j: int, names: Iterable[str]) -> list[str]:
-        """Say what the output of a finished member holds of the named variables; that alone which is still there."""
+        """Say what the output of a finished member holds of the named variables, if it is still there."""
         done = _marker(self.place(stage, j)) or {}
         try:
             history = self._model(str(done.get("by", "model"))).read(self.place(stage, j))
@@ -182,7 +182,7 @@ class Members:
         return result
 
     def default_run(self, stage: str, pace: Pace) -> tuple[Status, str]:
-        """Run member 0 of a stage with default parameters, in one attempt; return its status, and why it failed.
+        """Run member 0 of a stage, the default run, in one attempt; return its status, and why it failed.
 
         One that has failed in an earlier job is run again: what was wrong may have been mended.
         """
@@ -305,7 +305,7 @@ class Members:
             kept.trim(folder, [MARKER, kept.PREDICTIONS, *getattr(model, "needed_later", ())])
 
     def read(self, folder: Path, model: ForwardModel) -> Array:
-        """Return the predictions in a folder; whatever keeps an output from being read fails its member alone."""
+        """Return the predictions in a folder; what keeps them from being read fails the member alone."""
         try:
             predictions = self.align(model.read(folder))
         except UNREADABLE as error:
@@ -331,7 +331,7 @@ class Members:
 
 
 def require_numbers(parameters: Mapping[str, float]) -> None:
-    """Raise `ModelFailed` (NON_FINITE) for parameters without a value: derived ones of others that are far out."""
+    """Raise `ModelFailed` (NON_FINITE) for parameters without a value, derived from extreme others."""
     bad = [name for name, value in parameters.items() if not np.isfinite(value)]
     if bad:
         others = ", ".join(f"{n} {value:g}" for n, value in parameters.items() if n not in bad)

@@ -1,12 +1,13 @@
 """Runs before all others: the default run, and what a model wants made before its members.
 
-The default run (member 0 of the first ensemble) goes alone and before everything, at each site: where it fails or its output
-cannot be compared, so would every member, and one run is spent instead of an ensemble. The ensemble waits for it, one
-member's duration; it is not run twice.
+The default run (member 0 of the first ensemble) goes alone and before everything, at each site: where it
+fails or its output cannot be compared, so would every member, and one run is spent instead of an ensemble.
+The ensemble waits for it, one member's duration; it is not run twice. A model that runs a whole ensemble as
+one job has none.
 
-Some models make more runs: a spin-up that all members share, and one short run for each parameter, moved by one prior
-standard deviation. A parameter whose short run gives the same output as the default's, bit for bit, has no effect: it
-stands in a file that the model does not read, or belongs to a process that is switched off.
+Some models make more runs: a spin-up that all members share, and one short run for each parameter, moved by
+one prior standard deviation. A parameter whose short run gives the same output as the default's, bit for bit,
+has no effect: it stands in a file that the model does not read, or belongs to a process that is switched off.
 
 Each run is kept in a folder of its own, the default's in its ensemble's folder, the others under
 `RUN/members/preparation`, and made once.
@@ -32,7 +33,7 @@ SPIN_UP, DEFAULT = "spin-up", "canary-default"
 HINTS = {
     Status.MODEL_ERROR: "run the model by hand in that folder; the log tells the cause",
     Status.TIME_OUT: "a longer model.timeout",
-    Status.TRUNCATED: "compare model.output and the model's period with what is in that folder, and with the periods of observations",
+    Status.TRUNCATED: "compare model.output, the model's and the observations' periods with what is there",
     Status.NON_FINITE: "look at the output in that folder, and at the parameters' defaults",
     Status.MISSING_VARIABLE: "observations.variables.NAME.model: a name that the output has",
     Status.WRONG_UNIT: "the attribute `units` in the output, or unit and compare_in of the observed variable",
@@ -67,7 +68,7 @@ def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
     first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
     world.share(lambda i: _make(*first[i]), len(first))
     alone = [members for members in sites if stage is not None and not isinstance(members.model, Batched)]
-    moved = [pair for pair in tasks if pair not in first]
+    moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
     wave = [partial(_default, members, str(stage), world) for members in alone]
     wave += [partial(_make, *pair) for pair in moved]
     world.share(lambda i: wave[i](), len(wave))

@@ -303,7 +303,7 @@ class Watchdog:
             time.sleep(GIVE_WAY / 2 + 0.25 * self.rank)
 
     def _judge(self) -> None:
-        """Send strangers away, give a sign of life, and count how long the others and this rank's own section have been silent."""
+        """Send strangers away, give a sign of life, and count how long others and this section are silent."""
         for stranger in self._strangers.copy():
             stranger.silent += self.beat
             if stranger.silent > MANNERS:

@@ -187,7 +187,7 @@ class World:
         """Run task(0) ... task(n_items - 1) on all ranks; return those this rank ran, by index.
 
         Item i starts on rank i; what is left over goes to whoever is free first, so the makespan is that
-        of greedy list scheduling. An error or interrupt on any rank stops all; out of time likewise (`OutOfTime`).
+        of greedy list scheduling. An error or interrupt on any rank stops all, as `OutOfTime` does.
         """
         mine: dict[int, T] = {}
         failure: BaseException | None = None

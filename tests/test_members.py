@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -49,31 +50,50 @@ class Model:
         return output.read(folder / "output.nc", ["y"])
 
 
-def members(folder: Path, model, derived: str = "") -> Members:
+def members(folder: Path, model: Any, derived: str = "") -> Members:
     rules = {"b": Expression(derived)} if derived else {}
     space = ParameterSpace(("a",), (Normal(0.0, 1.0),), {"a": 0.0}, None, rules)
     return Members(model, space, lambda data: data["y"].values, 2, folder / "members")
 
 
-def marker(of: Members) -> dict:
+def marker(of: Members) -> dict[str, Any]:
     return json.loads((of.place("evaluation-00", 1) / MARKER).read_text())
 
 
-def ran(of: Members, a: float = 1.0) -> dict:
+def n_runs(of: Members) -> int:
+    return getattr(of.model, "runs", 0)
+
+
+def ran(of: Members, a: float = 1.0) -> dict[str, Any]:
     row = of.member("evaluation-00", 1, np.array([a]), Pace(lambda: FOREVER))
     found = marker(of)
     assert row["status"] == found["status"]
     assert np.isnan(row["predictions"]).all() == (row["status"] != Status.OK)
     # nothing is run again when the run is started again
-    runs = getattr(of.model, "runs", 0)
+    runs = n_runs(of)
     again = of.member("evaluation-00", 1, np.array([a]), Pace(lambda: FOREVER))
-    assert (again["status"], getattr(of.model, "runs", 0)) == (row["status"], runs)
+    assert (again["status"], n_runs(of)) == (row["status"], runs)
     return found
 
 
 def replaced(path: Path, make: Callable[[Path], object]) -> None:
     path.unlink()
     make(path)
+
+
+def by_a_link(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("/nowhere")
+
+
+def by_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+
+
+def and_reads(folder: Path) -> None:
+    shutil.rmtree(folder)
+    (folder / "x").read_text()
 
 
 def closed(folder: Path) -> None:
@@ -89,12 +109,12 @@ def closed(folder: Path) -> None:
         (lambda f: replaced(f / "output.nc", lambda p: p.mkdir()), Status.TRUNCATED, "it is a directory"),
         (lambda f: replaced(f / "output.nc", lambda p: p.symlink_to("x")), Status.TRUNCATED, "link to x"),
         (lambda f: replaced(f / "output.nc", lambda p: p.write_text("1,2")), Status.TRUNCATED, "is text"),
-        (lambda f: (shutil.rmtree(f), f.write_text("a file")), Status.TRUNCATED, "cannot be read"),
-        (lambda f: (shutil.rmtree(f), f.symlink_to("/nowhere")), Status.TRUNCATED, "it is missing"),
+        (by_a_file, Status.TRUNCATED, "cannot be read"),
+        (by_a_link, Status.TRUNCATED, "it is missing"),
         (lambda f: (f / MARKER).mkdir(), Status.OK, ""),
         (lambda f: (f / MARKER).symlink_to("elsewhere.json"), Status.OK, ""),
         (lambda f: (f / MARKER).write_bytes(b"\xff\xfe"), Status.OK, ""),
-        (lambda f: (shutil.rmtree(f), (f / "x").read_text()), Status.MODEL_ERROR, "removed its own folder"),
+        (and_reads, Status.MODEL_ERROR, "removed its own folder"),
     ],
 )
 def test_whatever_a_model_does_to_its_folder_is_a_reason(tmp_path, spoil, status, words):
@@ -103,7 +123,7 @@ def test_whatever_a_model_does_to_its_folder_is_a_reason(tmp_path, spoil, status
     assert found["status"] == status
     assert words in found["reason"]
     assert ".part-" not in found["reason"]
-    assert of.model.runs == (1 if status == Status.OK else 2)  # tried again once
+    assert n_runs(of) == (1 if status == Status.OK else 2)  # tried again once
     assert sorted(p.name for p in (tmp_path / "members/evaluation-00").iterdir() if ".part" in p.name) == []
 
 
@@ -119,7 +139,11 @@ def test_an_outdated_folder_goes_whatever_is_in_it(tmp_path):
 
 def test_a_reader_that_raises_anything_fails_its_member(tmp_path):
     model = Model(lambda f: None)
-    model.read = lambda folder: {}["x"]  # type: ignore[method-assign]
+
+    def read(folder: Path) -> xr.Dataset:
+        raise KeyError("x")
+
+    model.read = read  # type: ignore[method-assign]
     found = ran(members(tmp_path, model))
     assert (found["status"], "KeyError: 'x'" in found["reason"]) == (Status.TRUNCATED, True)
 
@@ -132,7 +156,7 @@ def test_a_parameter_without_a_value_fails_the_member_before_it_runs(tmp_path, d
     found = ran(of, a)
     assert found["status"] == Status.NON_FINITE
     assert ("b has no finite value" if derived else "a has no finite value") in found["reason"]
-    assert of.model.runs == 0
+    assert n_runs(of) == 0
 
 
 def command(folder: Path, script: str) -> Command:

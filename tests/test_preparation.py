@@ -63,22 +63,37 @@ def years(c: dict) -> None:
     table.write_text("\n".join(lines).replace("2004-", "2005-"))
 
 
+def add(*words: str) -> Callable[[Path], Callable[[dict], object]]:
+    """Return what adds words to the model's command line."""
+    return lambda folder: lambda c: c["model"]["command"].extend(words)
+
+
+def gpp(**keys: str) -> Callable[[Path], Callable[[dict], object]]:
+    """Return what changes keys of the variable GPP."""
+    return lambda folder: lambda c: c["observations"]["variables"]["GPP"].update(keys)
+
+
+def after(text: str) -> Callable[[Path], Callable[[dict], object]]:
+    return lambda folder: script(folder, text)
+
+
 FAULTS = {
-    "a crash": (lambda f: lambda c: c["model"]["command"].extend(["--fail-above", "0"]), "exit code 1", "by hand"),
-    "csv": (lambda f: script(f, "mv output.nc output.csv"), "left no output.nc; it left member.log, output.csv", "model.output"),
-    "text": (lambda f: script(f, "echo date,GPP >output.nc"), "it is text ('date,GPP' ...)", "model.output"),
-    "torn": (lambda f: script(f, "truncate -s 900 output.nc"), "the file is truncated", "model.output"),
-    "a name": (lambda f: lambda c: c["observations"]["variables"]["GPP"].update(model="NPP"), "has no NPP; it has GPP, ET", "a name that the output has"),
-    "a unit": (lambda f: lambda c: c["observations"]["variables"]["GPP"].update(compare_in="W m-2", unit="W m-2"), "can't be converted", "units"),
-    "other years": (lambda f: years, "windows lack records, first 2005-01-01", "periods of observations"),
-    "a time-out": (lambda f: lambda c: (c["model"].update(timeout="0.2 s"), c["model"]["command"].extend(["--sleep", "9"])), "still running after 0.2 s", "longer model.timeout"),
-}  # fmt: skip
+    "a crash": (add("--fail-above", "0"), "exit code 1", "by hand"),
+    "csv": (after("mv output.nc output.csv"), "no output.nc; it left member.log, output.csv", "model.output"),
+    "text": (after("echo date,GPP >output.nc"), "it is text ('date,GPP' ...)", "model.output"),
+    "truncated": (after("truncate -s 900 output.nc"), "the file is truncated", "model.output"),
+    "a name": (gpp(model="NPP"), "has no NPP; it has GPP, ET", "a name that the output has"),
+    "a unit": (gpp(compare_in="W m-2", unit="W m-2"), "can't be converted", "`units` in the output"),
+    "other years": (lambda f: years, "windows lack records, first 2005-01-01", "the observations' periods"),
+    "a time-out": (after("sleep 60"), "still running after 5 s", "longer model.timeout"),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_set_up_that_cannot_work_costs_one_run(tmp_path, runs, capsys, fault):
     change, happened, hint = FAULTS[fault]
-    config = edited(problem(tmp_path), change(tmp_path))
+    limit = {"timeout": "5 s"} if fault == "a time-out" else {}
+    config = edited(problem(tmp_path, model=limit), change(tmp_path))
     for _ in range(2):  # a second start tries again: the machine may have been mended
         assert main(["run", str(config)]) == 1
         said = capsys.readouterr().err

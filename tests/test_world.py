@@ -244,7 +244,8 @@ def test_an_interrupt_of_one_rank_is_raised_on_all(mpirun, n_items, victim):
             time.sleep(30)
         return i
 
-    for share in (lambda: world.share(task, n_items), lambda: world.on_root(lambda: world.map(task, range(n_items)))):
+    mapped = lambda: world.on_root(lambda: world.map(task, range(n_items)))
+    for share in (lambda: world.share(task, n_items), mapped):
         try:
             share()
         except KeyboardInterrupt as error:

@@ -98,9 +98,7 @@ class _Header:
         self.padded(self.number(self.width) * size)
 
     def variable(self, dimensions: Sequence[int]) -> tuple[int, int, bool]:
-        """Return where a variable begins, the bytes of all its values or of one record, and which of the
-        two.
-        """
+        """Return where a variable begins, the bytes of its values (all, or one record), and which."""
         self.padded(self.number(self.width))
         n = self.number(self.width)
         numbers = [self.number(self.width) for _ in range(min(n, self.size))]

@@ -52,5 +52,5 @@ def write(folder: Path, start: date, series: Mapping[str, Series], source: str) 
 
 
 def read(folder: Path) -> xr.Dataset:
-    """Return the daily output of a finished run; times are noleap mid-days, undecoded, with ``time_bounds``."""
+    """Return the daily output of a finished run; times are mid-days as numbers, with ``time_bounds``."""
     return output.read(folder / OUTPUT)

@@ -2,8 +2,8 @@
 
 It reads the time axis, its bounds and the variables that are compared, nothing else, and decodes missing
 values and packing of those alone. Times stay numbers in their unit (`align` decodes them). Whatever a broken
-run can leave in place of a file fails the member with its reason: no file, a directory, a text table, a torn
-file, an axis without records.
+run can leave in place of a file fails the member with its reason: no file, a directory, a text table, a
+truncated file, an axis without records.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def read(path: Path, variables: Sequence[str] = ()) -> xr.Dataset:
     Raises
     ------
     ModelFailed
-        TRUNCATED when there is no such file, it is not netCDF, is torn, or has no record; MISSING_VARIABLE
-        when a variable is missing or holds text; WRONG_UNIT when the time axis holds text.
+        TRUNCATED when there is no such file, it is not netCDF, is truncated, or has no record;
+        MISSING_VARIABLE when a variable is missing or holds text; WRONG_UNIT when the time axis holds text.
     """
     require_file(path)
     import netCDF4

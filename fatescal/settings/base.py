@@ -50,11 +50,12 @@ def wrong_name(name: str, taken: Sequence[str] = ()) -> str:
     """Return why no file can hold a parameter or variable of this name, '' where all can.
 
     netCDF variables begin with a letter, digit or underscore and hold no slash; files and folders are named
-    after some.
+    after some of them.
 
-    >>> wrong_name("a/b"), wrong_name("k%leaf (1)"), wrong_name("chain", ["chain", "draw"])
-    ("it has a character that no netCDF variable or file name can have: '/'", '', 'it is the name of a
-    dimension in posterior.nc')
+    >>> wrong_name("a/b"), wrong_name("k%leaf (1)")
+    ("it has a character that no netCDF variable or file name can have: '/'", '')
+    >>> wrong_name("chain", ["chain", "draw"])
+    'it is the name of a dimension in posterior.nc'
     """
     if not name.strip() or name != name.strip():
         return "it is empty" if not name.strip() else "it begins or ends with a space"
