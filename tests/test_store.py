@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fatescal.errors import RunFailed
-from fatescal.records import Evaluation, KalmanState, Observations, Record
+from fatescal.records import Evaluation, KalmanInfo, KalmanState, Observations, Record, Validation
 from fatescal.store import Store, discard, locked
 from fatescal.world import World
 
@@ -48,6 +48,32 @@ def test_a_stage_is_computed_once_and_comes_back_the_same(store):
     first = store.once("ensemble-02", KalmanState, example_state)
     again = store.once("ensemble-02", KalmanState, never)
     assert_same(first, again)
+
+
+def test_numpy_s_scalars_come_back_as_python_s(store):
+    def state() -> KalmanState:
+        return example_state(
+            iteration=np.int64(2), pseudo_time=np.float32(0.25), finished=np.bool_(True), memory={}
+        )
+
+    first = store.once("ensemble-02", KalmanState, state)
+    assert [type(x) for x in (first.iteration, first.pseudo_time, first.finished)] == [int, float, bool]
+    assert_same(first, store.once("ensemble-02", KalmanState, never))
+    info = KalmanInfo(np.float64(2.0), np.ones(3), np.ones(2), n_failed=np.sum([True, True]))
+    assert_same(store.once("update-01", KalmanInfo, lambda: info), store.once("update-01", KalmanInfo, never))
+    verdict = Validation(
+        np.ones(1),
+        np.ones(1),
+        np.ones(1),
+        q2=1.0,
+        coverage=1.0,
+        posterior_sd=0.0,
+        verdict=np.str_("passed: °"),
+    )
+    assert_same(
+        store.once("validation-00-rows", Validation, lambda: verdict),
+        store.once("validation-00-rows", Validation, never),
+    )
 
 
 def test_times_and_text_come_back_the_same(store):
