@@ -10,18 +10,21 @@ a folder of its own under `RUN/members/preparation` and made once.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fatescal.errors import ModelFailed, RunFailed
-from fatescal.members import Members, once
+from fatescal.members import Members, once, require_own
 from fatescal.protocols import Prepared
+from fatescal.stages import PREPARATION
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
-SPIN_UP, DEFAULT = "spin-up", "canary-default"
+SPIN_UP, DEFAULT, REMARKS = "spin-up", "canary-default", "preparation.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Task:
 
 def folder(members: Path, site: str = "") -> Path:
     """Return the folder of these runs under `RUN/members`; of several sites each has its own."""
-    return members / "preparation" / site
+    return members / PREPARATION / site
 
 
 def prepare(sites: Sequence[Members], world: World) -> None:
@@ -51,8 +54,9 @@ def prepare(sites: Sequence[Members], world: World) -> None:
         return
     # The longest first, so that the others fit beside it.
     tasks.sort(key=lambda pair: pair[1].name != SPIN_UP)
+    world.on_root(lambda: _require_own(tasks))
     world.share(lambda i: _make(*tasks[i]), len(tasks))
-    for line in world.on_root(lambda: remarks(sites)):
+    for line in world.on_root(lambda: _note(sites)):
         log.warning(line)
     log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
 
@@ -72,14 +76,33 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
     return found
 
 
-def remarks(sites: Sequence[Members]) -> list[str]:
-    """Say what it means that parameters are idle; on root."""
-    return [
+def _note(sites: Sequence[Members]) -> list[str]:
+    """Say what it means that parameters are idle, and keep it: later the model may not be there; on root."""
+    lines = [
         f"{name} CHANGES NOTHING, so its posterior is its prior: is the process it belongs to switched on?"
         if len(where) == len(sites)
         else f"{name} changes nothing at {', '.join(where)}: the other sites alone tell about it"
         for name, where in idle(sites).items()
     ]
+    path = sites[0].folder.parent / REMARKS
+    part = path.with_name(f".{REMARKS}.part")
+    part.write_text(json.dumps(lines, indent=1) + "\n")
+    os.replace(part, path)
+    return lines
+
+
+def remarks(run: Path) -> list[str]:
+    """Return what a run's preparation has said of parameters that are idle."""
+    try:
+        return json.loads((run / REMARKS).read_text())
+    except FileNotFoundError:
+        return []
+
+
+def _require_own(tasks: Sequence[tuple[Members, Task]]) -> None:
+    """Refuse runs that are there with other parameters, or by another model, before any is made."""
+    for members, task in tasks:
+        require_own(folder(members.folder, members.site) / task.name, task.theta, members.identity)
 
 
 def tasks_of(members: Members) -> list[Task]:
@@ -100,7 +123,7 @@ def _make(members: Members, task: Task) -> None:
         task.run(task.theta, part)
 
     try:
-        once(folder(members.folder, members.site) / task.name, task.theta, members.model.description, work)
+        once(folder(members.folder, members.site) / task.name, task.theta, members.identity, work)
     except ModelFailed as failure:
         if task.name not in (SPIN_UP, DEFAULT):
             log.warning(

@@ -3,7 +3,7 @@
 A stage file appears complete or not at all: it is written as `KEY.h5.part` and renamed by root once all
 ranks agree. Every array carries CRC-32 checksums of its rows, computed by the rank that owns the row; the
 file's digest covers them all but wall-clock fields, so equal digests mean bitwise equal results. A
-stage names the digests of the stages it was computed from.
+stage names the digests of the stages it was computed from, and those of the files from outside that it read.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from typing import IO, Any, TypeVar, cast
 import h5py
 import numpy as np
 
+from fatescal import stages
 from fatescal.errors import RunFailed
 from fatescal.records import Array, Record
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
+FILE = "file."  # before the key of an attribute that holds the digest of files from outside
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
 NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
@@ -49,11 +51,17 @@ class Store:
     ----------
     folder : Path
         `RUN/stages`; created if missing.
+    provenance : mapping of str to str
+        Attributes of every stage file.
+    files : mapping of str to str
+        Digests of all files from outside, by the key of the config that names them; a stage keeps those that
+        it reads.
     """
 
     folder: Path
     world: World
     provenance: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def once(self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()) -> R:
         """Return the record of a stage on all ranks: loaded if finished, else computed by root and kept.
@@ -123,6 +131,15 @@ class Store:
     def _order(self, key: str) -> tuple[int, str]:
         return int(self._attributes(key).get("order", -1)), key
 
+    def reached(self) -> dict[str, stages.Reached]:
+        """Return what each finished stage was computed from, in the order they were finished."""
+        found = {}
+        for key in self.keys():
+            attributes = self._attributes(key)
+            files = {n.removeprefix(FILE): str(d) for n, d in attributes.items() if n.startswith(FILE)}
+            found[key] = stages.Reached(tuple(json.loads(attributes["inputs"])), files)
+        return found
+
     def digest(self, key: str) -> str:
         """Return a finished stage's digest: equal digests mean bitwise equal results."""
         return str(self._attributes(key)["digest"])
@@ -186,13 +203,22 @@ class Store:
         return value
 
     def _header(
-        self, file: h5py.File, record: type[Record], inputs: Mapping[str, str], order: int, digest: str
+        self,
+        file: h5py.File,
+        key: str,
+        record: type[Record],
+        inputs: Mapping[str, str],
+        order: int,
+        digest: str,
     ) -> None:
         file.attrs["schema"] = SCHEMA
         file.attrs["record"] = record.__name__
         file.attrs["inputs"] = json.dumps(dict(inputs))
         file.attrs["order"] = order
         file.attrs["digest"] = digest
+        for named, content in self.files.items():
+            if stages.reads(key, named):
+                file.attrs[f"{FILE}{named}"] = content
         for name, text in self.provenance.items():
             file.attrs[name] = text
 
@@ -202,7 +228,7 @@ class Store:
         sums = {name: _checksums(array) for name, array in arrays.items()}
         digest, order = _digest(type(value), sums, scalars), self._next()
         with self._published(key) as part, h5py.File(part, "w") as file:
-            self._header(file, type(value), digests, order, digest)
+            self._header(file, key, type(value), digests, order, digest)
             for name, scalar in scalars.items():
                 file.attrs[f"field.{name}"] = scalar
             for name, array in arrays.items():
@@ -239,7 +265,7 @@ class Store:
             arrays,
             shapes,
             sums,
-            lambda f: self._header(f, record, inputs, order, digest),
+            lambda f: self._header(f, key, record, inputs, order, digest),
         )
         if PARALLEL and self.world.size > 1:
             self._write_parallel(stage)
@@ -311,18 +337,28 @@ class _Rows:
     header: Callable[[h5py.File], None]
 
 
-def discard(run: Path, first: str, finished: Sequence[str]) -> Path:
+def discard(run: Path, first: str, reached: Sequence[str]) -> Path:
     """Move stage `first`, all later ones and their member folders to RUN/discarded/N; return that folder.
 
-    Moved, not deleted: a reset in error loses nothing.
+    Moved, not deleted: a reset in error loses nothing. With the runs before all members go the stages whose
+    members start from them; with the first stage that depends on the parameters the runs that tried these.
+
+    Parameters
+    ----------
+    reached : sequence of str
+        All stages that are there, in order; those of which only some members are finished are the last.
     """
     taken = [int(p.name) for p in (run / "discarded").glob("*") if p.name.isdigit()]
     target = run / "discarded" / str(max(taken, default=0) + 1)
-    for key in finished[list(finished).index(first) :]:
-        for source, kind in ((run / "stages" / f"{key}.h5", "stages"), (run / "members" / key, "members")):
-            if source.exists():
-                (target / kind).mkdir(parents=True, exist_ok=True)
-                shutil.move(source, target / kind / source.name)
+    gone = list(stages.from_on(first, reached))
+    moved = [Path(kind, name) for key in gone for kind, name in (("stages", f"{key}.h5"), ("members", key))]
+    tried = next((key for key in reached if stages.reads(key, "parameters")), None)
+    if stages.PREPARATION not in gone and tried in gone:
+        moved += [p.relative_to(run) for p in (run / "members" / stages.PREPARATION).rglob("canary-*")]
+    for path in moved:
+        if (run / path).exists():
+            (target / path.parent).mkdir(parents=True, exist_ok=True)
+            shutil.move(run / path, target / path)
     return target
 
 

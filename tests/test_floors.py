@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"errors", "randoms"},
-    {"records", "units", "calendars", "watchdog"},
-    {"linalg", "noise", "priors", "protocols", "rules", "settings", "tables"},
+    {"inputs", "records", "units", "calendars", "watchdog"},
+    {"linalg", "noise", "priors", "protocols", "rules", "settings", "stages", "tables"},
     {"parameters", "observations"},
     {"designs", "update", "emulate", "sample", "scores"},
     {"evidence", "failures", "kept", "overview", "stragglers", "world", "align", "forward"},
