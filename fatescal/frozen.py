@@ -213,7 +213,8 @@ def unverified(now: Mapping[str, str], reached: Mapping[str, Reached]) -> list[s
     told: dict[str, str] = {}
     for stage, there in reached.items():
         for key in now:
-            if key not in there.files and stages.reads(stage, key) and key not in told:
+            read = there.finished and stage != stages.PREPARATION and stages.reads(stage, key)
+            if read and key not in there.files and key not in told:
                 told[key] = (
                     f"{stage} is of a version of fatescal that kept no digest of {key}: "
                     "whether that has changed since is not known"

@@ -116,7 +116,19 @@ class Members:
     @property
     def identity(self) -> dict[str, object]:
         """All that decides a member's output beside its parameters: the model, and the files it reads."""
-        return {**self.model.description, **({"inputs": dict(self.inputs)} if self.inputs else {})}
+        return self._with_inputs(self.model, of_fallback=False)
+
+    @property
+    def _whole_identity(self) -> dict[str, object]:
+        """The identity with that of the fallback, where there is one."""
+        if self.fallback is None:
+            return self.identity
+        return {**self.identity, "fallback": self._with_inputs(self.fallback, of_fallback=True)}
+
+    def _with_inputs(self, model: ForwardModel, *, of_fallback: bool) -> dict[str, object]:
+        """Return what a model is, with the files that its options name; the fallback's are named by its own."""
+        own = {k: d for k, d in self.inputs.items() if ("model.fallback." in k) == of_fallback}
+        return {**model.description, **({"inputs": own} if own else {})}
 
     def place(self, stage: str, j: int) -> Path:
         """Return the folder of a finished member: `RUN/members/STAGE/NNNN`, one of several sites has its own below."""
@@ -198,8 +210,8 @@ class Members:
         status = Status(done["status"])
         if done["fingerprint"] in self._valid(parameters, status) | {self._mark(parameters, False)}:
             return
-        other = {"fallback": self.fallback.description} if self.fallback is not None else {}
-        raise foreign(self.place(stage, j), done, parameters, {**self.identity, **other}, stage)
+        identity = self._whole_identity if "fallback" in done.get("model", {}) else self.identity
+        raise foreign(self.place(stage, j), done, parameters, identity, stage)
 
     def _model(self, by: str) -> ForwardModel:
         """Return the model, or the `fallback`, by the word in a marker."""
@@ -220,8 +232,7 @@ class Members:
 
     def _mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
         """Return the fingerprint of a member: of parameters and model, and where it decides, of the fallback too."""
-        other = {"fallback": self.fallback.description} if with_fallback and self.fallback is not None else {}
-        return _fingerprint(parameters, {**self.identity, **other})
+        return _fingerprint(parameters, self._whole_identity if with_fallback else self.identity)
 
     def _valid(self, parameters: Mapping[str, float], status: Status) -> set[str]:
         """Return the fingerprints with which a finished member counts: one that failed without the fallback does not."""
@@ -259,9 +270,15 @@ class Members:
             log.warning("%s: %s: %s", name, status.words, reason)
             following = None if isinstance(failure, Straggled) else self._following(attempt, status)
         seconds = time.monotonic() - begin if took is None else took
-        mark = self._mark(parameters, by == "fallback" or status != Status.OK)
-        content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
-        content |= {"attempt": attempt, "by": by, "parameters": parameters, "model": self.identity}
+        needed = by == "fallback" or status != Status.OK
+        identity = self._whole_identity if needed else self.identity
+        content = {
+            "fingerprint": self._mark(parameters, needed),
+            "status": int(status),
+            "reason": reason,
+            "seconds": seconds,
+        }
+        content |= {"attempt": attempt, "by": by, "parameters": parameters, "model": identity}
         _write_durably(part / MARKER, json.dumps(content, indent=1, default=str))
         failed = folder.with_name(f"{folder.name}.failed-{attempt}")
         os.rename(part, folder if following is None else failed)
@@ -414,7 +431,8 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
         ]
         inputs: dict[str, str] = {}
         for done in filter(None, (_marker(path.parent) for path in paths)):
-            inputs |= done.get("model", {}).get("inputs", {})
+            model = done.get("model", {})
+            inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
         if paths or any((members / name).rglob("jobs/*/result.json")):
             found[name] = Reached(files=inputs, finished=name == PREPARATION)
     return found

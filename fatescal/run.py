@@ -326,8 +326,8 @@ def report(directory: Path, world: World) -> int:
     if folds and not (directory / "stages").is_dir():
         return _report_folds(directory, folds, world)
     store = _opened(directory, world)
-    if not store.keys():
-        raise BadInput(f"{directory} has no finished stage yet", hint=f"fatescal status {directory}")
+    if not store.path("observations").exists():
+        raise BadInput(f"{directory} has nothing to report yet", hint=f"fatescal status {directory}")
     results = _results(directory, store)
     print(f"report: {products.write(results, directory)}")
     return 0

@@ -158,6 +158,45 @@ def test_members_of_an_unfinished_stage_are_never_mixed(tmp_path, capsys):
     assert tree(run).items() > {k: v for k, v in before.items() if k.startswith("members")}.items()
 
 
+def test_a_fallback_given_later_is_for_the_members_that_failed(tmp_path, capsys):
+    """Those that ran with the model count; another fallback than that of its members is refused."""
+    config, run = local(tmp_path), tmp_path / "run"
+    change(config, "model.command", [sys.executable, "-SE", "model.py", "--fail-above", "5.1"])
+    assert main([str(config)]) == 0
+    markers = (run / "members" / "evaluation-00").glob("[0-9][0-9][0-9][0-9]/member.json")
+    before = {path: json.loads(path.read_text()) for path in markers}
+    failed = {name for name, marker in before.items() if marker["status"] != 0}
+    assert 0 < len(failed) < len(before)
+    for stage in ("evaluation-00", "scorecard-prior"):
+        (run / "stages" / f"{stage}.h5").unlink()
+    (tmp_path / "other.py").write_text((tmp_path / "model.py").read_text())
+    change(config, "model.fallback", {"command": [sys.executable, "-SE", "other.py"]})
+    assert main([str(config)]) == 0
+    after = {path: json.loads(path.read_text()) for path in before}
+    assert {name for name in after if after[name]["by"] == "fallback"} == failed
+    assert all(after[name] == before[name] for name in before if name not in failed)
+    one_byte(tmp_path / "other.py")
+    capsys.readouterr()
+    assert main([str(config)]) == 2
+    assert "model.fallback.command has changed since stage evaluation-00" in capsys.readouterr().err
+    for stage in ("evaluation-00", "scorecard-prior"):
+        (run / "stages" / f"{stage}.h5").unlink()
+    assert main([str(config)]) == 2
+    begun = f"model.fallback.command has changed since stage evaluation-00 of {run} was begun"
+    assert begun in capsys.readouterr().err
+
+
+def test_a_run_that_has_only_begun_is_reported_as_far_as_it_came(tmp_path, capsys):
+    config, run = local(tmp_path), tmp_path / "run"
+    assert main([str(config)]) == 0
+    for stage in ("scorecard-prior", "evaluation-00", "ensemble-00"):
+        (run / "stages" / f"{stage}.h5").unlink()
+        assert main(["report", str(run)]) == 0
+    (run / "stages" / "observations.h5").unlink()
+    assert main(["report", str(run)]) == 2
+    assert "has nothing to report yet" in capsys.readouterr().err
+
+
 def test_members_that_another_model_left_are_refused(tmp_path, capsys):
     """The snapshot is gone, the stages too: the members alone tell."""
     config, run = local(tmp_path), tmp_path / "run"
