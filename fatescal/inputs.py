@@ -1,8 +1,8 @@
 """Files from outside: what a run is computed from beside its config, known by the digest of their content.
 
 Each key of the config that names files has one digest, of all of them. A stage keeps the digests of those it
-reads, and `RUN/inputs.json` which files each digest stands for, so that one that has changed can be named. Size
-and times of large files are kept there too: a start reads only those again that were touched since.
+reads, and `RUN/inputs.json` which files each digest stands for, so that a changed one can be named. Size and
+times of large files are kept there too: a start reads only those again that were touched since.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         inputs = world.on_root(lambda: _accepted(chosen, problem, directory, store))
         store.files = {key: digest for of_site in inputs.values() for key, digest in of_site.items()}
         of_members = {
-            site: {k: d for k, d in of.items() if reads(PREPARATION, k)} for site, of in inputs.items()
+            site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
         }
         problem = replace(problem, members=problem.members.with_inputs(of_members))
         if world.is_root:

@@ -67,7 +67,7 @@ class Stage:
 EVALUATIONS = ("evaluation-NN", "evaluation-refinement-NN")  # all model runs that the emulator learns from
 ERRORS = ("observations", "observations-NN")  # the observations with the errors in use
 # `sites` is which sites there are, and their order; what each of them has is looked up without its name.
-MEMBERS = ("model", "sites")
+MEMBERS = ("model", "model.fallback", "sites")  # the preparation runs without the fallback
 PARAMETERS = ("parameters", "correlations")
 STOPPED = ("emulate.rounds", "emulate.force")  # what decides whether there is a posterior
 
