@@ -15,6 +15,8 @@ from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.ensemble import Ensemble
 from fatescal.errors import BadInput
 from fatescal.forward.process import seconds
+from fatescal.frozen import ModelFacts
+from fatescal.inputs import Sources
 from fatescal.members import Members
 from fatescal.observations import Summary
 from fatescal.protocols import Batched, Emulator, Foresighted, ForwardModel, UpdateScheme
@@ -106,6 +108,36 @@ def members(place: Settings, other: Settings | None, parts: Parts, world: World)
     )
 
 
+def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
+    """Return the files from outside that a run reads, by site and by the key of the config that names them.
+
+    What is of no site stands under ''.
+    """
+    found: dict[str, Sources] = {}
+    if designs.is_file(chosen.calibrate.design):
+        found[""] = {"calibrate.design": [chosen.path(str(chosen.calibrate.design))]}
+    for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
+        named = dict(models.files(place, site.model))
+        if site.fallback is not None:
+            other = models.files(place, site.fallback)
+            differing = {key: several for key, several in other.items() if named.get(key) != several}
+            named |= {
+                f"model.fallback.{k.removeprefix('model.')}": several for k, several in differing.items()
+            }
+        if place.observations.file is not None:
+            named["observations.file"] = [place.path(place.observations.file)]
+        prefix = f"sites.{place.site}." if place.site else ""
+        found[place.site] = {**found.get(place.site, {}), **{f"{prefix}{k}": v for k, v in named.items()}}
+    return found
+
+
+def facts(made: Problem) -> ModelFacts:
+    """Return what the models of a problem say of parameters."""
+    model = made.members.sites[0].model  # in this they agree
+    defaults = {name: float(value) for name, value in model.defaults.items()}
+    return ModelFacts(defaults, tuple(model.pfts), getattr(model, "numbers_pfts", False), made.members.units)
+
+
 def _names(place: Settings) -> dict[str, str]:
     """Return the model's name of each observed variable."""
     return {place.label(name): variable.model for name, variable in place.observations.variables.items()}
@@ -153,8 +185,8 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
 def first_members(chosen: Config, space: parameters.ParameterSpace) -> Array:
     """Return the coordinates (J-1, P) of the first ensemble, without the default run."""
     design, n_members = chosen.calibrate.design, chosen.calibrate.members - 1
-    if design is not None and design.endswith(".csv"):
-        return designs.read_ensemble(chosen.path(design), n_members, space)
+    if designs.is_file(design):
+        return designs.read_ensemble(chosen.path(str(design)), n_members, space)
     return designs.first_ensemble(design, chosen.run.seed, n_members, space)
 
 

@@ -60,6 +60,11 @@ def reach(prior: Prior) -> tuple[float, float]:
     return float(prior.theta(-CENTRAL)), float(prior.theta(CENTRAL))
 
 
+def is_file(design: str | None) -> bool:
+    """Tell whether a design is the name of a file with the members."""
+    return design is not None and design.endswith(".csv")
+
+
 def read_ensemble(path: Path, n_members: int, space: ParameterSpace) -> Array:
     """Return the coordinates (J, P) of the members that a csv file holds: a column per parameter, physical
     values.

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fatescal import kept
+from fatescal import atomic, kept
 from fatescal.errors import ModelFailed
 from fatescal.members import Members, once
 from fatescal.protocols import Batched, Prepared
 from fatescal.records import Array, Evaluation
+from fatescal.stages import PREPARATION
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ LEVEL = 1e-3  # the share of cases in which a parameter without effect passes fo
 
 def folder(members: Path, site: str = "") -> Path:
     """Return the folder of runs beside the ensembles under `RUN/members`, at each of several sites."""
-    return members / "preparation" / site
+    return members / PREPARATION / site
 
 
 def check(sites: Sequence[Members], ensemble: Evaluation | None, world: World) -> None:
@@ -123,7 +123,8 @@ def _moved(members: Members, p: int) -> Array | None:
     """Return the predictions of the default run with the p-th parameter moved, None where it failed."""
     space = members.space
     name, theta = space.names[p], space.named(space.moved(p))
-    place = folder(members.folder, members.site) / f"effect-{name}"
+    # What is compared decides too; after a change of the windows the runs are made anew.
+    place = folder(members.folder, members.site) / f"effect-{name}-{members.windows[:8]}"
 
     def work(part: Path) -> None:
         members.stragglers.begin()
@@ -133,7 +134,7 @@ def _moved(members: Members, p: int) -> Array | None:
             kept.trim(part, [kept.PREDICTIONS])
 
     try:
-        once(place, theta, {**members.model.description, "windows": members.windows}, work)
+        once(place, theta, {**members.identity, "windows": members.windows}, work)
     except ModelFailed as failure:
         log.warning(
             "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
@@ -148,37 +149,33 @@ def _tell(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: i
     """Write down and log which parameters have no effect."""
     if n_runs:
         log.info("effect check: %d runs with one parameter moved", n_runs)
-    note(sites, {**noted(sites), **idle})
-    for line in remarks(sites, idle):
+    note(sites[0].folder, {**noted(sites[0].folder), **idle})
+    for line in remarks(idle, len(sites)):
         log.warning(line)
 
 
-def note(sites: Sequence[Members], idle: Mapping[str, Sequence[str]]) -> None:
-    """Write which parameters have no effect, and at which sites."""
-    path = folder(sites[0].folder) / NOTE
+def note(members: Path, idle: Mapping[str, Sequence[str]]) -> None:
+    """Write into `RUN/members` which parameters have no effect, and at which sites."""
+    path = folder(members) / NOTE
     if idle or path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(idle, indent=1))
-        os.replace(part, path)
+        atomic.write_json(path, idle)
 
 
-def noted(sites: Sequence[Members]) -> dict[str, list[str]]:
-    """Return what `note` has written, nothing where it has not."""
-    path = folder(sites[0].folder) / NOTE
+def noted(members: Path) -> dict[str, list[str]]:
+    """Return what `note` has written into `RUN/members`, nothing where it has not."""
     try:
-        found = json.loads(path.read_text())
+        return json.loads((folder(members) / NOTE).read_text())
     except FileNotFoundError:
         return {}
-    return {name: where for name, where in found.items() if name in sites[0].space.names}
 
 
-def remarks(sites: Sequence[Members], idle: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """Say what it means that parameters have no effect; those noted where `idle` is left out."""
+def remarks(idle: Mapping[str, Sequence[str]], n_sites: int) -> list[str]:
+    """Say what it means that parameters have no effect at some of the sites."""
     return [
         f"{name} has no effect on the output, so its posterior is its prior: is its name right, and the "
         "process it belongs to switched on?"
-        if len(where) == len(sites)
+        if len(where) == n_sites
         else f"{name} has no effect on the output at {', '.join(where)}: the other sites alone tell about it"
-        for name, where in (noted(sites) if idle is None else idle).items()
+        for name, where in idle.items()
     ]

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -49,6 +49,10 @@ class Ensemble:
         known = [getattr(site.model, "units", {}) for site in self.sites]
         return {name: unit for units in known for name, unit in units.items()}
 
+    def with_inputs(self, inputs: Mapping[str, Mapping[str, str]]) -> Ensemble:
+        """Return the same with the digests of the files that the models read, by site."""
+        return Ensemble([replace(site, inputs=inputs[site.site]) for site in self.sites])
+
     @property
     def columns(self) -> dict[str, slice]:
         """Which of the predictions (D) are those of each site."""
@@ -62,6 +66,8 @@ class Ensemble:
 
         Raises
         ------
+        BadInput
+            If members of the stage are finished with other parameters, or by another model.
         RunFailed
             If no member but at most the default one survived: the model itself does not work.
         """
@@ -71,6 +77,7 @@ class Ensemble:
         theta[0] = self.space.theta_default  # as it may have been run before all others
         fresh = not world.on_root(store.path(stage).exists)
         if fresh:
+            world.on_root(lambda: self._require_own(stage, theta))
             world.on_root(lambda: self._run_together(stage, theta))
         known = world.on_root(lambda: [[] if _runs_batches(site) else site.seconds() for site in self.sites])
         paces = [Pace(world.left, seconds) for seconds in known]
@@ -90,6 +97,10 @@ class Ensemble:
         if fresh:
             world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
         return result
+
+    def _require_own(self, stage: str, theta: Array) -> None:
+        for site in self.sites:
+            site.require_own(stage, theta)
 
     def _run_together(self, stage: str, theta: Array) -> None:
         for site in self.sites:

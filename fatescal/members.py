@@ -27,10 +27,11 @@ import numpy as np
 
 from fatescal import kept
 from fatescal.align import describe
-from fatescal.errors import ModelFailed, OutOfTime, RunFailed, Status
+from fatescal.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.parameters import ParameterSpace
 from fatescal.protocols import Batched, ForwardModel
 from fatescal.records import Array
+from fatescal.stages import PREPARATION, Reached
 from fatescal.store import require_space
 from fatescal.stragglers import Straggled, Stragglers
 
@@ -100,6 +101,8 @@ class Members:
         The `stop` of both models' launches.
     site : str
         The site's name where it is one of several; '' else.
+    inputs : mapping of str to str
+        Digests of the files from outside that the models read, by the key of the config that names them.
     """
 
     model: ForwardModel
@@ -113,6 +116,24 @@ class Members:
     keep: str = "all"
     stragglers: Stragglers = field(default_factory=lambda: Stragglers(lambda: False))
     site: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that decides a member's output beside its parameters: the model, and the files it reads."""
+        return self._with_inputs(self.model, of_fallback=False)
+
+    @property
+    def _whole_identity(self) -> dict[str, object]:
+        """The identity with that of the fallback, where there is one."""
+        if self.fallback is None:
+            return self.identity
+        return {**self.identity, "fallback": self._with_inputs(self.fallback, of_fallback=True)}
+
+    def _with_inputs(self, model: ForwardModel, *, of_fallback: bool) -> dict[str, object]:
+        """Return what a model is, with the files that its options name; the fallback's are named by its own."""
+        own = {k: d for k, d in self.inputs.items() if ("model.fallback." in k) == of_fallback}
+        return {**model.description, **({"inputs": own} if own else {})}
 
     def place(self, stage: str, j: int) -> Path:
         """Return the folder of a finished member: `RUN/members/STAGE/NNNN`, one of several sites has its own below."""
@@ -175,6 +196,8 @@ class Members:
                 return self._row(Status.OK, done["seconds"], predictions)
             except ModelFailed as failure:
                 log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
+        elif done is not None:
+            self._require_own(done, stage, j, parameters)
         pace.require_time()
         result = self._run(folder, parameters)
         if result["status"] == Status.OK and not isinstance(self.model, Batched):
@@ -192,6 +215,34 @@ class Members:
             self._clear(folder)
         row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)
         return Status(int(row["status"])), self.reason(stage, 0)
+
+    def require_own(self, stage: str, theta: Array) -> None:
+        """Refuse to compute a stage of which members are finished with other parameters, or by another model.
+
+        Parameters
+        ----------
+        theta : array (J, P)
+            Of all members.
+
+        Raises
+        ------
+        BadInput
+            With what differs, and the ways out: nothing finished is removed without being asked.
+        """
+        for j, row in enumerate(theta):
+            done = _marker(self.place(stage, j))
+            if done is not None:
+                self._require_own(done, stage, j, self.space.named(row))
+
+    def _require_own(
+        self, done: Mapping[str, Any], stage: str, j: int, parameters: Mapping[str, float]
+    ) -> None:
+        """Raise `BadInput` unless a member counts, or failed without the fallback that it may have now."""
+        status = Status(done["status"])
+        if done["fingerprint"] in self._valid(parameters, status) | {self._mark(parameters, False)}:
+            return
+        identity = self._whole_identity if "fallback" in done.get("model", {}) else self.identity
+        raise foreign(self.place(stage, j), done, parameters, identity, stage)
 
     def _model(self, by: str) -> ForwardModel:
         """Return the model, or the `fallback`, by the word in a marker."""
@@ -215,8 +266,7 @@ class Members:
 
     def _mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
         """Return the fingerprint of a member: of parameters and model, and where it decides, of the fallback too."""
-        other = {"fallback": self.fallback.description} if with_fallback and self.fallback is not None else {}
-        return _fingerprint(parameters, {**self.model.description, **other})
+        return _fingerprint(parameters, self._whole_identity if with_fallback else self.identity)
 
     def _valid(self, parameters: Mapping[str, float], status: Status) -> set[str]:
         """Return the fingerprints with which a finished member counts: one that failed without the fallback does not."""
@@ -250,9 +300,11 @@ class Members:
         seconds = time.monotonic() - begin if took is None else took
         final = folder if following is None else folder.with_name(f"{folder.name}.failed-{attempt}")
         reason = reason.replace(str(part), str(final))
-        mark = self._mark(parameters, by == "fallback" or status != Status.OK)
+        needed = by == "fallback" or status != Status.OK
+        identity = self._whole_identity if needed else self.identity
+        mark = self._mark(parameters, needed)
         content = {"fingerprint": mark, "status": int(status), "reason": reason, "seconds": seconds}
-        content |= {"attempt": attempt, "by": by, "parameters": parameters}
+        content |= {"attempt": attempt, "by": by, "parameters": parameters, "model": identity}
         _mark_folder(part, content)
         os.rename(part, final)
         name = (
@@ -368,25 +420,25 @@ def _mark_folder(part: Path, content: Mapping[str, object]) -> None:
     marker = part / MARKER
     if marker.is_symlink() or marker.is_dir():
         _remove(marker)
-    _write_durably(marker, json.dumps(content, indent=1))
+    _write_durably(marker, json.dumps(content, indent=1, default=str))
 
 
 def once(
     folder: Path,
     parameters: Mapping[str, float],
-    description: Mapping[str, object],
+    identity: Mapping[str, object],
     work: Callable[[Path], None],
 ) -> None:
     """Let `work` fill a folder, which appears when it is complete; nothing to do where it has already.
 
     Raises
     ------
+    BadInput
+        Where it was filled with other parameters, or by another model.
     ModelFailed
         By `work`; what it left stays in a folder beside it.
     """
-    mark = _fingerprint(parameters, description)
-    done = _marker(folder)
-    if done is not None and done["fingerprint"] == mark:
+    if require_own(folder, parameters, identity):
         return
     for old in [folder, *folder.parent.glob(f"{folder.name}.part-*")]:
         _remove(old)
@@ -395,9 +447,79 @@ def once(
     begin = time.monotonic()
     require_numbers(parameters)
     work(part)
+    mark = _fingerprint(parameters, identity)
     content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
-    _mark_folder(part, {**content, "parameters": dict(parameters)})
+    content |= {"parameters": dict(parameters), "model": dict(identity)}
+    _mark_folder(part, content)
     os.rename(part, folder)
+
+
+def require_own(folder: Path, parameters: Mapping[str, float], identity: Mapping[str, object]) -> bool:
+    """Tell whether `once` has filled a folder; raise `BadInput` if for other parameters, or another model."""
+    done = _marker(folder)
+    if done is not None and done["fingerprint"] != _fingerprint(parameters, identity):
+        raise foreign(folder, done, parameters, identity, PREPARATION)
+    return done is not None
+
+
+def foreign(
+    folder: Path,
+    done: Mapping[str, Any],
+    parameters: Mapping[str, float],
+    identity: Mapping[str, object],
+    stage: str,
+) -> BadInput:
+    """Return the error of a finished run in `folder` with other parameters, or by another model, in words."""
+    run = next((above.parent for above in folder.parents if above.name == "members"), folder.parent)
+    before = {"parameters": done.get("parameters", {}), **done.get("model", {})}
+    now = json.loads(json.dumps({"parameters": dict(parameters), **identity}, default=str))
+    names = [key for key in _changed(before, now) if "model" in done or key.startswith("parameters.")]
+    what = (
+        f"it differs in {', '.join(names[:5])}" if names else "it is of another model, or version of fatescal"
+    )
+    return BadInput(
+        f"{folder} was run with other parameters or by another model than those of today ({what})",
+        expected="what is finished of a stage to be of one model",
+        hint=f"put back what has changed; or another run.directory; or, to run it again: "
+        f"fatescal reset {run} --from {stage}",
+    )
+
+
+def _changed(before: object, now: object, where: str = "") -> list[str]:
+    """Return the dotted keys in which two descriptions differ."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [] if before == now else [where]
+    keys = dict.fromkeys([*before, *now])
+    return [k for key in keys for k in _changed(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))]
+
+
+def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
+    """Return the stages in `RUN/members` that are not finished but some of their members are.
+
+    The preparation comes first. With the digests of the files that their members read.
+    """
+    found = {}
+    names = sorted(entry.name for entry in members.glob("*") if entry.name not in set(finished))
+    for name in sorted(names, key=lambda name: name != PREPARATION):
+        paths = [
+            path
+            for path in (members / name).rglob(MARKER)
+            if "." not in str(path.parent.relative_to(members))
+        ]
+        inputs: dict[str, str] = {}
+        paths = [path for path in paths if not _failed_default(path.parent, members)]
+        for done in filter(None, (_marker(path.parent) for path in paths)):
+            model = done.get("model", {})
+            inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
+        if paths or any((members / name).rglob("jobs/*/result.json")):
+            found[name] = Reached(files=inputs, finished=name == PREPARATION)
+    return found
+
+
+def _failed_default(folder: Path, members: Path) -> bool:
+    """Tell whether a folder is that of a default run that failed: it ended its run, and is made again."""
+    done, parts = _marker(folder), folder.relative_to(members).parts
+    return len(parts) > 1 and parts[1] == "0000" and done is not None and done.get("status") != Status.OK
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,8 +14,9 @@ from fatescal import cases, parameters, preparation, settings
 from fatescal.errors import BadInput
 from fatescal.forward.command import Command
 from fatescal.forward.process import HIDDEN_PREFIXES
+from fatescal.inputs import Source, Sources
 from fatescal.members import previous
-from fatescal.protocols import Foresighted, ForwardModel
+from fatescal.protocols import Foresighted, ForwardModel, ReadsFiles
 from fatescal.settings import Config, Settings
 from fatescal.trial import Launching
 
@@ -95,16 +97,15 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
             from fatescal.forward.canopy.site import Site
 
             forcing, given = options.forcing, options.site or settings.CanopySite()
+            site_file = None if given.file is None else chosen.path(given.file)
             return Canopy(
                 forcing=forcing if forcing == "synthetic" else chosen.path(forcing),
                 start=options.start,
                 end=options.end,
                 spinup_years=options.spinup_years,
                 seed=1 if options.weather_seed is None else options.weather_seed,
-                site=Site.load(
-                    None if given.file is None else chosen.path(given.file),
-                    given.model_dump(exclude={"file"}, exclude_none=True),
-                ),
+                site=Site.load(site_file, given.model_dump(exclude={"file"}, exclude_none=True)),
+                site_file=site_file,
             )
         case settings.ClmFates():
             return _clm_fates(chosen, options, variables, stop)
@@ -116,6 +117,7 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
                 output=options.output,
                 calendar=options.calendar,
                 variables=variables,
+                reads=[chosen.path(path) for path in options.files or ()],
                 **_launching(chosen, options.timeout, stop),
             )
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
@@ -126,6 +128,47 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
             hint="install the package that brings it",
         )
     return found[options.kind].load()(options.model_dump(exclude={"kind", "fallback"}), chosen.folder)
+
+
+def files(place: Settings, forward: ForwardModel) -> Sources:
+    """Return the files from outside that a site's model reads, by the key of the config that names them.
+
+    Of a model from another package that does not tell: those that its options name, and its own source.
+    """
+    found: dict[str, Sequence[Source]]
+    if isinstance(forward, ReadsFiles):
+        found = dict(forward.files())
+    else:
+        found = dict(_named_by(place))
+        source = sys.modules[type(forward).__module__].__file__
+        if source is not None:
+            found["model.kind"] = [Path(source)]
+    options = place.model
+    if (
+        isinstance(options, settings.ClmFates) and options.run_directory is None
+    ):  # the case has told where they are
+        case = "model.build.case" if options.case is None else "model.case"
+        of_case = [name for name in ("model.run_directory", "model.executable") if name in found]
+        found[case] = [source for name in of_case for source in found.pop(name)]
+    return found
+
+
+def _named_by(place: Settings) -> dict[str, list[Source]]:
+    """Return the files that the options of a model name, at any depth."""
+    found: dict[str, list[Source]] = {}
+
+    def look(value: object, key: str) -> None:
+        if isinstance(value, Mapping):
+            for name, below in value.items():
+                look(below, f"{key}.{name}")
+        elif isinstance(value, list | tuple):
+            for below in value:
+                look(below, key)
+        elif isinstance(value, str | Path) and value and (path := place.path(str(value))).exists():
+            found.setdefault(key, []).append(path)
+
+    look(place.model.model_dump(exclude={"kind", "fallback"}), "model")
+    return found
 
 
 def _clm_fates(

@@ -24,7 +24,7 @@ from pathlib import Path
 from fatescal import effects
 from fatescal.effects import folder
 from fatescal.errors import ModelFailed, RunFailed, Status
-from fatescal.members import Members, Pace, once
+from fatescal.members import Members, Pace, once, require_own
 from fatescal.protocols import Batched, Prepared
 from fatescal.world import World
 
@@ -63,6 +63,7 @@ def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
         When the spin-up or the default run fails: so would every member.
     """
     tasks = [(members, task) for members in sites for task in tasks_of(members)]
+    world.on_root(lambda: _require_own(tasks))
     # A short run with default parameters and the spin-up, which the default run starts from, come first.
     first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
     first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
@@ -90,8 +91,8 @@ def _default(members: Members, stage: str, world: World) -> None:
 
 def _tell_idle(sites: Sequence[Members]) -> None:
     found = idle(sites)
-    effects.note(sites, found)
-    for line in effects.remarks(sites, found):
+    effects.note(sites[0].folder, found)
+    for line in effects.remarks(found, len(sites)):
         log.warning(line)
 
 
@@ -108,6 +109,12 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
             if canary.is_dir() and model.read(canary).identical(default):
                 found.setdefault(name, []).append(members.site)
     return found
+
+
+def _require_own(tasks: Sequence[tuple[Members, Task]]) -> None:
+    """Refuse runs that are there with other parameters, or by another model, before any is made."""
+    for members, task in tasks:
+        require_own(folder(members.folder, members.site) / task.name, task.theta, members.identity)
 
 
 def tasks_of(members: Members) -> list[Task]:
@@ -128,7 +135,7 @@ def _make(members: Members, task: Task) -> None:
         task.run(task.theta, part)
 
     try:
-        once(folder(members.folder, members.site) / task.name, task.theta, members.model.description, work)
+        once(folder(members.folder, members.site) / task.name, task.theta, members.identity, work)
     except ModelFailed as failure:
         if task.name not in (SPIN_UP, DEFAULT):
             log.warning(

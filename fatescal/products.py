@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fatescal import effects, scores
+from fatescal.frozen import Snapshot
 from fatescal.observations import climatology
+from fatescal.protocols import Emulator
 from fatescal.records import (
     ChainBlock,
     Evaluation,
@@ -28,19 +30,23 @@ from fatescal.records import (
 from fatescal.report.results import Results
 from fatescal.sample.diagnostics import diagnose, to_tree
 from fatescal.sample.importance import importance
-from fatescal.settings import Config
 from fatescal.store import Store
-
-if TYPE_CHECKING:
-    from fatescal.workflow import Problem
 
 R = TypeVar("R", bound=Record)
 SCORECARDS = ("scorecard", "scorecard-prior", "scorecard-default")  # the last two with run.stop_after
 
 
-def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[str, str]) -> Results:
-    """Return what a run has reached so far, read from its stages; on root."""
-    keys = store.keys()
+def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Iterable[str] = ()) -> Results:
+    """Return what a run has reached so far, read from its folder alone; on root.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        That of the config.
+    further : iterable of str
+        Remarks beside those that the stages give.
+    """
+    keys, space = store.keys(), snapshot.space
 
     def every(prefix: str, record: type[R]) -> dict[str, R]:
         return {k: store.load(k, record) for k in keys if k.startswith(prefix)}
@@ -55,15 +61,15 @@ def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[st
     round_ = last("surrogate-")[-2:]
     validation = f"validation-{round_}"
     results: dict[str, Any] = {
-        "name": chosen.run.name,
-        "settings": chosen.plain(),
-        "parameter": problem.space.names,
-        "default": problem.space.theta_default,
-        "prior": problem.space,
+        "name": snapshot.config.run.name,
+        "settings": snapshot.config.plain(),
+        "parameter": space.names,
+        "default": space.theta_default,
+        "prior": space,
         "observations": observations,
         "history": every("evaluation-", Evaluation),
-        "units": problem.members.units,
-        "truth": problem.truth,
+        "units": snapshot.facts.units,
+        "truth": snapshot.truth,
         "updates": list(every("update-", KalmanInfo).values()),
         "surrogate": maybe(f"surrogate-{round_}", Surrogate),
         "validation": maybe(f"{validation}-draws", Validation) or maybe(f"{validation}-rows", Validation),
@@ -71,16 +77,18 @@ def collect(store: Store, chosen: Config, problem: Problem, versions: Mapping[st
         "posterior": maybe("posterior", Posterior),
         "scorecard": next(filter(None, (maybe(k, Scorecard) for k in SCORECARDS)), None),
         "climatology": climatology(observations),
-        "versions": dict(versions),
+        "versions": dict(snapshot.versions),
     }
-    remarks = [*_discrepancies(store, observations, problem), *_remarks(results, problem)]
+    remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot, emulator)]
+    idle = {k: v for k, v in effects.noted(store.folder.parent / "members").items() if k in space.names}
+    remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
     return Results(**results, remarks=tuple(remarks))
 
 
-def _discrepancies(store: Store, observations: Observations, problem: Problem) -> Iterable[str]:
+def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot) -> Iterable[str]:
     """Say what was estimated to lie between model and data beside the measurement error."""
     measured = store.load("observations", Observations)
-    for name in (name for name, error in problem.errors.items() if error.estimate):
+    for name in snapshot.estimated:
         rows = measured.variable == name
         sd = np.sqrt(np.mean(observations.noise[rows] ** 2 - measured.noise[rows] ** 2))
         error = np.sqrt(np.mean(measured.noise[rows] ** 2))
@@ -90,16 +98,20 @@ def _discrepancies(store: Store, observations: Observations, problem: Problem) -
         )
 
 
-def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
+def _remarks(results: Mapping[str, Any], snapshot: Snapshot, emulator: Emulator) -> Iterable[str]:
     """Say whether the result can be trusted, and why not."""
     validation, posterior = results["validation"], results["posterior"]
-    if problem.stop_after is not None and posterior is None:
-        yield f"stopped after the {problem.stop_after} run, as run.stop_after says; without that key the same command goes on"
+    stop_after, sampling = snapshot.config.run.stop_after, snapshot.config.sample
+    if stop_after is not None and posterior is None:
+        yield (
+            f"stopped after the {stop_after} run, as run.stop_after says; "
+            "without that key the same command goes on"
+        )
     if validation is not None:
         yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
     if posterior is not None:
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
-        found = diagnose(draws, results["parameter"], rhat=problem.sampling.rhat, ess=problem.sampling.ess)
+        found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
     rerun = results["history"].get("evaluation-posterior")
     if posterior is not None and rerun is not None:
@@ -107,15 +119,20 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
         observations = results["observations"]
         columns = observations.period == "calibration"
         calibration = observations.select(columns)
-        emulated = problem.emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
+        emulated = emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
         yield importance(calibration.misfit(rerun.predictions[1:][rows][:, columns]), emulated).words
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
-    going_on = any(getattr(site.model, "needed_later", ()) for site in problem.members.sites)
+    places = snapshot.config.places.values()
+    spinups = [getattr(place.model, "spinup", None) for place in places]
+    going_on = any(getattr(spinup, "reuse", None) == "member" for spinup in spinups)
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
         yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
-    yield from effects.remarks(problem.members.sites)
+
+
+def _failures(results: Mapping[str, Any]) -> Iterable[str]:
+    """Say of which batches many members failed."""
     for stage, evaluation in results["history"].items():
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from fatescal.inputs import Sources
 from fatescal.records import (
     Array,
     KalmanInfo,
@@ -61,6 +62,18 @@ class ForwardModel(Protocol):
 
     def read(self, folder: Path) -> xr.Dataset:
         """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A forward model that tells which files it reads; of others those count that their options name."""
+
+    def files(self) -> Sources:
+        """Return the files that decide the output of its runs, by the key of the config that names them.
+
+        Keys begin with `model.`; a folder stands for all files below it. A file of which only a part counts
+        is given as `inputs.Text`. Asked at every start: it must not depend on what runs have left.
+        """
 
 
 @runtime_checkable

@@ -100,8 +100,8 @@ def _refuse_for_flag(quality: Quality, values: Array, where: str) -> None:
         raise BadInput(
             f"{where}, a flag with the values {_listed(values)}: larger ones are filled or worse data",
             expected="`max`, the worst flag that is used",
-            hint=f"qc: {{column: {quality.column}, max: 0}}, or max: 1 for well filled ones too; if large flags "
-            f"are good ones here, both bounds: min: {quality.low:g}, max: {np.nanmax(values):g}",
+            hint=f"qc: {{column: {quality.column}, max: 0}}, or max: 1 for well filled ones too; if large "
+            f"flags are good ones here, both bounds: min: {quality.low:g}, max: {np.nanmax(values):g}",
         )
 
 

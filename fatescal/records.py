@@ -34,7 +34,8 @@ class Record:
     """Base of all records: converts, checks and freezes the declared arrays.
 
     Arrays are in C order, as they come back from a checkpoint: a product of the same numbers in another
-    memory layout may differ in its last bits, and a resumed run must not.
+    memory layout may differ in its last bits, and a resumed run must not. Likewise numpy's scalars become
+    Python's.
 
     Raises
     ------
@@ -50,6 +51,10 @@ class Record:
                 rows_first = {name: _frozen(np.asarray(item, order="C")) for name, item in value.items()}
                 object.__setattr__(self, declared.name, rows_first)
             if "dims" not in declared.metadata:
+                if isinstance(
+                    value, np.generic | np.ndarray
+                ):  # a checkpoint gives back Python's, which print otherwise
+                    object.__setattr__(self, declared.name, value.item())
                 continue
             value = np.asarray(value, dtype=declared.metadata["dtype"], order="C")
             dims = declared.metadata["dims"]

@@ -13,9 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fatescal import (
     __version__,
@@ -31,8 +33,19 @@ from fatescal import (
     trial,
 )
 from fatescal.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
-from fatescal.frozen import freeze, thaw
+from fatescal.frozen import (
+    Snapshot,
+    differences,
+    edited_files,
+    require_same_config,
+    require_same_files,
+    unverified,
+)
+from fatescal.inputs import Register
+from fatescal.members import begun
 from fatescal.records import Scorecard
+from fatescal.report.results import Results
+from fatescal.stages import PREPARATION, Reached, from_on, reads
 from fatescal.store import PARALLEL, Store, discard, locked
 from fatescal.workflow import Problem, Run, calibrate, first_evaluation, try_default
 from fatescal.world import World
@@ -50,7 +63,12 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
     directory = chosen.run.directory.absolute()
     store = Store(directory / "stages", world, provenance={"fatescal": __version__})
     with _held(directory, world), _logged(directory / "run.log", world):
-        world.on_root(lambda: freeze(chosen, directory, _versions(), store.keys()))
+        inputs = world.on_root(lambda: _accepted(chosen, problem, directory, store))
+        store.files = {key: digest for of_site in inputs.values() for key, digest in of_site.items()}
+        of_members = {
+            site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
+        }
+        problem = replace(problem, members=problem.members.with_inputs(of_members))
         if world.is_root:
             log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
         begin = time.monotonic()
@@ -65,15 +83,54 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
             if world.is_root:
                 log.warning("%s", left)
             raise
-        world.on_root(lambda: _finish(directory, chosen, problem, store, time.monotonic() - begin))
+        world.on_root(lambda: _finish(directory, store, time.monotonic() - begin))
         if not_validated is not None:
             raise not_validated
     return 0
 
 
-def _finish(directory: Path, chosen: settings.Config, problem: Problem, store: Store, seconds: float) -> None:
+def _accepted(
+    chosen: settings.Config, problem: Problem, directory: Path, store: Store
+) -> dict[str, dict[str, str]]:
+    """Keep a snapshot of the config; return the digests of all files from outside, by site; on root.
+
+    Raises
+    ------
+    BadInput
+        Where a key or a file has changed that decides what is there already.
+    """
+    reached = _reached(directory, store)
+    require_same_config(chosen, directory, reached)
+    register = Register.of(directory)
+    sources = assemble.outside(chosen, problem)
+    by_site = {site: register.digests(sources.get(site, {})) for site in ["", *chosen.places]}
+    now = {key: digest for of_site in by_site.values() for key, digest in of_site.items()}
+    require_same_files(now, register, directory, reached)
+    for line in unverified(now, reached):
+        log.warning(line)
+    Snapshot(chosen, _versions(), assemble.facts(problem)).write(directory)
+    register.save(directory)
+    return by_site
+
+
+def _reached(directory: Path, store: Store) -> dict[str, Reached]:
+    """Return what is there, in order: the runs before all members, finished stages, those begun."""
+    finished = store.reached()
+    others = begun(directory / "members", finished)
+    first = {PREPARATION: others.pop(PREPARATION)} if PREPARATION in others else {}
+    return first | finished | others
+
+
+def _results(directory: Path, store: Store) -> Results:
+    """Return what a run has reached, read from its folder alone."""
+    snapshot = Snapshot.read(directory)
+    edited = edited_files(directory, _reached(directory, store))
+    return products.collect(store, snapshot, assemble.emulator(snapshot.config.emulate), edited)
+
+
+def _finish(directory: Path, store: Store, seconds: float) -> None:
     """Write the files of a run from its stages, print its scorecard; on root."""
-    results = products.collect(store, chosen, problem, _versions())
+    results = _results(directory, store)
     page = products.write(results, directory)
     log.info("done in %.0f s", seconds)
     print((directory / "scorecard.txt").read_text())
@@ -254,10 +311,14 @@ def _say(line: str) -> None:
 
 
 def status(where: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
-    """Print what of a run, named by its folder or its config, is finished: stages, members under way, scorecard."""
-    directory = _chosen(where, fold, machine).run.directory if where.is_file() else where
-    begun = (directory / "members").is_dir()  # perhaps with no stage finished: a first job may wait for days
-    store = Store(directory / "stages", world) if begun else _opened(directory, world)
+    """Print what of a run is finished (stages, members under way, scorecard), and what has changed since.
+
+    It is named by its folder or its config.
+    """
+    chosen = _chosen(where, fold, machine) if where.is_file() else None
+    directory = where if chosen is None else chosen.run.directory
+    store = _opened(directory, world)
+    reached = _reached(directory, store)
     finished = store.keys()
     for key in finished:
         print(f"{key:28s} {store.digest(key)[:16]}")
@@ -274,27 +335,30 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
             print(f"{folder.name:28s} under way: {_under_way(folder)}")
     if (directory / "scorecard.txt").exists():
         print((directory / "scorecard.txt").read_text())
+    for line in edited_files(directory, reached):
+        print(line)
+    for difference in [] if chosen is None else differences(chosen, directory, reached):
+        print(difference)
     return 0
 
 
 def _under_way(folder: Path) -> str:
     """Return how many members of a stage are finished; of several sites, how many at each."""
-    markers = [*folder.glob("[0-9]*/member.json"), *folder.glob("[0-9]*/*/member.json")]
-    markers = [marker for marker in markers if "." not in str(marker.parent.relative_to(folder))]
-    failed = sum(
-        status not in (None, Status.OK) for status in (_entry(marker, "status") for marker in markers)
-    )
-    sites = Counter(marker.parent.name for marker in markers if marker.parent.parent != folder)
+    paths = [*folder.glob("[0-9]*/member.json"), *folder.glob("[0-9]*/*/member.json")]
+    paths = [path for path in paths if "." not in str(path.parent.relative_to(folder))]
+    markers = {path: content for path in paths if (content := _content(path)) is not None}
+    failed = sum(content["status"] != Status.OK for content in markers.values())
+    sites = Counter(path.parent.name for path in markers if path.parent.parent != folder)
     where = ", ".join(f"{n} at {site}" for site, n in sorted(sites.items()))
-    jobs = [_entry(note, "number") for note in folder.glob("jobs/submission.json")]
-    in_job = f"; job {jobs[0]} was submitted for them" if jobs and jobs[0] else ""
+    notes = [note for path in folder.glob("jobs/submission.json") if (note := _content(path)) is not None]
+    in_job = f"; job {notes[0]['number']} was submitted for them" if notes and notes[0]["number"] else ""
     return f"{where or len(markers)} members finished, {failed} of them failed{in_job}"
 
 
-def _entry(note: Path, key: str) -> object:
-    """Return an entry of a note; None where the run that is under way has just removed or replaced the note."""
+def _content(path: Path) -> dict[str, Any] | None:
+    """Return what a file of a run under way holds; None where it has vanished, or is being written."""
     try:
-        return json.loads(note.read_text()).get(key)
+        return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
         return None
 
@@ -305,8 +369,9 @@ def report(directory: Path, world: World) -> int:
     if folds and not (directory / "stages").is_dir():
         return _report_folds(directory, folds, world)
     store = _opened(directory, world)
-    chosen, versions = thaw(directory)
-    results = products.collect(store, chosen, assemble.problem(chosen, world), versions)
+    if not store.path("observations").exists():
+        raise BadInput(f"{directory} has nothing to report yet", hint=f"fatescal status {directory}")
+    results = _results(directory, store)
     print(f"report: {products.write(results, directory)}")
     return 0
 
@@ -357,18 +422,19 @@ def reset(directory: Path, stage: str, world: World) -> int:
     """Set a stage, all later ones and their members aside, to be computed again."""
     store = _opened(directory, world)
     with locked(directory):
-        finished = store.keys()
-        if stage not in finished:
+        reached = list(_reached(directory, store))
+        if stage not in reached:
             raise BadInput(
-                f"reset --from {stage}", expected=f"a finished stage, one of {', '.join(finished)}", got=stage
+                f"reset --from {stage}", expected=f"a finished stage, one of {', '.join(reached)}", got=stage
             )
-        aside = discard(directory, stage, finished)
-    print(f"{', '.join(finished[finished.index(stage) :])}: moved to {aside}")
+        aside = discard(directory, stage, reached)
+    print(f"{', '.join(from_on(stage, reached))}: moved to {aside}")
     return 0
 
 
 def _opened(directory: Path, world: World) -> Store:
-    if not (directory / "stages").is_dir():
+    # A first job may wait for days with members, or a spin-up, and no stage yet.
+    if not any((directory / name).is_dir() for name in ("stages", "members")):
         raise BadInput(
             f"{directory} is no run", expected="a folder with stages/ in it", hint="your run.directory"
         )

@@ -3,7 +3,7 @@
 A stage file appears complete or not at all: it is written as `KEY.h5.part` and renamed by root once all
 ranks agree. Every array carries CRC-32 checksums of its rows, computed by the rank that owns the row; the
 file's digest covers them all but wall-clock fields, so equal digests mean bitwise equal results. A
-stage names the digests of the stages it was computed from.
+stage names the digests of the stages it was computed from, and those of the files from outside that it read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -27,12 +28,15 @@ from typing import IO, Any, TypeVar, cast
 import h5py
 import numpy as np
 
+from fatescal import stages
 from fatescal.errors import RunFailed
 from fatescal.records import Array, Record
 from fatescal.world import World
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
+FILE = "file."  # before the key of an attribute that holds the digest of files from outside
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
 NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
 R = TypeVar("R", bound=Record)
@@ -47,11 +51,17 @@ class Store:
     ----------
     folder : Path
         `RUN/stages`; created if missing.
+    provenance : mapping of str to str
+        Attributes of every stage file.
+    files : mapping of str to str
+        Digests of all files from outside, by the key of the config that names them; a stage keeps those that
+        it reads.
     """
 
     folder: Path
     world: World
     provenance: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def once(self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()) -> R:
         """Return the record of a stage on all ranks: loaded if finished, else computed by root and kept.
@@ -121,6 +131,15 @@ class Store:
     def _order(self, key: str) -> tuple[int, str]:
         return int(self._attributes(key).get("order", -1)), key
 
+    def reached(self) -> dict[str, stages.Reached]:
+        """Return what each finished stage was computed from, in the order they were finished."""
+        found = {}
+        for key in self.keys():
+            attributes = self._attributes(key)
+            files = {n.removeprefix(FILE): str(d) for n, d in attributes.items() if n.startswith(FILE)}
+            found[key] = stages.Reached(tuple(json.loads(attributes["inputs"])), files)
+        return found
+
     def digest(self, key: str) -> str:
         """Return a finished stage's digest: equal digests mean bitwise equal results."""
         return str(self._attributes(key)["digest"])
@@ -184,13 +203,22 @@ class Store:
         return value
 
     def _header(
-        self, file: h5py.File, record: type[Record], inputs: Mapping[str, str], order: int, digest: str
+        self,
+        file: h5py.File,
+        key: str,
+        record: type[Record],
+        inputs: Mapping[str, str],
+        order: int,
+        digest: str,
     ) -> None:
         file.attrs["schema"] = SCHEMA
         file.attrs["record"] = record.__name__
         file.attrs["inputs"] = json.dumps(dict(inputs))
         file.attrs["order"] = order
         file.attrs["digest"] = digest
+        for named, content in self.files.items():
+            if stages.reads(key, named):
+                file.attrs[f"{FILE}{named}"] = content
         for name, text in self.provenance.items():
             file.attrs[name] = text
 
@@ -200,7 +228,7 @@ class Store:
         sums = {name: _checksums(array) for name, array in arrays.items()}
         digest, order = _digest(type(value), sums, scalars), self._next()
         with self._published(key) as part, h5py.File(part, "w") as file:
-            self._header(file, type(value), digests, order, digest)
+            self._header(file, key, type(value), digests, order, digest)
             for name, scalar in scalars.items():
                 file.attrs[f"field.{name}"] = scalar
             for name, array in arrays.items():
@@ -237,7 +265,7 @@ class Store:
             arrays,
             shapes,
             sums,
-            lambda f: self._header(f, record, inputs, order, digest),
+            lambda f: self._header(f, key, record, inputs, order, digest),
         )
         if PARALLEL and self.world.size > 1:
             self._write_parallel(stage)
@@ -309,18 +337,28 @@ class _Rows:
     header: Callable[[h5py.File], None]
 
 
-def discard(run: Path, first: str, finished: Sequence[str]) -> Path:
+def discard(run: Path, first: str, reached: Sequence[str]) -> Path:
     """Move stage `first`, all later ones and their member folders to RUN/discarded/N; return that folder.
 
-    Moved, not deleted: a reset in error loses nothing.
+    Moved, not deleted: a reset in error loses nothing. With the runs before all members go the stages whose
+    members start from them; with the first stage that depends on the parameters the runs that tried these.
+
+    Parameters
+    ----------
+    reached : sequence of str
+        All stages that are there, in order; those of which only some members are finished are the last.
     """
     taken = [int(p.name) for p in (run / "discarded").glob("*") if p.name.isdigit()]
     target = run / "discarded" / str(max(taken, default=0) + 1)
-    for key in finished[list(finished).index(first) :]:
-        for source, kind in ((run / "stages" / f"{key}.h5", "stages"), (run / "members" / key, "members")):
-            if source.exists():
-                (target / kind).mkdir(parents=True, exist_ok=True)
-                shutil.move(source, target / kind / source.name)
+    gone = list(stages.from_on(first, reached))
+    moved = [Path(kind, name) for key in gone for kind, name in (("stages", f"{key}.h5"), ("members", key))]
+    tried = next((key for key in reached if stages.reads(key, "parameters")), None)
+    if stages.PREPARATION not in gone and tried in gone:
+        moved += [p.relative_to(run) for p in (run / "members" / stages.PREPARATION).rglob("canary-*")]
+    for path in moved:
+        if (run / path).exists():
+            (target / path.parent).mkdir(parents=True, exist_ok=True)
+            shutil.move(run / path, target / path)
     return target
 
 
@@ -328,24 +366,36 @@ def discard(run: Path, first: str, finished: Sequence[str]) -> Path:
 def locked(run: Path, patience: float = 15.0) -> Iterator[None]:
     """Hold the run for this process; the lock goes when the process does.
 
+    On a file system without such locks a file `RUN/lock.held` says who holds it; it stays when the process is
+    killed.
+
     Raises
     ------
     RunFailed
         If another process still holds it after `patience` seconds.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with open(run / "lock", "a+", encoding="utf-8") as file:
-        _acquire(file, run, patience)
-        file.seek(0)
-        file.truncate()
-        job = os.environ.get("SLURM_JOB_ID", "none")
-        file.write(f"host {socket.gethostname()}, process {os.getpid()}, job {job}")
-        file.flush()
+    give_up = time.monotonic() + patience
+    with open(run / "lock", "a+", encoding="utf-8") as file, ExitStack() as stack:
+        try:
+            _acquire(file, run, give_up)
+            file.seek(0)
+            file.truncate()
+            file.write(_holder())
+            file.flush()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            stack.enter_context(_held_by_file(run / "lock.held", give_up))
         yield
 
 
-def _acquire(file: IO[str], run: Path, patience: float) -> None:
-    give_up = time.monotonic() + patience
+def _holder() -> str:
+    job = next((os.environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID") if name in os.environ), "none")
+    return f"host {socket.gethostname()}, process {os.getpid()}, job {job}"
+
+
+def _acquire(file: IO[str], run: Path, give_up: float) -> None:
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -357,6 +407,52 @@ def _acquire(file: IO[str], run: Path, patience: float) -> None:
                     "Try: wait for it, cancel it, or give this run another run.directory"
                 ) from None
         time.sleep(0.2)
+
+
+@contextmanager
+def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
+    """Hold a run by a file that only one process can create."""
+    mine = f"{_holder()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    while True:
+        try:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+                file.write(mine)
+            break
+        except FileExistsError:
+            if time.monotonic() > give_up:
+                raise RunFailed(_held_in_words(path)) from None
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder may be gone
+            path.unlink()
+
+
+def _held_in_words(path: Path) -> str:
+    """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
+    try:
+        holder = path.read_text(encoding="utf-8") or "unknown process"
+    except OSError:
+        holder = "unknown process"
+    words = f"another fatescal works on {path.parent} ({holder}). "
+    words += (
+        "This file system has no locks that go with their process, so one that was killed leaves its file. "
+    )
+    number = re.search(r"process (\d+)", holder)
+    if number is not None and f"host {socket.gethostname()}," in holder and not _alive(int(number[1])):
+        return f"{words}That process is not there any more. Try: rm {path}, then start again"
+    return f"{words}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def require_space(folder: Path) -> None:

@@ -357,7 +357,10 @@ def explore(run: Run, observations: Observations, calibration: Observations) -> 
         if round_ < problem.rounds:
             batch = f"refinement-{round_ + 1:02d}"
             refined = store.once(
-                batch, Batch, functools.partial(refine, run, round_, surrogate, calibration, chains)
+                batch,
+                Batch,
+                functools.partial(refine, run, round_, surrogate, calibration, chains),
+                [run.likelihood, f"surrogate-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"],
             )
             run.evaluate(f"evaluation-{batch}", refined.u, [batch])
     return None

@@ -15,9 +15,9 @@ from scipy.special import ndtr
 
 from fatescal import settings
 from fatescal.designs import first_ensemble, read_ensemble
-from fatescal.frozen import DECIDES
 from fatescal.parameters import ParameterSpace, factor
 from fatescal.priors import LogitNormal, LogNormal, Normal, Prior, Uniform
+from fatescal.stages import deciding
 
 
 def normals(n: int) -> ParameterSpace:
@@ -45,7 +45,7 @@ def test_another_design_is_another_ensemble() -> None:
     given = {"members": 20}
     assert settings.Calibrate.model_validate(given).design is None
     assert settings.Calibrate.model_validate({**given, "design": "sobol"}).design == "sobol"
-    assert DECIDES["calibrate.design"] == ("ensemble",)
+    assert deciding("calibrate.design") == ("ensemble-NN",)
 
 
 MIXED: tuple[Prior, ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,10 +14,15 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from conftest import mpi_command, mpi_environment
-from linear import PRIOR, fatescal, require_exact, run_program, write_problem
+from linear import MODEL, PRIOR, fatescal, require_exact, run_program, write_problem
+
+from fatescal import stages
+from fatescal.__main__ import DEFAULT_CONFIG
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+REPORTED = ("report/index.html", "scorecard.txt", "scorecard.csv", "posterior.csv")
 
 
 def digests(run: Path) -> dict[str, str]:
@@ -223,9 +229,73 @@ def test_verbs_on_a_finished_run(reference, tmp_path):
     assert "Traceback" not in wrong.stderr
 
 
-def test_a_changed_config_is_refused_until_its_stages_are_reset(reference, tmp_path):
-    import shutil
+def test_the_graph_names_what_every_stage_is_made_from(reference):
+    for path in sorted((reference / "run" / "stages").glob("*.h5")):
+        with h5py.File(path) as file:
+            record, inputs = file.attrs["record"], json.loads(file.attrs["inputs"])
+            read = {name.removeprefix("file.") for name in file.attrs if name.startswith("file.")}
+        family = stages.family(path.stem)
+        assert family is not None, path.stem
+        assert family.record is not None
+        assert family.record.__name__ == record
+        known = {one.key for key in inputs if (one := stages.family(key)) is not None}
+        assert known <= set(family.inputs), path.stem
+        expected = {"observations": {"observations.file"}, "evaluation": {"model.command"}}
+        assert read == expected.get(path.stem.split("-")[0], set()), path.stem
 
+
+def copied_alone(run: Path, to: Path) -> Path:
+    """Copy what a report needs of a run's folder to a place where there is neither model nor data."""
+    kept = ("stages", "config.yaml", "model.json", "inputs.json", "preparation.json")
+    to.mkdir(parents=True)
+    for name in kept:
+        if (run / name).is_dir():
+            shutil.copytree(run / name, to / name)
+        elif (run / name).exists():
+            shutil.copy(run / name, to / name)
+    return to
+
+
+def test_a_run_s_folder_alone_gives_the_same_report_and_files(tmp_path):
+    """Elsewhere: the model's script, the observations and the config are gone, and so are the members."""
+    there = tmp_path / "there"
+    there.mkdir()
+    config = write_problem(there, calibrate={"iterations": 1})
+    shutil.copy(MODEL, there / "model.py")
+    config.write_text(config.read_text().replace(str(MODEL), "model.py"))
+    assert fatescal(2, config).returncode == 0
+    made = {name: (there / "run" / name).read_bytes() for name in REPORTED}
+    alone = copied_alone(there / "run", tmp_path / "laptop" / "run")
+    shutil.rmtree(there)
+    done = fatescal(0, "report", alone)
+    assert done.returncode == 0, done.stderr
+    assert {name: (alone / name).read_bytes() for name in REPORTED} == made
+    assert (alone / "posterior.nc").is_file()
+
+
+def test_the_demo_is_reported_elsewhere_too(tmp_path):
+    content = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    content["run"]["directory"] = str(tmp_path / "there")
+    content["model"] |= {"end": "2004-12-31"}
+    content["observations"] |= {"calibration": ["2004-01-01", "2004-12-31"], "window": "10D"}
+    del content["observations"]["validation"]
+    content["calibrate"] |= {"members": 30, "iterations": 1}
+    content["emulate"] |= {"force": True, "rounds": 0}
+    content["sample"] |= {"max_steps": 2000, "rhat": 1.5, "ess": 20}
+    content["posterior"]["members"] = 4
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    done = fatescal(2, path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "there" / "report" / "index.html").read_bytes()
+    assert b"umol CO2 m-2 s-1" in page
+    alone = copied_alone(tmp_path / "there", tmp_path / "laptop")
+    shutil.rmtree(tmp_path / "there")
+    assert fatescal(0, "report", alone).returncode == 0
+    assert (alone / "report" / "index.html").read_bytes() == page
+
+
+def test_a_changed_config_is_refused_until_its_stages_are_reset(reference, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(reference / "run", run)
     config = write_problem(tmp_path, "--count", sample={"walkers": 5})

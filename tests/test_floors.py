@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 FLOORS = [
     {"atomic", "errors", "randoms"},
-    {"records", "units", "calendars", "missing", "watchdog", "schedulers"},
+    {"inputs", "records", "units", "calendars", "missing", "watchdog", "schedulers"},
     {
         "fluxnet",
         "linalg",
@@ -22,6 +22,7 @@ FLOORS = [
         "quality",
         "rules",
         "settings",
+        "stages",
         "tables",
     },
     {"parameters", "observations"},

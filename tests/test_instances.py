@@ -205,8 +205,13 @@ def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, 
     assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
 
     monkeypatch.setenv("STANDIN_CRASH", f"{VCMAX} {NEEDLELEAF} 65.5 66.5")  # other defaults: another spin-up
+    other = {"0001": {NAME: 57.0}}, members / "evaluation-02", {NAME: 66.0}
+    with pytest.raises(BadInput, match=r"other parameters .* reset .*/calibration --from preparation"):
+        model.run_together(*other)
+    assert state.is_file()
+    assert fatescal(0, "reset", "--from", "preparation", cluster_a.folder / "calibration").returncode == 0
     with pytest.raises(RunFailed, match="the spin-up failed, and so would every member: failed"):
-        model.run_together({"0001": {NAME: 57.0}}, members / "evaluation-02", {NAME: 66.0})
+        model.run_together(*other)
 
 
 def fates(stage: Path) -> dict[str, tuple[Status, str]]:

@@ -1,7 +1,11 @@
 """Checkpoints: complete or absent, verified, the same whoever wrote them."""
 
+import errno
+import fcntl
 import functools
+import os
 import shutil
+import socket
 import subprocess
 from typing import Any
 
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 
 from fatescal.errors import RunFailed
-from fatescal.records import Evaluation, KalmanState, Observations, Record
+from fatescal.records import Evaluation, KalmanInfo, KalmanState, Observations, Record, Validation
 from fatescal.store import Store, discard, locked
 from fatescal.world import World
 
@@ -48,6 +52,32 @@ def test_a_stage_is_computed_once_and_comes_back_the_same(store):
     first = store.once("ensemble-02", KalmanState, example_state)
     again = store.once("ensemble-02", KalmanState, never)
     assert_same(first, again)
+
+
+def test_numpy_s_scalars_come_back_as_python_s(store):
+    def state() -> KalmanState:
+        return example_state(
+            iteration=np.int64(2), pseudo_time=np.float32(0.25), finished=np.bool_(True), memory={}
+        )
+
+    first = store.once("ensemble-02", KalmanState, state)
+    assert [type(x) for x in (first.iteration, first.pseudo_time, first.finished)] == [int, float, bool]
+    assert_same(first, store.once("ensemble-02", KalmanState, never))
+    info = KalmanInfo(np.float64(2.0), np.ones(3), np.ones(2), n_failed=np.sum([True, True]))
+    assert_same(store.once("update-01", KalmanInfo, lambda: info), store.once("update-01", KalmanInfo, never))
+    verdict = Validation(
+        np.ones(1),
+        np.ones(1),
+        np.ones(1),
+        q2=1.0,
+        coverage=1.0,
+        posterior_sd=0.0,
+        verdict=np.str_("passed: °"),
+    )
+    assert_same(
+        store.once("validation-00-rows", Validation, lambda: verdict),
+        store.once("validation-00-rows", Validation, never),
+    )
 
 
 def test_times_and_text_come_back_the_same(store):
@@ -184,6 +214,54 @@ def test_a_second_job_on_a_run_is_refused_and_told_who_has_it(tmp_path):
     ):
         pass
     with locked(tmp_path, patience=0.0):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_a_file_holds_the_run(tmp_path, monkeypatch, number):
+    def no_locks(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with locked(tmp_path):
+        said = (tmp_path / "lock.held").read_text()
+        assert said.startswith(f"host {socket.gethostname()}, process {os.getpid()}, job 4711, since 2")
+        with (
+            pytest.raises(RunFailed, match="another fatescal works on") as refused,
+            locked(tmp_path, patience=0.3),
+        ):
+            pass
+        assert said in str(refused.value)
+        assert "wait for it, or cancel it" in str(refused.value)
+    assert not (tmp_path / "lock.held").exists()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "lock.held").write_text(
+        f"host {socket.gethostname()}, process {gone.pid}, job none, since 2026"
+    )
+    with (
+        pytest.raises(RunFailed, match=f"not there any more. Try: rm {tmp_path}/lock.held"),
+        locked(tmp_path, 0.0),
+    ):
+        pass
+    (tmp_path / "lock.held").write_text("host c1-2, process 5, job 17, since 2026-01-01 00:00:00")
+    with (
+        pytest.raises(RunFailed, match=r"c1-2.*where neither the process nor its job is there: rm"),
+        locked(tmp_path, 0.0),
+    ):
+        pass
+    (tmp_path / "lock.held").unlink()
+    with locked(tmp_path, 0.0):
+        pass
+
+
+def test_other_errors_of_a_lock_are_told(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path, 0.0):
         pass
 
 

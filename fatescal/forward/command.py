@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING
 from fatescal.errors import BadInput, ModelFailed, Status
 from fatescal.forward import output as outputs
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
+from fatescal.inputs import Source, Sources
 
 if TYPE_CHECKING:
     import xarray as xr
+
+LONGEST_SCRIPT = 2**20  # bytes; longer files are not searched for the names of others
 
 
 class Command:
@@ -41,6 +45,8 @@ class Command:
         CF calendar of the output.
     variables : sequence of str
         What `read` returns of the output; all of it when empty.
+    reads : sequence of Path
+        Files and folders that the command reads beside those its words name.
     hide : sequence of str
         Prefixes of the environment variables the command must not see.
     launcher : sequence of str
@@ -67,6 +73,7 @@ class Command:
         timeout: str | float | None = None,
         calendar: str = "standard",
         variables: Sequence[str] = (),
+        reads: Sequence[Path] = (),
         hide: Sequence[str] = HIDDEN_PREFIXES,
         launcher: Sequence[str] = (),
         stop: Callable[[], bool] = never,
@@ -77,7 +84,7 @@ class Command:
         self._beside = folder
         self._parameters_file, self._output = parameters_file, output
         self._timeout = None if timeout is None else seconds(timeout)
-        self._variables, self._stop = tuple(variables), stop
+        self._variables, self._stop, self._reads = tuple(variables), stop, tuple(reads)
         self._hide, self._launcher = tuple(hide), tuple(launcher)
 
     @cached_property
@@ -98,6 +105,32 @@ class Command:
                 if path.is_file()
             },
         }
+
+    def files(self) -> Sources:
+        """Return the files that the command's words name, those beside a script that it names, and `reads`.
+
+        A program of the operating system (in /usr/bin or /bin) counts by its name.
+        """
+        values = [word.partition("=")[2] if word.startswith("-") else word for word in self.command[1:]]
+        words = [self._beside / value for value in values if value]
+        own = [path for path in (Path(self.command[0]), *words) if path.is_file() and not _of_system(path)]
+        found: dict[str, list[Source]] = {"model.command": [*self._with_named(own)]}
+        if self._reads:
+            found["model.files"] = [*self._reads]
+        return found
+
+    def _with_named(self, paths: Sequence[Path]) -> list[Path]:
+        """Return files, and those beside them that their texts name, and so on; not what a run writes."""
+        found, waiting = list(dict.fromkeys(paths)), list(paths)
+        while waiting:
+            script = waiting.pop()
+            text = _text(script)
+            for path in sorted(script.parent.iterdir()) if text else ():
+                written = path.name in (self._parameters_file, self._output) or path.suffix == ".log"
+                if path not in found and not written and path.is_file() and _names(text, path):
+                    found.append(path)
+                    waiting.append(path)
+        return found
 
     def check(self) -> None:
         """Raise `BadInput` when the executable cannot be run or a file name leads out of the folder."""
@@ -159,6 +192,26 @@ def _left(folder: Path) -> str:
     except OSError as error:
         return f"; its folder {folder} cannot be read: {error.strerror}"
     return f"; it left {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+
+
+def _of_system(path: Path) -> bool:
+    return any(path.resolve().is_relative_to(folder) for folder in ("/usr/bin", "/bin"))
+
+
+def _text(path: Path) -> str:
+    """Return the text of a script; nothing of a file that is none, or too large to be one."""
+    if path.stat().st_size > LONGEST_SCRIPT:
+        return ""
+    content = path.read_bytes()
+    return "" if b"\0" in content else content.decode("utf-8", "replace")
+
+
+def _names(text: str, path: Path) -> bool:
+    """Tell whether a script names a file beside it: as such, or as a module of Python's that it imports."""
+    if re.search(rf"(?<![\w.-]){re.escape(path.name)}(?![\w-])", text):
+        return True
+    imported = rf"^\s*(?:from|import)\b[^\n#]*\b{re.escape(path.stem)}\b"
+    return path.suffix == ".py" and re.search(imported, text, re.MULTILINE) is not None
 
 
 def _executable(word: str, folder: Path) -> str:

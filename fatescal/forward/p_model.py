@@ -33,6 +33,7 @@ from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.thermo import ZERO, saturation_pressure
 from fatescal.forward.canopy.tower import read_forcing
 from fatescal.forward.canopy.weather import STEP, STEPS_PER_DAY, Weather, noleap_date, noleap_day
+from fatescal.inputs import Source, Sources
 from fatescal.records import Array
 
 if TYPE_CHECKING:
@@ -147,6 +148,16 @@ class PModel:
                 if key not in ("forcing", "site")
             },
         }
+
+    def files(self) -> Sources:
+        """Return the files of the forcing and of the site."""
+        forcing = self._folder / Path(self.options.forcing).expanduser()
+        named: dict[str, list[Source]] = {
+            "model.forcing": [*sorted(forcing.glob("*.nc"))] if forcing.is_dir() else [forcing]
+        }
+        if self.options.site:
+            named["model.site"] = [self._folder / Path(self.options.site).expanduser()]
+        return named
 
     def check(self) -> None:
         """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""

@@ -101,6 +101,7 @@ class Command(Alternatives, Section):
     output: str = "output.nc"
     timeout: str | Positive | None = None
     calendar: str = "standard"
+    files: list[str] | None = None  # files and folders that it reads beside those named in `command`
 
 
 class Spinup(Section):

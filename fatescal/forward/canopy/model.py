@@ -20,6 +20,7 @@ from fatescal.forward.canopy.site import Site
 from fatescal.forward.canopy.synthetic import synthetic
 from fatescal.forward.canopy.tower import read_forcing
 from fatescal.forward.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
+from fatescal.inputs import Source, Sources
 from fatescal.records import Array
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Canopy:
         Years run before `start` with the weather of the first years from `start` on, again and again.
     seed : int
         Of the synthetic weather.
+    site : Site, optional
+        The place; Hyytiala where it is left out.
+    site_file : Path, optional
+        The file that `site` was read from.
 
     Raises
     ------
@@ -74,10 +79,11 @@ class Canopy:
         spinup_years: int = 1,
         seed: int = 1,
         site: Site | None = None,
+        site_file: Path | None = None,
     ) -> None:
         self.forcing, self.seed, self.spinup_years = os.fspath(forcing), seed, spinup_years
         self.start, self.end = self.period = start, end
-        self.site = site or Site.load()
+        self.site, self._site_file = site or Site.load(), site_file
         self.pfts = self.site.pfts
         self._known = parameters.flat(self.pfts)
         self.names = tuple(self._known)
@@ -113,6 +119,16 @@ class Canopy:
             "end": self.end.isoformat(),
             "spinup_years": self.spinup_years,
         }
+
+    def files(self) -> Sources:
+        """Return the files of the forcing and of the site."""
+        found: dict[str, list[Source]] = {}
+        if self.forcing != "synthetic":
+            path = Path(self.forcing).expanduser()
+            found["model.forcing"] = [*sorted(path.glob("*.nc"))] if path.is_dir() else [path]
+        if self._site_file is not None:
+            found["model.site.file"] = [self._site_file]
+        return found
 
     def check(self) -> None:
         """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""

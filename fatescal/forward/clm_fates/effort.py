@@ -38,8 +38,8 @@ class Effort:
         hours, sequence = self._span(years / 3600), self._span(longest / 3600)
         each = f"{self._span(1)} s each{'' if self.most > self.least else ', as the default run took'}"
         return [
-            f"cost          about {hours} core-hours for {figure(years)} model years ({each}), {sequence} h if "
-            f"all goes well; {MEMORY:.0f} MB a rank",
+            f"cost          about {hours} core-hours for {figure(years)} model years ({each}), {sequence} h "
+            f"if all goes well; {MEMORY:.0f} MB a rank",
             f"disk          about {figure(DISK * years / 1000)} GB",
         ]
 

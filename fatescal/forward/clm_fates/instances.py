@@ -22,6 +22,7 @@ from fatescal.forward.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment
 from fatescal.forward.clm_fates.model import ClmFates, day_before
 from fatescal.forward.clm_fates.template import CASE_NAME
 from fatescal.forward.process import HIDDEN_PREFIXES, never
+from fatescal.inputs import Sources
 from fatescal.schedulers.registry import scheduler
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class MultiInstance:
         """All that decides a member's output beside its parameters."""
         executable = str(self.single.template.executable)  # linked for each job
         return {**self.single.description, "execution": "multi-instance", "executable": executable}
+
+    def files(self) -> Sources:
+        """Return the files that decide a run, but for the executable: each job may link it anew."""
+        return {key: several for key, several in self.single.files().items() if key != "model.executable"}
 
     def check(self) -> None:
         """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
@@ -170,6 +175,8 @@ class MultiInstance:
             When this program must end; the job goes on.
         """
         single = self.single
+        for name, theta in batch.items():
+            self._require_own(folder / JOBS / name, theta, folder)
         if not single.shares_spin_up:
             segment = RunSegment(single.first, single.end)
         else:
@@ -181,9 +188,10 @@ class MultiInstance:
         single, name = self.single, "0000"
         jobs = single.spun_up / JOBS
         state = jobs / name / f"{CASE_NAME}.clm2.r.{single.start}-00000.nc"
+        self._require_own(jobs / name, default, single.spun_up.parent)
         if not (decided(jobs / name, self._mark(default)) and state.is_file()):
             if single.spun_up.exists() and not (jobs / NOTE).is_file():
-                shutil.rmtree(single.spun_up)  # of another config, or failed
+                shutil.rmtree(single.spun_up)  # it failed
             self.jobs.run(
                 {name: default},
                 single.spun_up,
@@ -196,6 +204,16 @@ class MultiInstance:
                     f"{result.get('reason') or f'{state} is not there'}"
                 )
         return state
+
+    def _require_own(self, left: Path, theta: Mapping[str, float], stage: Path) -> None:
+        """Refuse to run again what a job has left of a success of other parameters, or another model."""
+        result = noted(left / RESULT)
+        if result is not None and result["status"] == Status.OK and result["mark"] != self._mark(theta):
+            raise BadInput(
+                f"{left} was run with other parameters or by another model than those of today",
+                hint="put back what has changed; or another run.directory; or, to run it again: "
+                f"fatescal reset {stage.parents[1]} --from {stage.name}",
+            )
 
     def _mark(self, theta: Mapping[str, float]) -> str:
         """Return what tells members with other parameters, or of another model, apart."""

@@ -20,6 +20,7 @@ from fatescal.forward.clm_fates.inspection import (
 from fatescal.forward.clm_fates.targets import Targets
 from fatescal.forward.clm_fates.template import CASE_NAME, Template, days
 from fatescal.forward.process import HIDDEN_PREFIXES, launch, never, seconds
+from fatescal.inputs import Source, Sources
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,6 +150,25 @@ class ClmFates:
             "spinup": [self.spinup_years, self.reuse],
             "variables": list(self.variables),
         }
+
+    def files(self) -> Sources:
+        """Return the executable, the parameter file of the config, the site's and the case's input files.
+
+        With the last all that they name: surface data, CLM's parameters, forcing.
+        """
+        template = self.template
+        replaced = None if self._parameter_file is None else template.path("fates_paramfile")
+        named = [path for path in template.named if path != replaced]
+        found: dict[str, list[Source]] = {
+            "model.run_directory": [*template.texts, *named],
+            "model.executable": [template.executable],
+        }
+        if self._parameter_file is not None:
+            found["model.parameter_file"] = [self._parameter_file]
+        if template.site is not None:
+            site = template.site
+            found["model.site"] = [site.surface, *(path for paths in site.forcing.values() for path in paths)]
+        return found
 
     @property
     def first(self) -> date:

@@ -15,6 +15,7 @@ from fatescal.errors import BadInput
 from fatescal.forward.clm_fates import namelist, runconfig, streams
 from fatescal.forward.clm_fates.definition import Checkout
 from fatescal.forward.clm_fates.site import Site
+from fatescal.inputs import Text
 
 FILES = (
     "datm.streams.xml", "datm_in", "drv_flds_in", "drv_in", "fd.yaml", "lnd_in", "nuopc.runconfig", "nuopc.runseq",
@@ -99,24 +100,39 @@ class Template:
         return self.run_directory / value  # an absolute one stays as it is
 
     @cached_property
-    def identity(self) -> dict[str, object]:
-        """All of the template that decides a run: what members get of it, and the executable's size and time.
+    def _deciding(self) -> dict[str, str]:
+        """The files as far as they decide a run.
 
         Keys that members get from fatescal do not count: each case.submit writes another time into the names of
-        the logs. The forcing and surface data are known by their names alone.
+        the logs.
         """
-        status = self.executable.stat()
-        any_day = date(2001, 1, 1)
-        files = {
+        return {
             **self.files,
             "lnd_in": self._land(1, (), {}, None),
-            "nuopc.runconfig": self._driver(any_day, 1, False),
+            "nuopc.runconfig": self._driver(date(2001, 1, 1), 1, False),
         }
-        digest = hashlib.sha256("\0".join(files.values()).encode())
-        return {
-            "inputs": digest.hexdigest(),
-            "executable": [str(self.executable), status.st_size, status.st_mtime_ns],
-        }
+
+    @property
+    def texts(self) -> list[Text]:
+        """The files, of each what decides a run."""
+        return [Text(self.run_directory / name, text) for name, text in self._deciding.items()]
+
+    @cached_property
+    def named(self) -> list[Path]:
+        """The files that these name, those of the site aside: parameters, surface data, forcing, meshes."""
+        words = re.findall(r"'([^'\n]*/[^'\n]*)'", self.lnd_in)
+        for name, text in self.files.items():
+            words += [] if name == "lnd_in" else re.findall(r"/[^\s'\"<>,]+", text)
+        paths = [self.run_directory / word for word in words]
+        paths += [path for stream in self.streams for path in stream.files]
+        own = set() if self.site is None else {self.site.surface, *sum(self.site.forcing.values(), ())}
+        return [path for path in dict.fromkeys(paths) if path not in own and path.is_file()]
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """All of the template that decides a run, the content of `named` files and executable aside."""
+        digest = hashlib.sha256("\0".join(self._deciding.values()).encode())
+        return {"inputs": digest.hexdigest(), "executable": str(self.executable)}
 
     def write(
         self,
