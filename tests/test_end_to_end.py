@@ -279,13 +279,13 @@ def test_the_demo_is_reported_elsewhere_too(tmp_path):
     content["model"] |= {"end": "2004-12-31"}
     content["observations"] |= {"calibration": ["2004-01-01", "2004-12-31"], "window": "10D"}
     del content["observations"]["validation"]
-    content["calibrate"] |= {"members": 30, "iterations": 1}
+    content["calibrate"] |= {"members": 20, "iterations": 0}
     content["emulate"] |= {"force": True, "rounds": 0}
     content["sample"] |= {"max_steps": 2000, "rhat": 1.5, "ess": 20}
     content["posterior"]["members"] = 4
     path = tmp_path / "demo.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    done = fatescal(2, path)
+    done = fatescal(2, path, timeout=900)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "there" / "report" / "index.html").read_bytes()
     assert b"umol CO2 m-2 s-1" in page
