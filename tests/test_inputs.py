@@ -413,7 +413,8 @@ def test_a_changed_key_is_told_of_the_first_stage_it_decides():
         }.items()
     }  # fmt: skip
     first = {
-        "model.start": "preparation", "model.fallback.command": "truth", "model.timeout": None, "run.name": None, "run.seed": "observations",
+        "model.start": "preparation", "model.fallback.command": "truth", "model.timeout": None,
+        "run.name": None, "run.seed": "observations",
         "parameters.a.prior.sd": "truth", "observations.synthetic.noise": "observations",
         "observations.window": "truth", "calibrate.scheme": "update-01", "calibrate.members": "ensemble-00",
         "calibrate.iterations": "update-01", "emulate.target": "surrogate-00", "emulate.rounds": None,
