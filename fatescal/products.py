@@ -26,7 +26,7 @@ from fatescal.records import (
 )
 from fatescal.report.results import Results
 from fatescal.sample.diagnostics import diagnose, to_tree
-from fatescal.sample.importance import importance
+from fatescal.sample.importance import RerunVerdict, judge_rerun
 from fatescal.settings import Config
 from fatescal.store import Store
 
@@ -102,12 +102,8 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
     rerun = results["history"].get("evaluation-posterior")
     if posterior is not None and rerun is not None:
-        rows = np.flatnonzero(rerun.ok[1:])
-        observations = results["observations"]
-        columns = observations.period == "calibration"
-        calibration = observations.select(columns)
-        emulated = problem.emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
-        yield importance(calibration.misfit(rerun.predictions[1:][rows][:, columns]), emulated).words
+        verdict = _rerun_verdict(results, problem, posterior, rerun)
+        yield f"{verdict.sentence}; {verdict.details}"
     defaults = [e.predictions[0] for e in results["history"].values()]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
         yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
@@ -116,6 +112,20 @@ def _remarks(results: Mapping[str, Any], problem: Problem) -> Iterable[str]:
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):
             yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
+
+
+def _rerun_verdict(
+    results: Mapping[str, Any], problem: Problem, posterior: Posterior, rerun: Evaluation
+) -> RerunVerdict:
+    """Return what the model says of the emulated posterior, by the members that ran."""
+    rows = np.flatnonzero(rerun.ok[1:])
+    observations = results["observations"]
+    columns = observations.period == "calibration"
+    calibration = observations.select(columns)
+    u = posterior.u[rows]
+    emulated = problem.emulator.log_likelihood(results["surrogate"], calibration)(u)
+    misfit = calibration.misfit(rerun.predictions[1:][rows][:, columns])
+    return judge_rerun(-misfit - emulated, u, posterior.draws_u, results["parameter"])
 
 
 def write(results: Results, directory: Path) -> Path:
