@@ -1,4 +1,5 @@
-"""How often the verdict of the rerun errs, where the answer is known: `python benchmarks/verdict.py [seeds] [random|support]`.
+"""How often the verdict of the rerun errs, where the answer is known: `python benchmarks/verdict.py
+[seeds] [random,support] [3,6,16] [15,31,63,127]`.
 
 The emulated posterior is normal (correlation 0.5) or heavy-tailed, the true one is known; a posterior is wrong if a mean is off by more than
 0.25 sd or an sd by more than 25 %. Prints for each problem in % how often it is confirmed / not confirmed / cannot tell, for
@@ -18,6 +19,7 @@ from fatescal.sample.importance import RATIO, SHIFT, judge_rerun
 from fatescal.sample.thinning import representative
 
 N_DRAWS, N_CANDIDATES, N_TRUTH = 4000, 500, 20_000
+OUTCOMES = ("confirmed", "not confirmed", "cannot tell")
 Log = Callable[[np.ndarray], np.ndarray]
 
 
@@ -155,37 +157,36 @@ def exact_wrong(name: str) -> bool:
 
 def main() -> None:
     n_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    sizes, dimensions = (15, 31, 63, 127), (3, 6, 16)
-    total: dict[tuple[bool, bool, int], Counter] = {}
-    kinds = {"random": (False,), "support": (True,)}.get(sys.argv[-1], (False, True))
-    for support in kinds:
-        print(
-            f"\n{'support points' if support else 'random draws'}, {n_seeds} seeds: confirmed/not confirmed/cannot tell in %"
-        )
-        print(f"{'problem':20s}" + "".join(f"  P={p} J={n:<5d}" for p in dimensions for n in sizes))
+    kinds = sys.argv[2].split(",") if len(sys.argv) > 2 else ["random", "support"]
+    dimensions = [int(p) for p in sys.argv[3].split(",")] if len(sys.argv) > 3 else [3, 6, 16]
+    sizes = [int(n) for n in sys.argv[4].split(",")] if len(sys.argv) > 4 else [15, 31, 63, 127]
+    for kind in kinds:
+        table(kind, n_seeds, dimensions, sizes)
+
+
+def table(kind: str, n_seeds: int, dimensions: list[int], sizes: list[int]) -> None:
+    """Print the shares of the verdicts for each problem and size, and the errors of all problems together."""
+    total: dict[tuple[int, int, bool], Counter] = {}
+    for p in dimensions:
+        print(f"\n{p} parameters, {kind} members, {n_seeds} seeds: confirmed/not confirmed/cannot tell in %")
+        print(f"{'problem':20s}" + "".join(f"{f'J={n}':>12s}" for n in sizes))
         for name in PROBLEMS:
             cells = []
-            for p in dimensions:
-                for n in sizes:
-                    results = [one(name, p, n, seed, support) for seed in range(n_seeds)]
-                    found = Counter(outcome for _, outcome in results)
-                    for wrong, outcome in results:
-                        total.setdefault((support, wrong, n), Counter())[outcome] += 1
-                    share = [
-                        round(100 * found[o] / n_seeds) for o in ("confirmed", "not confirmed", "cannot tell")
-                    ]
-                    wrong = np.mean([w for w, _ in results])
-                    mark = "*" if wrong == 1 else " " if wrong == 0 else "~"
-                    cells.append(f"{'/'.join(map(str, share)):>10s}{mark}")
-            print(f"{name:20s}" + "".join(f"{c:>12s}" for c in cells), flush=True)
-    print("\n* wrong, ~ wrong for some seeds. Errors, all problems:")
-    for (support, wrong, n), found in sorted(total.items()):
-        count = sum(found.values())
-        bad = found["confirmed" if wrong else "not confirmed"]
+            for n in sizes:
+                results = [one(name, p, n, seed, kind == "support") for seed in range(n_seeds)]
+                for wrong, outcome in results:
+                    total.setdefault((p, n, wrong), Counter())[outcome] += 1
+                share = [round(100 * sum(o == x for _, o in results) / n_seeds) for x in OUTCOMES]
+                wrong_ones = sum(wrong for wrong, _ in results)
+                mark = "*" if wrong_ones == n_seeds else "~" if wrong_ones else " "
+                cells.append(f"{'/'.join(map(str, share)):>11s}{mark}")
+            print(f"{name:20s}" + "".join(cells), flush=True)
+    print("* wrong, ~ wrong for some seeds\n")
+    for (p, n, wrong), found in sorted(total.items()):
+        count, error = sum(found.values()), "confirmed" if wrong else "not confirmed"
         print(
-            f"{'support points' if support else 'random draws':15s} J={n:<4d}"
-            f"{'wrong ones confirmed' if wrong else 'right ones refused':22s} {bad:4d} of {count} ({bad / count:.1%}), "
-            f"undecided {found['cannot tell'] / count:.0%}"
+            f"P={p:<3d}J={n:<4d}{'wrong' if wrong else 'right'} ones {error:14s}{found[error]:4d} of {count:4d} "
+            f"({found[error] / count:.1%}), cannot tell {found['cannot tell'] / count:.0%}"
         )
 
 
