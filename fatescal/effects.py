@@ -7,7 +7,7 @@ coefficient gets one run of its own, the default's with this parameter moved by 
 Where all predictions are the default's bit for bit, it has no effect. A parameter that has one, but shows
 none in the ensemble, costs that run and nothing else.
 
-The result stands in `RUN/members/preparation/no-effect.json`, from which the report takes it.
+The result stands in `RUN/no-effect.json`, from which the report takes it.
 """
 
 from __future__ import annotations
@@ -149,23 +149,30 @@ def _tell(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: i
     """Write down and log which parameters have no effect."""
     if n_runs:
         log.info("effect check: %d runs with one parameter moved", n_runs)
-    note(sites[0].folder, {**noted(sites[0].folder), **idle})
+    note(sites[0].folder.parent, "first ensemble", idle)
     for line in remarks(idle, len(sites)):
         log.warning(line)
 
 
-def note(members: Path, idle: Mapping[str, Sequence[str]]) -> None:
-    """Write into `RUN/members` which parameters have no effect, and at which sites."""
-    path = folder(members) / NOTE
+def note(run: Path, source: str, idle: Mapping[str, Sequence[str]]) -> None:
+    """Write into a run's folder which parameters have no effect, and at which sites, by one `source`."""
+    path = run / NOTE
     if idle or path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(path, idle)
+        atomic.write_json(path, {**_notes(path), source: idle})
 
 
-def noted(members: Path) -> dict[str, list[str]]:
-    """Return what `note` has written into `RUN/members`, nothing where it has not."""
+def noted(run: Path) -> dict[str, list[str]]:
+    """Return the parameters that have no effect, with the sites, by all sources; read from a run's folder."""
+    idle: dict[str, list[str]] = {}
+    for of_source in _notes(run / NOTE).values():
+        for name, where in of_source.items():
+            idle.setdefault(name, []).extend(where)
+    return idle
+
+
+def _notes(path: Path) -> dict[str, dict[str, list[str]]]:
     try:
-        return json.loads((folder(members) / NOTE).read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError:
         return {}
 

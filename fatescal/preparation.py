@@ -91,7 +91,7 @@ def _default(members: Members, stage: str, world: World) -> None:
 
 def _tell_idle(sites: Sequence[Members]) -> None:
     found = idle(sites)
-    effects.note(sites[0].folder, found)
+    effects.note(sites[0].folder.parent, "preparation", found)
     for line in effects.remarks(found, len(sites)):
         log.warning(line)
 

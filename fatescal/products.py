@@ -29,7 +29,7 @@ from fatescal.records import (
 )
 from fatescal.report.results import Results
 from fatescal.sample.diagnostics import diagnose, to_tree
-from fatescal.sample.importance import importance
+from fatescal.sample.importance import RerunVerdict, judge_rerun
 from fatescal.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -80,7 +80,7 @@ def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Itera
         "versions": dict(snapshot.versions),
     }
     remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot, emulator)]
-    idle = {k: v for k, v in effects.noted(store.folder.parent / "members").items() if k in space.names}
+    idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
     remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
     return Results(**results, remarks=tuple(remarks))
 
@@ -115,12 +115,8 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot, emulator: Emulator)
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
     rerun = results["history"].get("evaluation-posterior")
     if posterior is not None and rerun is not None:
-        rows = np.flatnonzero(rerun.ok[1:])
-        observations = results["observations"]
-        columns = observations.period == "calibration"
-        calibration = observations.select(columns)
-        emulated = emulator.log_likelihood(results["surrogate"], calibration)(posterior.u[rows])
-        yield importance(calibration.misfit(rerun.predictions[1:][rows][:, columns]), emulated).words
+        verdict = _rerun_verdict(results, emulator, posterior, rerun)
+        yield f"{verdict.sentence}; {verdict.details}"
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
     places = snapshot.config.places.values()
     spinups = [getattr(place.model, "spinup", None) for place in places]
@@ -137,6 +133,20 @@ def _failures(results: Mapping[str, Any]) -> Iterable[str]:
         failed = int((~evaluation.ok).sum())
         if failed > 0.2 * len(evaluation.status):
             yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
+
+
+def _rerun_verdict(
+    results: Mapping[str, Any], emulator: Emulator, posterior: Posterior, rerun: Evaluation
+) -> RerunVerdict:
+    """Return what the model says of the emulated posterior, by the members that ran."""
+    rows = np.flatnonzero(rerun.ok[1:])
+    observations = results["observations"]
+    columns = observations.period == "calibration"
+    calibration = observations.select(columns)
+    u = posterior.u[rows]
+    emulated = emulator.log_likelihood(results["surrogate"], calibration)(u)
+    misfit = calibration.misfit(rerun.predictions[1:][rows][:, columns])
+    return judge_rerun(-misfit - emulated, u, posterior.draws_u, results["parameter"])
 
 
 def write(results: Results, directory: Path) -> Path:

@@ -279,6 +279,9 @@ class Validation(Record):
     coverage: float = np.nan  # share of latent outputs within their 95 % intervals
     n_near: int = 0  # runs with Phi - Phi_min < 10
     posterior_sd: float = np.nan  # median sd of Phi over the posterior; NaN before it is sampled
+    tail_sd: float = np.nan  # its 99 % quantile
+    beyond_1: float = np.nan  # share of the posterior whose sd of Phi exceeds 1
+    beyond_2: float = np.nan  # and 2
     passed: bool = False
     verdict: str = ""  # which criterion failed, with number and threshold
 

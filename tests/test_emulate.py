@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fatescal.emulate import likelihood
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.encoder import encode
 from fatescal.emulate.fit import restricted_likelihood, warped_likelihood
@@ -18,7 +19,14 @@ from fatescal.emulate.misfit import MisfitEmulator, Transform
 from fatescal.emulate.outputs import OutputsEmulator
 from fatescal.emulate.process import Process, processes
 from fatescal.emulate.training import near_optimum, nearest_rows, twins
-from fatescal.emulate.validation import posterior_uncertainty, validate
+from fatescal.emulate.validation import (
+    collapse,
+    ignorance,
+    independent_directions,
+    scale_of_variances,
+    sd_over,
+    validate,
+)
 from fatescal.protocols import Emulator
 from fatescal.records import Array, Observations, TrainingSet
 from fatescal.update.residuals import misfit, whitened_residuals
@@ -128,7 +136,10 @@ def test_likelihood_identity_at_training_points(rho):
 
 @pytest.mark.parametrize("variance", ["plug-in", "expected", "marginal"])
 def test_outputs_likelihood_is_what_its_variance_mode_says(variance):
-    """log N(y; g, I) of the mean, its expectation over g ~ N(m, C), and log N(y; m, I + C), directly in D dimensions."""
+    """log N(y; g, I) of the mean, its expectation over g ~ N(m, C), and log N(y; m, I + C), directly in D dimensions.
+
+    What they gain over the expectation is bounded by 30 nats.
+    """
     training, obs = smooth_problem()
     emulator = OutputsEmulator(variance=variance)
     surrogate = fitted(emulator)
@@ -143,8 +154,32 @@ def test_outputs_likelihood_is_what_its_variance_mode_says(variance):
             "expected": -0.5 * error @ error - 0.5 * np.trace(covariance),
             "marginal": -0.5 * error @ np.linalg.solve(wide, error) - 0.5 * np.linalg.slogdet(wide)[1],
         }
-        assert value == pytest.approx(direct[variance], rel=1e-9)
+        gain = direct[variance] - direct["expected"]
+        assert value == pytest.approx(direct["expected"] + 30.0 * np.tanh(gain / 30.0), rel=1e-9)
         assert direct["expected"] < direct["marginal"]  # Jensen
+
+
+@pytest.mark.parametrize("mode", likelihood.MODES)
+def test_no_variance_mode_rewards_ignorance(mode):
+    """An emulator that knows nothing, mean at the observations: less likely than the worst known point, 10 sd off in all."""
+    known = likelihood.charged(likelihood.MODES[mode], np.full((1, 8), 10.0), np.full((1, 8), 0.01))
+    ignorant = likelihood.charged(likelihood.MODES[mode], np.zeros((1, 8)), np.full((1, 8), 130.0))
+    assert ignorant[0] < known[0]
+    little = np.full((1, 8), 0.05)
+    assert likelihood.charged(likelihood.MODES[mode], np.ones((1, 8)), little)[0] == pytest.approx(
+        likelihood.MODES[mode](np.ones((1, 8)), little)[0], abs=1e-4
+    )
+
+
+def test_misfit_emulator_charges_for_ignorance():
+    training, obs = smooth_problem()
+    emulator, surrogate = MisfitEmulator(), fitted(MisfitEmulator())
+    u = np.concatenate([training.u[30:60], training.u[30:60] + 3.0])
+    phi, sd = emulator.misfit(surrogate, obs, *emulator.predict(surrogate, u))
+    np.testing.assert_allclose(
+        emulator.log_likelihood(surrogate, obs)(u), -phi - 0.5 * np.maximum(sd - 2.0, 0.0) ** 2
+    )
+    assert (sd > 2.0).any()
 
 
 def test_auto_widens_where_the_model_fits_and_never_where_it_cannot():
@@ -369,10 +404,72 @@ def test_gate_judges_the_uncertainty_over_the_posterior(emulator):
     near = training.u[near_optimum(obs.misfit(training.predictions))]
     judged = validate(emulator, surrogate, training, obs, near)
     assert judged.passed, judged.verdict
-    assert judged.posterior_sd == posterior_uncertainty(emulator, surrogate, obs, near) < 0.5
+    assert judged.posterior_sd == np.median(sd_over(emulator, surrogate, obs, near)) < 0.5
     astray = validate(emulator, surrogate, training, obs, near + 4.0)
     assert not astray.passed
     assert "over the posterior" in astray.verdict
+
+
+@pytest.mark.parametrize("emulator", EMULATORS, ids=["outputs", "misfit"])
+@pytest.mark.parametrize("factor", [1 / 400, 1 / 4, 4, 400])
+@pytest.mark.parametrize("rows", [slice(0, 90), slice(0, 40)], ids=["many", "few"])
+def test_gate_refuses_wrong_variances_in_either_direction(emulator, factor, rows):
+    training, obs = smooth_problem()
+    training = TrainingSet(**{k: getattr(training, k)[rows] for k in ("u", "predictions", "source")})
+    surrogate = emulator.fit(np.random.default_rng(0), training, obs)
+    assert "variances" not in validate(emulator, surrogate, training, obs).verdict
+    scale = np.ones_like(surrogate.hyperparameters[:, : surrogate.u.shape[1] + 2])
+    scale[:, -2:] = factor
+    scale = np.tile(scale, surrogate.hyperparameters.shape[1] // scale.shape[1])
+    wrong = replace(surrogate, hyperparameters=surrogate.hyperparameters * scale)
+    refused = validate(emulator, wrong, training, obs)
+    assert not refused.passed
+    assert "variances are wrong" in refused.verdict
+
+
+def test_variances_scaled_by_one_half_must_fit_the_other():
+    error = np.random.default_rng(0).standard_normal((40, 3))
+    assert all(c.met for c in scale_of_variances(error, 0 * error, np.ones((40, 3))))
+    rough = error * np.where(np.arange(40) % 2, 0.2, 1.4)[:, None]  # mean square 1, halves as 49 to 1
+    met = [c.met for c in scale_of_variances(rough, 0 * error, np.ones((40, 3)))]
+    assert met == [True, False]
+
+
+def test_gate_refuses_a_collapsed_training_set():
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal((500, 3)) * [1.0, 0.1, 0.1]
+    runs = rng.standard_normal((40, 3)) * [1.0, 0.1, 0.1]
+    assert collapse(runs, draws)[0].met
+    narrow = collapse(runs * [1.0, 1.0, 0.2], draws)[0]
+    assert not narrow.met
+    assert "spread over 0.17 of the posterior's width" in narrow.sentence
+    assert independent_directions(runs)[0].met
+    flat = independent_directions(runs @ np.diag([1.0, 1.0, 0.0]))[0]
+    assert not flat.met
+    assert "2 independent directions, there are 3 parameters" in flat.sentence
+    training, obs = smooth_problem()
+    centre = training.u[30:].mean(axis=0)
+    u = centre + 0.02 * (training.u[30:] - centre)
+    collapsed = TrainingSet(u=u, predictions=smooth_model(u), source=np.zeros(60))
+    emulator = OutputsEmulator()
+    surrogate = emulator.fit(np.random.default_rng(0), collapsed, obs)
+    refused = validate(emulator, surrogate, collapsed, obs, training.u[30:])
+    assert not refused.passed
+    assert "collapsed" in refused.verdict
+
+
+def test_gate_sees_the_tail_that_the_median_does_not():
+    """One draw in a hundred where the emulator knows nothing made the sd of a bucket's capacity 1.64 of the exact one."""
+    rng = np.random.default_rng(0)
+    draws, sd = rng.standard_normal((4000, 3)), np.abs(rng.normal(0, 0.05, 4000))
+    assert all(c.met for c in ignorance(sd, draws))
+    far = np.arange(4000) % 125 == 0  # 0.8 %
+    tail = ignorance(np.where(far, 60.0, sd), draws + np.where(far, 15.0, 0.0)[:, None])
+    assert [c.met for c in tail] == [True, True, True, True, False]
+    assert "change a mean by" in tail[-1].sentence
+    several = np.arange(4000) % 33 == 0  # 3 %
+    assert [c.met for c in ignorance(np.where(several, 3.0, sd), draws)][:4] == [True, False, True, False]
+    assert not ignorance(np.where(rng.random(4000) < 0.06, 1.5, sd), draws)[2].met
 
 
 def test_gate_refuses_too_few_runs_near_the_optimum():

@@ -246,7 +246,7 @@ def test_the_graph_names_what_every_stage_is_made_from(reference):
 
 def copied_alone(run: Path, to: Path) -> Path:
     """Copy what a report needs of a run's folder to a place where there is neither model nor data."""
-    kept = ("stages", "config.yaml", "model.json", "inputs.json")
+    kept = ("stages", "config.yaml", "model.json", "inputs.json", "no-effect.json")
     to.mkdir(parents=True)
     for name in kept:
         if (run / name).is_dir():

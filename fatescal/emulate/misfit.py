@@ -14,6 +14,8 @@ from fatescal.emulate.training import NEAR, nearest_rows, principal_axes, twins
 from fatescal.protocols import LogLikelihood, Map
 from fatescal.records import Array, Observations, Surrogate, TrainingSet
 
+KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -102,9 +104,17 @@ class MisfitEmulator:
         return transform.inverse(mean[:, 0]), transform.slope(mean[:, 0]) * np.sqrt(variance[:, 0])
 
     def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
-        """Return u (M, P) -> log L (M) = -Phi."""
-        process, transform = processes(surrogate), _transform(surrogate)
-        return lambda u: -transform.inverse(process(u)[0][:, 0])
+        """Return u (M, P) -> log L (M) = -Phi, less half the square of the sd of Phi beyond `KNOWN`.
+
+        Chains must not sit where no run vouches for the emulator.
+        """
+        process = processes(surrogate)
+
+        def evaluate(u: Array) -> Array:
+            phi, sd = self.misfit(surrogate, obs, *process(u))
+            return -phi - 0.5 * np.maximum(sd - KNOWN, 0.0) ** 2
+
+        return evaluate
 
 
 def _transform(surrogate: Surrogate) -> Transform:

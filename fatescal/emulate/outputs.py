@@ -86,6 +86,8 @@ class OutputsEmulator:
             memory={
                 "degree": np.array([forms[i].degree for i in kept]), "axes": np.eye(u.shape[1]),
                 "warp": np.array([fitted[i].warp for i in kept]), "shares": share[kept],
+                "held_out": np.array([predicted, variance * factors]), "held_out_rows": np.flatnonzero(near),
+                "variance": factors * fitted[kept[0]].hyperparameters[:, -2],
             },
         )  # fmt: skip
 
@@ -103,14 +105,14 @@ class OutputsEmulator:
         return phi, np.sqrt(np.sum(error2 * variance + 0.5 * variance**2, axis=1))
 
     def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
-        """Return u (M, P) -> log L (M) with the emulator's own error as the variance mode says."""
+        """Return u (M, P) -> log L (M) with the emulator's own error as the variance mode says, ignorance charged for."""
         target, rest = self._project(surrogate, obs)
         process = processes(surrogate)
         mode = likelihood.chosen(self.variance, process, target, surrogate.u)
 
         def evaluate(u: Array) -> Array:
             mean, variance = process(u)
-            return mode(target - mean, variance) - 0.5 * rest
+            return likelihood.charged(mode, target - mean, variance) - 0.5 * rest
 
         return evaluate
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from fatescal.emulate.hold_out import explained
+from fatescal.emulate.hold_out import calibration, explained
 from fatescal.emulate.process import processes
-from fatescal.emulate.training import NEAR, near_optimum, nearest_rows, rows_needed, twins
+from fatescal.emulate.training import NEAR, near_optimum, nearest_rows, principal_axes, rows_needed, twins
 from fatescal.protocols import Emulator
 from fatescal.records import Array, Observations, Surrogate, TrainingSet, Validation
 
 MIN_Q2 = 0.9
 COVERAGE = (0.88, 0.99)  # of 95 % intervals
+SCALE = 2.0  # mean squared standardised error, or its inverse: variances wrong by more are refused
+HALVES_ERROR = 0.01  # of refusing right variances because the halves of the held-out runs differ by chance
 MAX_POSTERIOR_SD = 0.5  # of Phi: exp(0.5) is the error of a posterior density one can live with
+MAX_SHARE = {1.0: 0.05, 2.0: 0.01}  # of the posterior draws whose sd of Phi exceeds the key
+MAX_TAIL_SD = 2.0  # of Phi, 99 % quantile over the posterior
+MAX_INFLUENCE = (0.1, 1.1)  # shift of a mean (sd) and ratio of sd by the draws whose sd of Phi exceeds 1
+COLLAPSED = 0.35  # sd of the runs over that of the posterior, in the narrowest direction
+RANK = 1e-6  # prior sd: runs that differ by less do not differ
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One number of the gate, the sentence that tells it, and whether it is met."""
+
+    met: bool
+    sentence: str
 
 
 def validate(
@@ -39,8 +56,11 @@ def validate(
       process. Runs near the optimum spread over 10 in Phi, so 0.9 asks for an error of about 0.7.
     - The 95 % intervals of the latent outputs must cover 88..99 % of them, give or take two standard errors
       of that share: a dozen runs all inside their intervals prove nothing.
+    - The variances must be right within a factor 2: `scale_of_variances`.
     - There must be at least max(10, 2 P) runs near the optimum. Where there are fewer, the best ones are
       judged all the same, so that the numbers can be reported.
+    - The runs must spread in every direction (`independent_directions`), and over the posterior (`collapse`).
+    - Over the posterior the sd of Phi is judged by its median and by its tail (`ignorance`).
     """
     phi, n_parameters = obs.misfit(training.predictions), training.u.shape[1]
     near = nearest_rows(phi, n_parameters)
@@ -52,47 +72,153 @@ def validate(
     q2, coverage = float(explained(phi[near], predicted)), float(inside.mean())
     n_near, needed = int(near_optimum(phi).sum()), rows_needed(n_parameters)
     low, high = _coverage_bounds(inside.size)
-
-    failed = []
-    if n_near < needed:
-        failed.append(f"{n_near} runs near the optimum (Phi - Phi_min < {NEAR:g}), needed are {needed}")
-    if not q2 > MIN_Q2:
-        failed.append(f"hold-out Q2 of Phi near the optimum is {q2:.3f}, must exceed {MIN_Q2}")
-    if not low <= coverage <= high:
-        failed.append(
-            f"95 % intervals cover {coverage:.1%} of {inside.size} held-out outputs, "
-            f"must be {low:.1%} to {high:.1%}"
-        )
-    posterior_sd = np.nan
+    criteria = [
+        *independent_directions(training.u),
+        Criterion(
+            n_near >= needed,
+            f"{n_near} runs near the optimum (Phi - Phi_min < {NEAR:g}), needed are {needed}",
+        ),
+        Criterion(q2 > MIN_Q2, f"hold-out Q2 of Phi near the optimum is {q2:.3f}, must exceed {MIN_Q2}"),
+        Criterion(
+            low <= coverage <= high,
+            f"95 % intervals cover {coverage:.1%} of {inside.size} held-out outputs, must be {low:.1%} to {high:.1%}",
+        ),
+        *scale_of_variances(*left_out(surrogate, near, mean, variance)),
+    ]
+    posterior_sd = tail_sd = beyond_1 = beyond_2 = np.nan
     if draws is not None:
-        posterior_sd = posterior_uncertainty(emulator, surrogate, obs, draws)
-        if not posterior_sd < MAX_POSTERIOR_SD:
-            failed.append(
-                f"the emulator's median sd of Phi over the posterior is {posterior_sd:.2f}, "
-                f"must be below {MAX_POSTERIOR_SD}"
-            )
+        sd_phi = sd_over(emulator, surrogate, obs, draws)
+        posterior_sd, tail_sd = (float(q) for q in np.quantile(sd_phi, [0.5, 0.99]))
+        beyond_1, beyond_2 = (float(np.mean(sd_phi > limit)) for limit in MAX_SHARE)
+        criteria += [*collapse(training.u, draws), *ignorance(sd_phi, draws)]
+    failed = [c.sentence for c in criteria if not c.met]
     passed = (
         f"{n_near} runs near the optimum, hold-out Q2 of Phi {q2:.4f}, 95 % intervals cover {coverage:.1%}"
     )
     if draws is not None:
-        passed += f", median sd of Phi over the posterior {posterior_sd:.3f}"
+        passed += (
+            f", uncertainty of Phi over the posterior {posterior_sd:.3f} (median), {tail_sd:.2f} (99 % quantile), above 1 in "
+            f"{beyond_1:.1%}"
+        )
     return Validation(
-        misfit=phi[near],
-        predicted=predicted,
-        sd=sd,
-        q2=q2,
-        coverage=coverage,
-        n_near=n_near,
-        posterior_sd=posterior_sd,
-        passed=not failed,
-        verdict="; ".join(failed) or passed,
+        misfit=phi[near], predicted=predicted, sd=sd, q2=q2, coverage=coverage, n_near=n_near,
+        posterior_sd=posterior_sd, tail_sd=tail_sd, beyond_1=beyond_1, beyond_2=beyond_2,
+        passed=not failed, verdict="; ".join(failed) or passed,
+    )  # fmt: skip
+
+
+def left_out(surrogate: Surrogate, near: Array, mean: Array, variance: Array) -> tuple[Array, Array, Array]:
+    """Return truth, mean and variance (G, K) of the held-out predictions by which the variances are judged.
+
+    Those that the fit made with all hyperparameters fitted anew, where it kept them: `mean` and `variance` of
+    the rows `near`, whose hyperparameters have seen the left-out runs, make few runs look better predicted
+    than they are. The kept variances follow those of the surrogate, so that a surrogate with wrong ones is
+    seen.
+    """
+    memory = surrogate.memory
+    if "held_out" not in memory:
+        return surrogate.latent[near], mean, variance
+    kept_mean, kept_variance = memory["held_out"]
+    scale = surrogate.hyperparameters[:, surrogate.u.shape[1]] / memory["variance"]
+    return surrogate.latent[memory["held_out_rows"]], kept_mean, kept_variance * scale
+
+
+def scale_of_variances(truth: Array, mean: Array, variance: Array) -> list[Criterion]:
+    """Judge predictive variances (G, K) by errors of held-out predictions.
+
+    The mean squared standardised error must lie within a factor 2 of 1. As the fit has scaled its variances
+    by these very errors, they are also scaled by one half of the runs and judged by the other: whatever makes
+    the halves differ by more than chance (an F test, with at most three independent outputs for a run) will
+    make new runs differ too.
+    """
+    from scipy.stats import f
+
+    error = float(np.mean((truth - mean) ** 2 / variance))
+    even = np.arange(len(truth)) % 2 == 0
+    across = max(
+        float(
+            np.mean((truth[b] - mean[b]) ** 2 / (variance[b] * calibration(truth[a], mean[a], variance[a])))
+        )
+        for a, b in ((even, ~even), (~even, even))
     )
+    freedom = len(truth) // 2 * min(truth.shape[1], 3)
+    limit = SCALE * float(f.isf(HALVES_ERROR, freedom, freedom))
+    return [
+        Criterion(
+            1 / SCALE < error < SCALE,
+            f"the emulator's variances are wrong: the mean squared standardised error of left-out runs is {error:.2f}, must be "
+            f"{1 / SCALE:g} to {SCALE:g}",
+        ),
+        Criterion(
+            across < limit,
+            f"the emulator's variances, scaled by one half of the left-out runs, do not fit the other half: mean squared "
+            f"standardised error {across:.1f}, must be below {limit:.1f}",
+        ),
+    ]
 
 
-def posterior_uncertainty(emulator: Emulator, surrogate: Surrogate, obs: Observations, draws: Array) -> float:
-    """Return the median of the emulator's sd of Phi over posterior `draws` (S, P)."""
-    _, sd = emulator.misfit(surrogate, obs, *emulator.predict(surrogate, draws))
-    return float(np.median(sd))
+def independent_directions(u: Array) -> list[Criterion]:
+    """Judge whether the runs `u` (N, P) differ in every direction."""
+    spread = np.linalg.svd(u - u.mean(axis=0), compute_uv=False) / np.sqrt(len(u))
+    n = int(np.sum(spread > RANK))
+    sentence = f"the training runs are collapsed: they differ in {n} independent directions, there are {u.shape[1]} parameters"
+    return [Criterion(n == u.shape[1], sentence)]
+
+
+def collapse(u: Array, draws: Array) -> list[Criterion]:
+    """Judge whether the runs `u` (N, P) spread over the posterior `draws` (S, P), in its narrowest
+    direction too.
+    """
+    axes, sd = principal_axes(draws)
+    runs = (u - u.mean(axis=0)) @ axes / np.maximum(sd, RANK)
+    narrowest = (
+        float(np.linalg.svd(runs, compute_uv=False)[-1] / np.sqrt(len(u))) if len(u) > u.shape[1] else 0.0
+    )
+    sentence = (
+        f"the training runs are collapsed: in one direction they spread over {narrowest:.2f} of the posterior's width, must be "
+        f"at least {COLLAPSED}; the emulator extrapolates"
+    )
+    return [Criterion(narrowest >= COLLAPSED, sentence)]
+
+
+def ignorance(sd_phi: Array, draws: Array) -> list[Criterion]:
+    """Judge the emulator's sd of Phi (S) over the posterior `draws` (S, P): median, tail, and what the tail
+    does.
+
+    One draw in a hundred where the emulator knows nothing can carry the sd of a parameter, which the median
+    does not see.
+    """
+    median, tail = np.quantile(sd_phi, [0.5, 0.99])
+    criteria = [
+        Criterion(
+            bool(median < MAX_POSTERIOR_SD),
+            f"the emulator's median sd of Phi over the posterior is {median:.2f}, must be below {MAX_POSTERIOR_SD}",
+        ),
+        Criterion(
+            bool(tail < MAX_TAIL_SD),
+            f"the 99 % quantile of the emulator's sd of Phi over the posterior is {tail:.2f}, must be below {MAX_TAIL_SD:g}",
+        ),
+    ]
+    for limit, most in MAX_SHARE.items():
+        share = float(np.mean(sd_phi > limit))
+        sentence = f"the emulator's sd of Phi exceeds {limit:g} in {share:.1%} of the posterior, must be at most {most:.0%}"
+        criteria.append(Criterion(share <= most, sentence))
+    known = draws[sd_phi <= 1.0]
+    if 0 < len(known) < len(draws):
+        sd = np.maximum(known.std(axis=0), np.finfo(float).tiny)
+        shift = float(np.max(np.abs(draws.mean(axis=0) - known.mean(axis=0)) / sd))
+        ratio = float(np.max(draws.std(axis=0) / sd))
+        sentence = (
+            f"the {1 - len(known) / len(draws):.2%} of the posterior where the emulator's sd of Phi exceeds 1 change a mean by "
+            f"{shift:.2f} sd and an sd by the factor {ratio:.2f}, must be at most {MAX_INFLUENCE[0]} and {MAX_INFLUENCE[1]}"
+        )
+        criteria.append(Criterion(shift <= MAX_INFLUENCE[0] and ratio <= MAX_INFLUENCE[1], sentence))
+    return criteria
+
+
+def sd_over(emulator: Emulator, surrogate: Surrogate, obs: Observations, draws: Array) -> Array:
+    """Return the emulator's sd of Phi (S) at posterior `draws` (S, P)."""
+    return emulator.misfit(surrogate, obs, *emulator.predict(surrogate, draws))[1]
 
 
 def _coverage_bounds(n: int) -> tuple[float, float]:

@@ -28,7 +28,8 @@ def chains(results: Results) -> Markup | None:
         paragraph(
             f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
             "The traces of the untempered level must look alike for all runs (colours), without trend and "
-            "without long pauses. R-hat compares the runs with each other, ESS is the number of independent "
+            "without long pauses. R-hat of runs (nested R-hat) compares the runs with each other, R-hat of walkers each "
+            "single chain with all others, as ArviZ does with posterior.nc; ESS is the number of independent "
             "draws the chains are worth (bulk: centre, tail: 5 % and 95 % quantiles), MCSE the standard error of the "
             "posterior mean that is due to sampling.",
         ),
@@ -86,10 +87,21 @@ def _traces(draws: Array, parameter: tuple[str, ...], step: int) -> Figure:
 def _of_parameters(diagnosis: Diagnosis) -> Markup:
     rows = zip(
         map(breakable, diagnosis.parameter),
-        *(x.tolist() for x in (diagnosis.rhat, diagnosis.ess_bulk, diagnosis.ess_tail, diagnosis.mcse)),
+        *(
+            x.tolist()
+            for x in (
+                diagnosis.rhat,
+                diagnosis.rhat_walkers,
+                diagnosis.ess_bulk,
+                diagnosis.ess_tail,
+                diagnosis.mcse,
+            )
+        ),
         strict=True,
     )
-    shown = table(["parameter", "R-hat", "bulk ESS", "tail ESS", "MCSE of the mean"], rows)
+    shown = table(
+        ["parameter", "R-hat of runs", "R-hat of walkers", "bulk ESS", "tail ESS", "MCSE of the mean"], rows
+    )
     if diagnosis.converged:
         return Markup(shown + paragraph("All thresholds of the config are met."))
     return Markup(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from fatescal.emulate.training import NEAR, rows_needed
-from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MIN_Q2
+from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.records import Surrogate, Validation
 from fatescal.report.figure import COLOUR, canvas, embed, styled
 from fatescal.report.markup import Markup, element, number, paragraph, section, table
@@ -45,6 +45,9 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
         ["share of latent outputs inside their 95 % interval", float(validation.coverage),
          f"{low} to {high}, give or take two standard errors of the share"],
         ["median sd of Φ over the posterior", float(validation.posterior_sd), f"below {MAX_POSTERIOR_SD}"],
+        ["99 % quantile of it", float(validation.tail_sd), f"below {MAX_TAIL_SD:g}"],
+        ["share of the posterior where it exceeds 1", float(validation.beyond_1), f"at most {MAX_SHARE[1.0]:g}"],
+        ["share of the posterior where it exceeds 2", float(validation.beyond_2), f"at most {MAX_SHARE[2.0]:g}"],
     ]  # fmt: skip
     badge = element(
         "b",
