@@ -42,14 +42,14 @@ test: $(READY)
 	@. $(READY) && export MPIRUN && .venv/bin/python -m pytest -n $(JOBS) --dist worksteal --durations=15 $(ARGS)
 
 faults: $(READY)
-	@. $(READY) && export MPIRUN && FATESCAL_FAULTS=docs/faults.md .venv/bin/python -m pytest tests/test_faults.py $(ARGS)
+	@. $(READY) && export MPIRUN && FATESCAL_FAULTS=docs/faults.md .venv/bin/python -m pytest tests/system/test_faults.py $(ARGS)
 
 soak: $(READY)
-	@. $(READY) && export MPIRUN && FATESCAL_SOAK=50 .venv/bin/python -m pytest tests/test_faults.py -s -k random_kills
+	@. $(READY) && export MPIRUN && FATESCAL_SOAK=50 .venv/bin/python -m pytest tests/system/test_faults.py -s -k random_kills
 
 test-slurm: $(READY)
 	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
-	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/test_slurm.py $(ARGS)
+	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py $(ARGS)
 
 lint: $(READY)
 	.venv/bin/ruff check .

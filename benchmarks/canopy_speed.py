@@ -13,7 +13,7 @@ from datetime import date
 
 import numpy as np
 
-from fatescal.forward.canopy import Canopy
+from fatescal.models.canopy import Canopy
 
 
 def main(members: int = 100) -> None:

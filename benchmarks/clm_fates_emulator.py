@@ -17,9 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from fatescal.emulate.outputs import OutputsEmulator
-from fatescal.priors import LogitNormal, Normal, Prior
-from fatescal.records import Array, Observations, TrainingSet
+from fatescal.base.types import Array
+from fatescal.emulate.output_emulator import OutputsEmulator
+from fatescal.parameters.priors import LogitNormal, Normal, Prior
+from fatescal.storage.records import Observations, TrainingSet
 
 NOISE = {"FATES_GPP": (86400e3, 0.471), "QFLX_EVAP_TOT": (86400.0, 0.163)}  # to g C, mm d-1; sd
 VCMAX = {"PFT2": 62.0, "PFT6": 58.0, "PFT13": 78.0}  # the file's defaults

@@ -1,7 +1,8 @@
 """Time of reading two fluxes from 244 history files of CLM-FATES against xarray.open_mfdataset, in one run.
 
 Twenty model years in files of thirty days, as CLM leaves them by default: copies of the real year in
-$FATESCAL_DATA/ctsm. Prints both times, their ratio, and what reading adds to the peak memory. The peer needs dask.
+$FATESCAL_DATA/ctsm. Prints both times, their ratio, and what reading adds to the peak memory. The peer needs
+dask.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from fatescal.forward.clm_fates import history
+from fatescal.models.clm_fates import history
 
 N_FILES = 244
 FLUXES = ("FATES_GPP", "QFLX_EVAP_TOT")

@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from fatescal.emulate.gaussian_process import Process
 from fatescal.emulate.kernels import JOINT, PRODUCT, Form
-from fatescal.emulate.process import Process
 
 N_POINTS, N_RUNS, N_PARAMETERS, N_OUTPUTS = 24, 320, 6, 8
 

@@ -1,9 +1,10 @@
-"""What the size of a job costs: `mpirun -n N python benchmarks/scale.py [--members 1000] [--predictions 100000]`.
+"""What the size of a job costs: `mpirun -n N python benchmarks/scale.py [--members 1000] [--predictions
+100000]`.
 
-Prints, of a batch of members that cost nothing but their row of predictions: how far above its start the memory of
-rank 0 rises while the batch is evaluated, checkpointed and read again, in units of the prediction matrix (members x
-predictions x 8 bytes); how long the checkpoint takes; the memory of every rank after start-up; and the share of a
-core the ranks use that wait for a member elsewhere.
+Prints, of a batch of members that cost nothing but their row of predictions: how far above its start the
+memory of rank 0 rises while the batch is evaluated, checkpointed and read again, in units of the prediction
+matrix (members x predictions x 8 bytes); how long the checkpoint takes; the memory of every rank after
+start-up; and the share of a core the ranks use that wait for a member elsewhere.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-import fatescal.store
-from fatescal.records import Array, Evaluation
-from fatescal.store import Store
-from fatescal.world import World
+import fatescal.storage.store
+from fatescal.base.types import Array
+from fatescal.hpc.communicator import World
+from fatescal.storage.records import Evaluation
+from fatescal.storage.store import Store
 
 WAIT = 5.0  # s the first member takes, for which all other ranks wait
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--root-writes", action="store_true", help="as without parallel HDF5")
     args = parser.parse_args()
     if args.root_writes:
-        fatescal.store.PARALLEL = False
+        fatescal.storage.store.PARALLEL = False
     world = World()
     world.watch()
     start = world.gather(resident())

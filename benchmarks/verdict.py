@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fatescal.randoms import stream
-from fatescal.sample.importance import RATIO, SHIFT, judge_rerun
+from fatescal.base.random_streams import stream
+from fatescal.diagnostics.rerun_verdict import RATIO, SHIFT, judge_rerun
 from fatescal.sample.thinning import representative
 
 N_DRAWS, N_CANDIDATES, N_TRUTH = 4000, 500, 20_000

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from fatescal import __version__
-from fatescal.errors import BadInput, FatescalError, did_you_mean, words
-from fatescal.watchdog import LIMIT
+from fatescal.base.errors import BadInput, FatescalError, did_you_mean, words
+from fatescal.hpc.watchdog import LIMIT
 
 if TYPE_CHECKING:
-    from fatescal.world import World
+    from fatescal.hpc.communicator import World
 
 DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
 VERBS = ("run", "check", "install", "build", "status", "report", "priors", "reset", "schema")
@@ -34,7 +34,7 @@ RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def _run(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     limits = [limit for limit in (args.time_limit, world.on_root(_wall_time)) if limit is not None]
     world.deadline = time.monotonic() + min(limits) if limits else None
@@ -46,7 +46,7 @@ def _wall_time() -> float | None:
     """Return the seconds after which the job should stop: ten minutes, or a tenth, before its end; on
     root.
     """
-    from fatescal.schedulers.registry import current
+    from fatescal.hpc.schedulers.registry import current
 
     limit = current().seconds_left()
     if limit is None:
@@ -56,7 +56,7 @@ def _wall_time() -> float | None:
 
 
 def _check(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     config = args.config or (DEFAULT_CONFIG if args.machine is None else None)
     if args.default_run and config is None:
@@ -65,50 +65,50 @@ def _check(args: argparse.Namespace, world: World) -> int:
 
 
 def _install(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.install(args.config, args.machine)
 
 
 def _build(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.build(args.config, args.machine, download=args.download)
 
 
 def _status(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.status(args.run, world, args.fold, args.machine)
 
 
 def _report(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.report(args.run, world)
 
 
 def _priors(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.priors(args.config, args.format)
 
 
 def _reset(args: argparse.Namespace, world: World) -> int:
-    from fatescal import run
+    from fatescal.cli import run
 
     return run.reset(args.run, args.stage, world)
 
 
 def _schema(args: argparse.Namespace, world: World) -> int:
-    from fatescal import settings
+    from fatescal import config as settings
 
     print(json.dumps(settings.schema(), indent=1))
     return 0
 
 
 def _duration(text: str) -> float:
-    from fatescal.forward.process import seconds
+    from fatescal.hpc.launch import seconds
 
     try:
         return seconds(text)
@@ -291,7 +291,7 @@ def _main(argv: Sequence[str]) -> int:
         args = parser.parse_args(_with_verb(argv))
     except BadInput as error:
         parser.exit(BadInput.exit_code, f"fatescal: {error}\n")
-    from fatescal.world import World
+    from fatescal.hpc.communicator import World
 
     world = World()
     logging.basicConfig(

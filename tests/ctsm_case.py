@@ -1,4 +1,6 @@
-"""Run directories of CTSM for tests: real ones, their paths turned to the real inputs, and the stand-in executable."""
+"""Run directories of CTSM for tests: real ones, their paths turned to the real inputs, and the stand-in
+executable.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import netCDF4
 import standin_door
 
 SAMPLES = {"A": "ctsm5.4_run", "B": "ctsm5.1_run"}
@@ -28,7 +31,7 @@ class Case:
 
 def write_case(folder: Path, data: Path, version: str, years: tuple[int, int] = (2004, 2010)) -> Case:
     """Write the run directory of a version, as CIME leaves it, with the monthly forcing of `years`."""
-    from fatescal.forward.clm_fates import cdl
+    from fatescal.models.clm_fates import cdl
 
     run = folder / "run"
     write_run_directory(run, data, version, years)
@@ -89,3 +92,31 @@ def _streams(text: str, data: Path, years: tuple[int, int]) -> str:
 
 def _year(path: Path) -> int:
     return int(path.name[-10:-6])
+
+
+def write_site(folder: Path, data: Path, years: tuple[int, ...]) -> Path:
+    """Write the folder of a site: Hyytiala moved to 62 N."""
+    (folder / "datmdata").mkdir(parents=True)
+    (folder / "user_mods").mkdir()
+    shutil.copy(data / "ctsm" / "inputs" / "surfdata_HYY_ctsm54.nc", folder / "surfdata_62N.nc")
+    with netCDF4.Dataset(folder / "surfdata_62N.nc", "a") as surface:
+        surface["LATIXY"][:] = 62.0
+    for path in (data / "hyytiala" / "datm").glob("*.nc"):
+        if path.name[-10:-6] in map(str, years):
+            shutil.copy(path, folder / "datmdata")
+    return folder
+
+
+COMPSETS = {
+    "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
+    "B": "2000_DATM%GSWP3v1_CLM51%FATES_SICE_SOCN_SROF_SGLC_SWAV",
+}
+
+
+XML = {
+    "PTS_LAT": 61.8474,
+    "PTS_LON": 24.295,
+    "DATM_YR_START": 2004,
+    "DATM_YR_END": 2010,
+    "DATM_YR_ALIGN": 2004,
+}

@@ -6,12 +6,16 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 from conftest import mpi_command, mpi_environment
 from linear_model import N_DAYS, fluxes
+
+if TYPE_CHECKING:
+    from fatescal.config import Machine
+    from fatescal.storage.records import Evaluation
 
 MODEL = Path(__file__).parent / "linear_model.py"
 PRIOR = {"mean": (5.0, 1.0), "wave": (1.0, 0.5), "trend": (0.0, 0.8)}
@@ -124,3 +128,39 @@ def fatescal(
     words = ["-m", "fatescal", *map(str, arguments)]
     command = mpi_command(n_ranks, *words) if n_ranks else [sys.executable, *words]
     return run_program(command, Path(str(arguments[-1])).parent, timeout, **environment)
+
+
+def write_two_years(folder: Path, *options: str) -> Path:
+    """Write the linear problem moved to 17 November 2003, 45 days in each of two years; return the
+    config's path.
+    """
+    model = folder / "model.py"
+    model.write_text(MODEL.read_text().replace("days since 2004-01-01", "days since 2003-11-17"))
+    config = write_problem(
+        folder,
+        model={"command": [sys.executable, "-SE", str(model), *options]},
+        observations={"calibration": ["2003-11-17", "2004-02-14"], "validation": None},
+    )
+    head, names, *rows = (folder / "fluxes.csv").read_text().splitlines()
+    days = np.datetime64("2003-11-17") + np.arange(len(rows))
+    moved = [f"{day},{row.split(',', 1)[1]}" for day, row in zip(days, rows, strict=True)]
+    (folder / "fluxes.csv").write_text("\n".join([head, names, *moved]) + "\n")
+    return config
+
+
+def evaluated(config: Path, machine: Machine | None = None) -> Evaluation:
+    """Return what an ensemble of a config comes to; on root."""
+    from fatescal import config as settings
+    from fatescal.hpc.communicator import World
+    from fatescal.storage.store import Store
+    from fatescal.workflow import problem as assemble
+
+    world = World()
+    chosen = settings.load(config).on(machine or settings.Machine())
+    problem = assemble.problem(chosen, world)
+    u = np.random.default_rng(5).normal(size=(11, 3))
+    store = Store(config.parent / "run" / "stages", world)
+    world.on_root(lambda: store.folder.mkdir(parents=True, exist_ok=True))
+    result = problem.members.evaluate("evaluation-00", u, world, store)
+    assert result is not None or not world.is_root
+    return result  # type: ignore[return-value]

@@ -1,9 +1,9 @@
 """fatescal that pauses at one place: `python pausing.py FOLDER PLACE RANK [arguments of fatescal]`.
 
-The rank writes its process number to FOLDER/paused and goes on when that file is gone. What happens meanwhile comes
-from the outside: signals, a full disk, another clock. PLACE is a stage (about to be computed; of an ensemble: some
-members are finished, one has run and is about to be read), `STAGE written` (its file is open, nothing in it yet),
-`report` or `report written` (some of its files are there).
+The rank writes its process number to FOLDER/paused and goes on when that file is gone. What happens meanwhile
+comes from the outside: signals, a full disk, another clock. PLACE is a stage (about to be computed; of an
+ensemble: some members are finished, one has run and is about to be read), `STAGE written` (its file is open,
+nothing in it yet), `report` or `report written` (some of its files are there).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fatescal.run
-from fatescal import products
+import fatescal.cli.run
 from fatescal.__main__ import main
-from fatescal.members import Members
-from fatescal.records import Scorecard
-from fatescal.store import Store
-from fatescal.workflow import Run, calibrate
-from fatescal.world import World
+from fatescal.ensemble.member import Members
+from fatescal.hpc.communicator import World
+from fatescal.report import outputs
+from fatescal.storage.records import Scorecard
+from fatescal.storage.store import Store
+from fatescal.workflow.calibrate import Run, calibrate
 
 FINISHED = 2  # members, of any rank, before this one pauses in the midst of its first
 
@@ -75,9 +75,9 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         return card
 
     if stage == "report" and is_root:
-        before(products, "_write_chains" if written else "collect", lambda *_: pause(folder))
+        before(outputs, "_write_chains" if written else "collect", lambda *_: pause(folder))
     elif stage == "report":
-        fatescal.run.calibrate = afterwards
+        fatescal.cli.run.calibrate = afterwards
     elif written:
         before(Store, "_header", in_file)
     elif stage.startswith("evaluation"):

@@ -1,14 +1,15 @@
 """A stand-in for CTSM's `cesm.exe` at one point: its files, its refusals, its exit codes; not its science.
 
-Started as `standin_cesm.py VERSION LND_IN` in a run directory, by the little script that `ctsm_case.install` writes under
-the name ``cesm.exe``. VERSION is ``A`` (ctsm5.4, FATES JSON parameter file) or ``B`` (ctsm5.1, netCDF); LND_IN is
-a namelist of the real model, whose keys (and the history keys) are the ones that it knows. It reads the eight
-files the real model reads, runs the embedded land model over the forcing that the streams name, and leaves
-logs, history, restart files and pointers as the real one does; refusals carry the real ones' words (quoted from
-the logs of real failures) and exit codes.
+Started as `standin_cesm.py VERSION LND_IN` in a run directory, by the little script that `ctsm_case.install`
+writes under the name ``cesm.exe``. VERSION is ``A`` (ctsm5.4, FATES JSON parameter file) or ``B`` (ctsm5.1,
+netCDF); LND_IN is a namelist of the real model, whose keys (and the history keys) are the ones that it knows.
+It reads the eight files the real model reads, runs the embedded land model over the forcing that the streams
+name, and leaves logs, history, restart files and pointers as the real one does; refusals carry the real ones'
+words (quoted from the logs of real failures) and exit codes.
 
 Fluxes are the embedded model's. That model cannot start from a state, so what a restart file remembers is one
-slow pool per run, which starts at 0.5, follows relative Vcmax with an e-folding time of `MEMORY` days and scales GPP.
+slow pool per run, which starts at 0.5, follows relative Vcmax with an e-folding time of `MEMORY` days and
+scales GPP.
 
 Faults on demand, by environment: ``STANDIN_CRASH``, ``STANDIN_HANG``, ``STANDIN_TRUNCATE``, each
 ``parameter pft low high``: members whose value lies between fail in the middle of the run, hang there, or end
@@ -32,9 +33,9 @@ from typing import Any, Literal, NoReturn
 import netCDF4
 import numpy as np
 
-from fatescal.forward.canopy.model import Canopy
-from fatescal.forward.canopy.parameters import COLUMN_PARAMETERS, PFT_PARAMETERS
-from fatescal.forward.canopy.weather import VARIABLES, Weather, noleap_date, noleap_day
+from fatescal.models.canopy.canopy_model import Canopy
+from fatescal.models.canopy.defaults import COLUMN_PARAMETERS, PFT_PARAMETERS
+from fatescal.models.canopy.weather import VARIABLES, Weather, noleap_date, noleap_day
 
 INPUTS = {  # a missing one ends the run with this exit code
     **dict.fromkeys(("nuopc.runconfig", "nuopc.runseq", "fd.yaml", "datm.streams.xml"), 1),

@@ -1,18 +1,21 @@
 """Stand-ins for CTSM's repositories and for the tools that check out their externals; they hold no model.
 
 `write_repositories` writes bare repositories of a model (``A``: ctsm5.4, with ``bin/git-fleximod`` and
-``.gitmodules``; ``B``: ctsm5.1, with ``manage_externals/checkout_externals`` and ``Externals.cfg``), of FATES with its real parameter
-file, and of the stand-in CIME (`standin_cime`). The tools are this file, started as ``standin_checkout.py
-git-fleximod|checkout_externals ROOT``: they clone what is not there, check out the tag, leave changed externals
-alone. CDEPS has an external of its own, fox. As the real ones do:
+``.gitmodules``; ``B``: ctsm5.1, with ``manage_externals/checkout_externals`` and ``Externals.cfg``), of FATES
+with its real parameter file, and of the stand-in CIME (`standin_cime`). The tools are this file, started as
+``standin_checkout.py git-fleximod|checkout_externals ROOT``: they clone what is not there, check out the tag,
+leave changed externals alone. CDEPS has an external of its own, fox. As the real ones do:
 
-- git-fleximod that cannot check out an external says so on standard error alone, and then waits for ever, with a
+- git-fleximod that cannot check out an external says so on standard error alone, and then waits for ever,
+  with a
   process of its own (its git) left; checkout_externals ends with an error;
-- checkout_externals that meets an external, or one of an external, with changed files or at another commit than the
+- checkout_externals that meets an external, or one of an external, with changed files or at another commit
+  than the
   one around it records, prints its state, checks out nothing, and returns 0.
 
 ``STANDIN_EXTERNALS_DIE`` names an external in whose clone the tool is killed, with a torn clone left;
-``STANDIN_EXTERNALS_FAIL`` one that cannot be checked out; ``STANDIN_EXTERNALS_SKIP`` one that is left out without a word.
+``STANDIN_EXTERNALS_FAIL`` one that cannot be checked out; ``STANDIN_EXTERNALS_SKIP`` one that is left out
+without a word.
 """
 
 from __future__ import annotations
@@ -72,7 +75,9 @@ def write_repositories(folder: Path, version: str, data: Path, machines: dict) -
 
 
 def _bare(content: Path, target: Path, tag: str) -> str:
-    """Commit a folder, tag it, and leave it as a bare repository; a later commit keeps the tag off the branch's head."""
+    """Commit a folder, tag it, and leave it as a bare repository; a later commit keeps the tag off the
+    branch's head.
+    """
     git(content.parent, "init", "-q", "-b", "master", str(content))
     git(content, "add", "-A")
     git(content, "commit", "-qm", "as it was released")
@@ -167,7 +172,9 @@ def listed(root: Path, tool: str) -> list[External]:
 
 
 def nested(root: Path, external: External, tool: str) -> list[External]:
-    """Return the externals of one that is there; git-fleximod takes those that are always required, by their tags."""
+    """Return the externals of one that is there; git-fleximod takes those that are always required, by
+    their tags.
+    """
     if not (root / external.path / ".gitmodules").is_file():
         return []
     sections = _sections(root / external.path / ".gitmodules")

@@ -1,23 +1,26 @@
 """A stand-in for CIME: its commands, refusals, files, CaseStatus and return codes; it compiles nothing.
 
-`create_newcase`, `xmlchange`, `xmlquery`, `case.setup`, `preview_namelists`, `case.build`, `case.submit` (and the
-`case.run`, `case.st_archive` that it submits) of a checkout that `install` has been run in. They behave as those of
-ctsm5.4 (version ``A``) or ctsm5.1 (``B``) were seen to: the same return codes, words of success, traps. Run directory
-files come from the real samples (`ctsm_case`), changed by the user_nl_* files and the XML variables that matter at
-one point; the executable is the stand-in `cesm.exe`. One dying instance of a multi-
-instance case takes all others with it.
+`create_newcase`, `xmlchange`, `xmlquery`, `case.setup`, `preview_namelists`, `case.build`, `case.submit` (and
+the `case.run`, `case.st_archive` that it submits) of a checkout that `install` has been run in. They behave
+as those of ctsm5.4 (version ``A``) or ctsm5.1 (``B``) were seen to: the same return codes, words of success,
+traps. Run directory files come from the real samples (`ctsm_case`), changed by the user_nl_* files and the
+XML variables that matter at one point; the executable is the stand-in `cesm.exe`. One dying instance of a
+multi- instance case takes all others with it.
 
-Copies of the machine's description: create_newcase and ``case.setup --reset`` copy `~/.cime/config_machines.xml` into
-``env_mach_specific.xml`` and the ``*.cmake`` of that folder into ``cmake_macros``; a changed original changes nothing
-before that. ``case.setup --reset`` marks the model as not built.
+Copies of the machine's description: create_newcase and ``case.setup --reset`` copy
+`~/.cime/config_machines.xml` into ``env_mach_specific.xml`` and the ``*.cmake`` of that folder into
+``cmake_macros``; a changed original changes nothing before that. ``case.setup --reset`` marks the model as
+not built.
 
-Input data: `preview_namelists` lists files in ``Buildconf/*.input_data_list``, `check_input_data` names those that are not
-there (return code 1), with ``--download`` after fetching them from the folder ``STANDIN_INPUT_SERVER``; `case.submit`
-refuses to run without them, also where a single point never reads them. `install` creates those files.
+Input data: `preview_namelists` lists files in ``Buildconf/*.input_data_list``, `check_input_data` names those
+that are not there (return code 1), with ``--download`` after fetching them from the folder
+``STANDIN_INPUT_SERVER``; `case.submit` refuses to run without them, also where a single point never reads
+them. `install` creates those files.
 
-``STANDIN_CIME_DIE`` ends a command in its middle, with its name: ``case.build``; ``STANDIN_BUILD_FAIL`` makes the
-compiler fail: in a model component, or with the value ``pio`` in a shared library; ``STANDIN_BUILD_SECONDS`` is how long
-it takes. A `case.build` whose starter is killed goes on. The word BROKEN in ``env_mach_specific.xml`` fails every build.
+``STANDIN_CIME_DIE`` ends a command in its middle, with its name: ``case.build``; ``STANDIN_BUILD_FAIL`` makes
+the compiler fail: in a model component, or with the value ``pio`` in a shared library;
+``STANDIN_BUILD_SECONDS`` is how long it takes. A `case.build` whose starter is killed goes on. The word
+BROKEN in ``env_mach_specific.xml`` fails every build.
 """
 
 from __future__ import annotations
@@ -590,7 +593,9 @@ def write_namelists(case: Case) -> None:
 
 
 def _write_input_lists(case: Case, run: Path) -> None:
-    """List the files that the namelists name, and one that no namelist does, as the component's own lists do."""
+    """List the files that the namelists name, and one that no namelist does, as the component's own
+    lists do.
+    """
     folder = case.root / "Buildconf"
     folder.mkdir(exist_ok=True)
     land, weather = [], []
@@ -827,7 +832,9 @@ def case_build(root: Path, arguments: Sequence[str]) -> None:
 
 
 def fail_shared_library(case: Case, exeroot: Path) -> None:
-    """End as where ParallelIO does not find netCDF: the log goes on after the error, and its path holds the MPI library."""
+    """End as where ParallelIO does not find netCDF: the log goes on after the error, and its path holds
+    the MPI library.
+    """
     folder = exeroot / case["COMPILER"] / case["MPILIB"] / "nodebug" / "nothreads"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "pio.bldlog.261122-101010"
@@ -948,7 +955,9 @@ def case_run(root: Path, arguments: Sequence[str]) -> None:
 
 
 def _run_instances(case: Case, run: Path, executable: Path, lid: str) -> bool:
-    """Run all instances at once, in folders of their own where there are several; the first that dies takes all with it."""
+    """Run all instances at once, in folders of their own where there are several; the first that dies
+    takes all with it.
+    """
     folders = {suffix: _folder_of(run, suffix, lid) for suffix in case.suffixes}
     log = run / f"cesm.log.{lid}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # of Slurm; the instances get it as well
@@ -980,7 +989,7 @@ def _kept(case: Case, run: Path, folders: Mapping[str, Path], lid: str) -> Itera
 
 def _folder_of(run: Path, suffix: str, lid: str) -> Path:
     """Return where an instance runs, with its own input files under the names of a single one's."""
-    from fatescal.forward.clm_fates.template import FILES
+    from fatescal.models.clm_fates.template import FILES
 
     folder = run / f".instance{suffix}" if suffix else run
     if suffix:
@@ -1081,7 +1090,9 @@ def install(checkout: Path, version: str, data: Path, machines: dict[str, Machin
 
 
 def _script(command: str) -> str:
-    """Return the script of a command; what starts the model does not go through the door, to be killed with it."""
+    """Return the script of a command; what starts the model does not go through the door, to be killed
+    with it.
+    """
     if command != "case.submit":
         return standin_door.script("standin_cime", command)
     return f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))} {command} "$@"\n'

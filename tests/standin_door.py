@@ -1,9 +1,10 @@
-"""A door to the stand-ins: their programs start in a hundredth of a second, in a server that has loaded numba and netCDF once.
+"""A door to the stand-ins: their programs start in a hundredth of a second, in a server that has loaded numba
+and netCDF once.
 
-`open_door` starts the server of a test session and names its socket in ``$STANDIN_DOOR``. The scripts of the stand-ins call
-``standin_door.py PROGRAM ARGUMENTS``, which has the server fork a process with its own folder, environment, input and
-outputs, and ends as that process ends, also by a signal; the process ends when the one at the door does. Without a
-door the program starts by itself, as it does for whoever starts it by hand.
+`open_door` starts the server of a test session and names its socket in ``$STANDIN_DOOR``. The scripts of the
+stand-ins call ``standin_door.py PROGRAM ARGUMENTS``, which has the server fork a process with its own folder,
+environment, input and outputs, and ends as that process ends, also by a signal; the process ends when the one
+at the door does. Without a door the program starts by itself, as it does for whoever starts it by hand.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A stand-in for the commands of Slurm: sbatch, squeue, scontrol, scancel; without accounting, so sacct refuses.
+"""A stand-in for the commands of Slurm: sbatch, squeue, scontrol, scancel; without accounting, so sacct
+refuses.
 
-`install` writes them into a folder for the PATH. Jobs are kept in the folder ``$STANDIN_SLURM``, a JSON file each, and
-run in sessions of their own. ``STANDIN_SLURM_WAIT``: seconds a job waits before it starts; ``STANDIN_SLURM_FORGET``: seconds
-after its end until no command knows it any more (300).
+`install` writes them into a folder for the PATH. Jobs are kept in the folder ``$STANDIN_SLURM``, a JSON file
+each, and run in sessions of their own. ``STANDIN_SLURM_WAIT``: seconds a job waits before it starts;
+``STANDIN_SLURM_FORGET``: seconds after its end until no command knows it any more (300).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ FLAGS = ("--parsable", "--requeue", "--hold")  # options without a value
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Write the commands and the folder of the jobs; return the variables of the environment that they need."""
+    """Write the commands and the folder of the jobs; return the variables of the environment that they
+    need.
+    """
     for name in COMMANDS:
         path = folder / "bin" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def test_a_test_without_its_data_is_told_last_or_fails(
         (tmp_path / folder).mkdir()
         environment["FATESCAL_DATA"] = str(tmp_path / folder)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_observations.py"),
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "observations" / "test_observations.py"),
          "-k", "baseline"],
         cwd=ROOT,
         env=environment,
@@ -44,7 +44,7 @@ def test_a_test_without_its_data_is_told_last_or_fails(
 def test_no_test_asserts_how_long_something_took() -> None:
     """A wait may have a limit (`< end`); a duration that must be short fails on a busy machine."""
     clock = re.compile(r"assert .*(monotonic|perf_counter|time\.time)\(\) *-")
-    for path in TESTS.glob("test_*.py"):
+    for path in TESTS.rglob("test_*.py"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert not clock.search(line), f"{path.name}, line {number}: {line.strip()}"
 
@@ -63,7 +63,9 @@ LONG = {
 
 
 def too_long(path: Path) -> list[int]:
-    """Return the numbers of the lines of prose that are too long: tables, code and bare links cannot be broken."""
+    """Return the numbers of the lines of prose that are too long: tables, code and bare links cannot be
+    broken.
+    """
     code, found = False, []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         code ^= line.lstrip().startswith("```")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.emulate.process import processes
-from fatescal.protocols import Emulator
-from fatescal.records import Array, Observations, Surrogate
+from fatescal.base.types import Array
+from fatescal.emulate.base import Emulator
+from fatescal.emulate.gaussian_process import processes
+from fatescal.storage.records import Observations, Surrogate
 
 N_CANDIDATES = 500
 

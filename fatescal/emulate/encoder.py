@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.records import Array, Observations
+from fatescal.base.types import Array
+from fatescal.storage.records import Observations
 
 
 def encode(

@@ -19,10 +19,9 @@ from functools import partial
 
 import numpy as np
 
+from fatescal.base.types import Array, Map
+from fatescal.emulate.gaussian_process import Fitted, Process
 from fatescal.emulate.kernels import JOINT, Form, matern, pair_differences, trend
-from fatescal.emulate.process import Fitted, Process
-from fatescal.protocols import Map
-from fatescal.records import Array
 
 LENGTH = (0.05, 50.0)  # bounds of a length scale, in prior standard deviations of a parameter
 NUGGET = (1e-8, 1e2)  # bounds of nugget variance / process variance; the lower one keeps A well-conditioned

@@ -7,11 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from fatescal.base.types import Array, Map
 from fatescal.emulate.fit import fit_correlations, scaled
+from fatescal.emulate.gaussian_process import Fitted, Process
 from fatescal.emulate.kernels import Form
-from fatescal.emulate.process import Fitted, Process
-from fatescal.protocols import Map
-from fatescal.records import Array
 
 SHRINKAGE = 4.0  # hold-out predictions that the mean over all outputs is worth
 FOLDS = 4  # fits anew, each without a quarter of the runs

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fatescal.records import Array
+from fatescal.base.types import Array
 
 JOINT, PRODUCT = "matern-5/2", "matern-5/2 product"  # kernels
 SQRT5 = np.sqrt(5.0)

@@ -11,19 +11,22 @@ variance there, and observation noise 1, per output and but for constants:
 | `auto` | `marginal`, or `expected` where no run can fit the data | the default |
 
 `expected` does not count the emulator's error as error: 16 real CLM-FATES runs give a posterior as narrow as
-the noise alone would make it, at the wrong place. `marginal` rewards ignorance where the model cannot fit the data: a
-residual of 20 sd, as the structural error of the embedded model leaves in some outputs on real Hyytiala fluxes, is
-forgiven wherever s is as large, and chains sat 12 prior sd away from every run, 300 nats above the true optimum.
-`auto` tells the two cases apart by the residuals at the optimum of the emulated posterior.
+the noise alone would make it, at the wrong place. `marginal` rewards ignorance where the model cannot fit the
+data: a residual of 20 sd, as the structural error of the embedded model leaves in some outputs on real
+Hyytiala fluxes, is forgiven wherever s is as large, and chains sat 12 prior sd away from every run, 300 nats
+above the true optimum. `auto` tells the two cases apart by the residuals at the optimum of the emulated
+posterior.
 
-**Ignorance is charged for in every mode** (`charged`): no mode may exceed `expected` by more than `MOST_GAIN`. Where no run
-vouches for the emulator, s^2 sums to tens or thousands and `expected` falls by half of that, so that chains stay where the
-runs are. Without it the first posterior of a bucket model sat where the median sd of Phi was 154, and after two
-refinements 1 % of the draws still did and made the sd of a parameter 1.64 times too large. Since modes then
-differ by at most `MOST_GAIN`, a change of `auto` from one round to the next moves no chain out of the known region.
+**Ignorance is charged for in every mode** (`charged`): no mode may exceed `expected` by more than
+`MOST_GAIN`. Where no run vouches for the emulator, s^2 sums to tens or thousands and `expected` falls by half
+of that, so that chains stay where the runs are. Without it the first posterior of a bucket model sat where
+the median sd of Phi was 154, and after two refinements 1 % of the draws still did and made the sd of a
+parameter 1.64 times too large. Since modes then differ by at most `MOST_GAIN`, a change of `auto` from one
+round to the next moves no chain out of the known region.
  Rejected, all on nine
-parameters and real fluxes: to decide output by output (the few that fit then buy ignorance for all: 34 nats), to forgive
-only what exceeds the structural residual rho^2 (80 nats), to be linear in rho (770 nats, a mean that runs away).
+parameters and real fluxes: to decide output by output (the few that fit then buy ignorance for all: 34 nats),
+to forgive only what exceeds the structural residual rho^2 (80 nats), to be linear in rho (770 nats, a mean
+that runs away).
 """
 
 from __future__ import annotations
@@ -32,11 +35,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from fatescal.emulate.process import Blend
-from fatescal.records import Array
+from fatescal.base.types import Array
+from fatescal.emulate.gaussian_process import Blend
 
 BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
-MOST_GAIN = 30.0  # nats above `expected`: 16 real CLM-FATES runs, none near the truth, need 20; ignorance offers hundreds
+# nats above `expected`: 16 real CLM-FATES runs, none near the truth, need 20; ignorance offers hundreds
+MOST_GAIN = 30.0
 STARTS = 3  # best runs from which the optimum is looked for
 STEP = 1e-4  # of the difference quotients, in prior sd
 Mode = Callable[[Array, Array], Array]
@@ -94,7 +98,8 @@ def chosen(name: str, process: Blend, target: Array, u: Array) -> Mode:
 
 
 def best_residual(process: Blend, target: Array, u: Array) -> float:
-    """Return the root mean square residual, in sd of noise and emulator, at the optimum of the emulated posterior.
+    """Return the root mean square residual, in sd of noise and emulator, at the optimum of the emulated
+    posterior.
 
     The optimum is looked for from the best runs.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.records import Array
+from fatescal.base.types import Array
 
 NEAR = 10.0  # Phi - Phi_min below which a run has a say in the posterior: exp(-10) of the maximum
 LEARNING = 256  # rows that length scales are learnt from, at most: their fit takes the cube of that

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fatescal.base.types import Array
+from fatescal.emulate.base import Emulator
+from fatescal.emulate.gaussian_process import processes
 from fatescal.emulate.hold_out import calibration, explained
-from fatescal.emulate.process import processes
 from fatescal.emulate.training import NEAR, near_optimum, nearest_rows, principal_axes, rows_needed, twins
-from fatescal.protocols import Emulator
-from fatescal.records import Array, Observations, Surrogate, TrainingSet, Validation
+from fatescal.storage.records import Observations, Surrogate, TrainingSet, Validation
 
 MIN_Q2 = 0.9
 COVERAGE = (0.88, 0.99)  # of 95 % intervals

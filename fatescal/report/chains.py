@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from fatescal.records import Array
+from fatescal.base.types import Array
+from fatescal.diagnostics.convergence import Diagnosis, Mixing, mixing
 from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
 from fatescal.report.markup import Markup, breakable, element, number, paragraph, section, table
 from fatescal.report.results import Results
-from fatescal.sample.diagnostics import Diagnosis, Mixing, mixing
-from fatescal.sample.evidence import Evidence, evidence
+from fatescal.sample.log_evidence import Evidence, evidence
 
 COLUMNS = 2
 SHOWN_STEPS = 400  # of a trace; more would only blacken the panel
@@ -129,7 +129,9 @@ def _ladder(mixed: Mixing) -> Figure:
 
 
 def _reference(results: Results) -> Markup:
-    """Say how near the fitted normal is to the posterior, and how often the levels towards the prior moved."""
+    """Say how near the fitted normal is to the posterior, and how often the levels towards the prior
+    moved.
+    """
     blocks = results.chains
     rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
     every = int(blocks[-1].end_prior_every[0])

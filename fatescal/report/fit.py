@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, MonthLocator
 from matplotlib.figure import Figure
 
-from fatescal.records import Array
+from fatescal.base.types import Array
+from fatescal.diagnostics.scores import LEVEL
 from fatescal.report.figure import COLOUR, canvas, embed, styled
 from fatescal.report.markup import Markup, element, paragraph, section
 from fatescal.report.results import Results, members
-from fatescal.scores import LEVEL
 
 INTERVAL = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
 PERCENT = f"{100 * LEVEL:.0f} %"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal import atomic
 from fatescal.report.chains import chains
-from fatescal.report.emulator import emulator
-from fatescal.report.evidence import evidence
+from fatescal.report.emulator_section import emulator
 from fatescal.report.fit import fit
 from fatescal.report.markup import Markup, element, framed, html, number
-from fatescal.report.misfit import misfit
-from fatescal.report.parameters import parameters
+from fatescal.report.misfit_surface import misfit
+from fatescal.report.parameter_figures import parameters
+from fatescal.report.prior_check_section import evidence
 from fatescal.report.provenance import provenance
 from fatescal.report.results import Results
 from fatescal.report.scorecard import scorecard
+from fatescal.storage import atomic
 
 SECTIONS = {
     "Scorecard": scorecard,

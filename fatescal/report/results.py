@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fatescal.records import (
-    Array,
+from fatescal.base.types import Array
+from fatescal.config import of_prior
+from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
+from fatescal.storage.records import (
     ChainBlock,
     Evaluation,
     KalmanInfo,
@@ -20,8 +22,6 @@ from fatescal.records import (
     Surrogate,
     Validation,
 )
-from fatescal.sample.diagnostics import LEAST_STEPS, Diagnosis, diagnose
-from fatescal.settings import of_prior
 
 RERUN = "evaluation-posterior"
 
@@ -41,7 +41,9 @@ class PriorMap(Protocol):
         """Return physical parameters (J, P) of coordinates (J, P)."""
 
     def following(self, theta: Array) -> dict[str, Array]:
-        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J, P)."""
+        """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J,
+        P).
+        """
 
     def margins(self, z: Array) -> Array:
         """Return physical parameters (J, P), each of its own standard normal coordinate."""

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from fatescal.records import Scorecard
+from fatescal.diagnostics.scores import LEVEL
 from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph, section
 from fatescal.report.results import Results
-from fatescal.scores import LEVEL
+from fatescal.storage.records import Scorecard
 
 ENSEMBLES = {
     "climatology": "climatology",

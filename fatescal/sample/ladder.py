@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.records import Array
+from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
 
 Levels = int | Literal["auto"]
 
@@ -24,7 +24,8 @@ def check_levels(levels: Levels) -> None:
     >>> check_levels(1)
     Traceback (most recent call last):
         ...
-    fatescal.errors.BadInput: sample.levels is too small. Expected "auto" or an integer of at least 2, got 1.
+    fatescal.base.errors.BadInput: sample.levels is too small. Expected "auto" or an integer of at least 2,
+    got 1.
     """
     if levels != "auto" and levels < 2:
         raise BadInput(

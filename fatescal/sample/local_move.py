@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fatescal.errors import RunFailed
-from fatescal.protocols import LogLikelihood
-from fatescal.records import Array
+from fatescal.base.errors import RunFailed
+from fatescal.base.types import Array, LogLikelihood
 
 TARGET_ACCEPTANCE = 0.234  # Vihola (2012); optimal in many dimensions, near it in few
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fatescal.protocols import LogLikelihood
-from fatescal.records import Array, TemperedState
+from fatescal.base.types import Array, LogLikelihood
 from fatescal.sample.local_move import Moved, move
+from fatescal.storage.records import TemperedState
 
 
 class Swapped(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.records import Array
+from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
 
 CANDIDATES = 4000  # more draws are first thinned evenly: the cost is that number squared
 PASSES = 20  # of exchange; it ends by itself after a few

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.linalg import centred, n_modes, principal_modes
-from fatescal.records import Array, KalmanInfo, KalmanState, Observations
-from fatescal.update import failures
+from fatescal.base.errors import BadInput
+from fatescal.base.linalg import centred, n_modes, principal_modes
+from fatescal.base.types import Array
+from fatescal.storage.records import KalmanInfo, KalmanState, Observations
+from fatescal.update import survivors
 from fatescal.update.residuals import misfit, whitened_residuals
 from fatescal.update.schedules import AdaptiveSchedule, FixedSchedule, Schedule, normalised
 
@@ -71,7 +72,7 @@ class ESMDA:
 
     def start(self, u: Array) -> KalmanState:
         """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself."""
-        failures.require_usable_ensemble(u)
+        survivors.require_usable_ensemble(u)
         return KalmanState(u=u)
 
     def step(
@@ -79,7 +80,7 @@ class ESMDA:
     ) -> tuple[KalmanState, KalmanInfo]:
         """Return the state after one more assimilation of all data with noise inflated by alpha."""
         n_members, n_parameters = state.u.shape
-        alive = failures.survivors(
+        alive = survivors.survivors(
             predictions, n_parameters, n_started=n_members, fraction=self.minimum_survivors
         )
         residuals = whitened_residuals(predictions, obs, alive)
@@ -89,7 +90,7 @@ class ESMDA:
         assimilate = _stochastic if self.form == "stochastic" else _square_root
         updated = assimilate(rng, state.u[alive], modes, stride.alpha)
         state = KalmanState(
-            u=failures.replace_failed(rng, updated, alive),
+            u=survivors.replace_failed(rng, updated, alive),
             iteration=state.iteration + 1,
             pseudo_time=stride.pseudo_time,
             finished=stride.pseudo_time == 1.0,

@@ -19,10 +19,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.linalg import centred, symmetric_function
-from fatescal.records import Array, KalmanInfo, KalmanState, Observations
-from fatescal.update import failures
+from fatescal.base.errors import BadInput
+from fatescal.base.linalg import centred, symmetric_function
+from fatescal.base.types import Array
+from fatescal.storage.records import KalmanInfo, KalmanState, Observations
+from fatescal.update import survivors
 from fatescal.update.regression import StandardPrior, sensitivities
 from fatescal.update.residuals import misfit, whitened_residuals
 
@@ -99,7 +100,7 @@ class IEnKS:
         The bundle, too, takes its first sensitivities from the prior: shrunk at once, it would spend a
         whole set of model runs on one point and leave the prior unscored.
         """
-        failures.require_usable_ensemble(u)
+        survivors.require_usable_ensemble(u)
         return KalmanState(u=u, memory={"u0": u, "alive": np.ones(len(u), dtype=bool)})
 
     def step(
@@ -108,7 +109,7 @@ class IEnKS:
         """Return the state after one more step; `rng` is not used."""
         u0, alive = state.memory["u0"], np.array(state.memory["alive"])
         n_parameters = u0.shape[1]
-        ran = failures.survivors(
+        ran = survivors.survivors(
             predictions, n_parameters, n_started=len(u0), fraction=self.minimum_survivors
         )
         alive[alive] = ran

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.linalg import centred, column_blocks
-from fatescal.records import Array, KalmanInfo, KalmanState, Observations
-from fatescal.update import failures
+from fatescal.base.errors import BadInput
+from fatescal.base.linalg import centred, column_blocks
+from fatescal.base.types import Array
+from fatescal.storage.records import KalmanInfo, KalmanState, Observations
+from fatescal.update import survivors
 from fatescal.update.regression import StandardPrior, sensitivities
 from fatescal.update.residuals import misfit, whitened_residuals
 
@@ -59,7 +60,7 @@ class SubspaceIES:
 
     def start(self, u: Array) -> KalmanState:
         """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself."""
-        failures.require_usable_ensemble(u)
+        survivors.require_usable_ensemble(u)
         return KalmanState(u=u, memory={"u0": u, "alive": np.ones(len(u), dtype=bool)})
 
     def step(
@@ -71,7 +72,7 @@ class SubspaceIES:
         if seed is None:
             seed = np.array(rng.integers(2**63))
         n_members, n_parameters = u0.shape
-        ran = failures.survivors(
+        ran = survivors.survivors(
             predictions, n_parameters, n_started=n_members, fraction=self.minimum_survivors
         )
         alive[alive] = ran

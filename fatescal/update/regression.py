@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from fatescal.linalg import centred
-from fatescal.records import Array
+from fatescal.base.linalg import centred
+from fatescal.base.types import Array
 
 
 @dataclass(frozen=True, eq=False)

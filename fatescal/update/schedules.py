@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fatescal.errors import BadInput
-from fatescal.records import Array, KalmanState
+from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
+from fatescal.storage.records import KalmanState
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fatescal import models, settings
-from fatescal.errors import BadInput, ModelFailed, Status
-from fatescal.forward.clm_fates import inputdata
-from fatescal.forward.clm_fates.cime import Case, CimeError, of_case, running_builds
-from fatescal.forward.clm_fates.inspection import shares_of_pfts
-from fatescal.forward.clm_fates.jobs import require_idle_case
-from fatescal.forward.clm_fates.model import ClmFates
+from fatescal import config as settings
+from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.models.clm_fates import inputdata
+from fatescal.models.clm_fates.cime import Case, CimeError, of_case, running_builds
+from fatescal.models.clm_fates.clm_model import ClmFates
+from fatescal.models.clm_fates.inspection import shares_of_pfts
+from fatescal.models.clm_fates.jobs import require_idle_case
+from fatescal.workflow import site_models
 
 VCMAX = "fates_leaf_vcmax25top"
 CONFIG = """
@@ -58,8 +59,8 @@ def model(case: Path, tmp_path: Path) -> ClmFates:
 
 def model_of(case: Path, folder: Path, spinup: int = 0, year: int | None = None) -> ClmFates:
     """Return the model of five July days in the first year of the forcing."""
-    from fatescal.forward.clm_fates import parameter_file
-    from fatescal.forward.clm_fates.template import Template
+    from fatescal.models.clm_fates import parameter_file
+    from fatescal.models.clm_fates.template import Template
 
     template = Template(*of_case(case), {})
     weather = next(stream for stream in template.streams if stream.is_weather)
@@ -68,8 +69,8 @@ def model_of(case: Path, folder: Path, spinup: int = 0, year: int | None = None)
     config = folder / "config.yaml"
     values = {"year": year or weather.year_first, "pft": max(shares, key=lambda pft: shares[pft])}
     config.write_text(CONFIG.format(folder=folder, case=case, vcmax=VCMAX, spinup=spinup, **values))
-    chosen = models.located(settings.load(config))
-    model = models.model(chosen.places[""], lambda: False)
+    chosen = site_models.located(settings.load(config))
+    model = site_models.model(chosen.places[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 

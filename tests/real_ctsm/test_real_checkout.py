@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fatescal.forward.clm_fates import parameter_file
-from fatescal.forward.clm_fates.externals import externals, missing
+from fatescal.models.clm_fates import parameter_file
+from fatescal.models.clm_fates.externals import externals, missing
 
 VCMAX = "fates_leaf_vcmax25top_needleleaf_evergreen_extratrop_tree"
 

@@ -1,0 +1,84 @@
+"""The config: one YAML file, every key known, every mistake found before the first model run.
+
+Paths are relative to the config's folder and `$VARIABLES` expand; `run.directory` is relative to the
+working directory. Sections reject unknown keys and name the nearest known one.
+"""
+
+from fatescal.base.options import wrong_name
+from fatescal.config.configuration import Config, Place, Run, Settings, Sites
+from fatescal.config.loading import load, load_machine, revived, schema
+from fatescal.config.machine import Cime, Machine
+from fatescal.config.model_options import (
+    Build,
+    Canopy,
+    CanopySite,
+    ClmFates,
+    Command,
+    ExternalModel,
+    Model,
+    Site,
+    Source,
+)
+from fatescal.config.observation_options import (
+    Error,
+    Observations,
+    Quality,
+    QuantileRule,
+    Scale,
+    Synthetic,
+    Variable,
+)
+from fatescal.config.parameter_options import (
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Parameter,
+    Relative,
+    TruncatedNormal,
+    Uniform,
+)
+from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample, of_prior
+
+__all__ = [
+    "DRAWS",
+    "Build",
+    "Calibrate",
+    "Canopy",
+    "CanopySite",
+    "Cime",
+    "ClmFates",
+    "Command",
+    "Config",
+    "Emulate",
+    "Error",
+    "ExternalModel",
+    "LogNormal",
+    "LogitNormal",
+    "Machine",
+    "Model",
+    "Normal",
+    "Observations",
+    "Parameter",
+    "Place",
+    "Posterior",
+    "Quality",
+    "QuantileRule",
+    "Relative",
+    "Run",
+    "Sample",
+    "Scale",
+    "Settings",
+    "Site",
+    "Sites",
+    "Source",
+    "Synthetic",
+    "TruncatedNormal",
+    "Uniform",
+    "Variable",
+    "load",
+    "load_machine",
+    "of_prior",
+    "revived",
+    "schema",
+    "wrong_name",
+]

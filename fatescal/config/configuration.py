@@ -1,0 +1,176 @@
+"""A whole config, of one site or of several that share their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from fatescal.base.options import Section, Whole
+from fatescal.config.machine import Machine
+from fatescal.config.model_options import ClmFates, Model
+from fatescal.config.observation_options import Observations
+from fatescal.config.parameter_options import Correlations, Parameter
+from fatescal.config.stage_options import Calibrate, Emulate, Posterior, Sample
+
+SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
+
+
+class Run(Section):
+    """Name, place and seed of the run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    directory: Path
+    seed: Annotated[Whole, Field(ge=0)] = 1
+    stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
+
+
+class Config(Section):
+    """What configs of one site and of several have in common."""
+
+    run: Run
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    correlations: Correlations | None = None
+    calibrate: Calibrate
+    emulate: Emulate = Emulate()
+    sample: Sample = Sample()
+    posterior: Posterior
+
+    folder: Path = Field(default=Path(), exclude=True)  # of the config file
+    machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
+
+    @property
+    def places(self) -> Mapping[str, Settings]:
+        """The config of each site by its name, '' where there is but one."""
+        raise NotImplementedError
+
+    def folded(self, number: int, n_folds: int) -> Self:
+        """Return the settings of one fold of a cross-validation, a run of its own below the run's
+        directory."""
+        raise NotImplementedError
+
+    def with_models(self, models: Mapping[str, Model]) -> Self:
+        """Return the settings with other models, by site."""
+        raise NotImplementedError
+
+    def path(self, text: str) -> Path:
+        """Return a path of the config, relative ones from the config's folder."""
+        return (self.folder / text).resolve()
+
+    def on(self, machine: Machine) -> Self:
+        """Return the settings on a machine: a relative `run.directory` is below its scratch folder, if it has
+        one."""
+        directory = (machine.scratch or Path()) / self.run.directory
+        run = self.run.model_copy(update={"directory": directory})
+        return self.model_copy(update={"machine": machine, "run": run})
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as plain JSON-able values, without the config's folder."""
+        content = self.model_dump(mode="json")
+        first = ("run", "model", "sites", "parameters", "observations")  # as people write them
+        return {key: content[key] for key in first if key in content} | content
+
+    def _fold_of_run(self, number: int, n_folds: int) -> Run:
+        words = f"fold-{number}-of-{n_folds}"
+        changed = {"name": f"{self.run.name}-{words}", "directory": self.run.directory / words}
+        return self.run.model_copy(update=changed)
+
+
+class Settings(Config):
+    """A config of one site; `site` is its name where it is one of several."""
+
+    model: Model
+    observations: Observations
+
+    site: str = Field(default="", exclude=True)
+
+    @property
+    def places(self) -> Mapping[str, Settings]:
+        return {self.site: self}
+
+    def folded(self, number: int, n_folds: int) -> Settings:
+        run = self._fold_of_run(number, n_folds)
+        return _with_fold(self, number, n_folds).model_copy(update={"run": run})
+
+    def with_models(self, models: Mapping[str, Model]) -> Settings:
+        return self.model_copy(update={"model": models[self.site]})
+
+    def label(self, variable: str) -> str:
+        """Return what an observed variable is called among those of all sites."""
+        return f"{self.site}/{variable}" if self.site else variable
+
+
+class Place(Section):
+    """What one of several sites has to itself; what the config gives for all of them has been filled in."""
+
+    model: Model
+    observations: Observations
+
+
+Part = TypeVar("Part", Settings, Place)
+
+
+class Sites(Config):
+    """A config of several sites: one model and its observations at each, parameters that are the same at
+    all."""
+
+    sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], Place], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Sites:
+        truths = {name: place.observations.synthetic for name, place in self.sites.items()}
+        (first, truth), *others = truths.items()
+        for name, other in others:
+            if (other is None) != (truth is None):
+                of_first, of_other = ("measured", "synthetic") if truth is None else ("synthetic", "measured")
+                raise ValueError(
+                    f"sites.{name}: its observations are {of_other}, those of {first} {of_first}; "
+                    "give `file` at all sites, or `synthetic` for all"
+                )
+            if other != truth:
+                raise ValueError(
+                    f"sites.{name}: `observations.synthetic` must be that of {first}: one truth for all"
+                )
+        for name, place in self.sites.items():
+            if getattr(place.model, "execution", "") == "multi-instance":
+                raise ValueError(f"sites.{name}: `execution: multi-instance` is for configs without `sites`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_case_each(self) -> Sites:
+        built: dict[str, tuple[str, object]] = {}
+        for name, place in self.sites.items():
+            model = place.model
+            if not isinstance(model, ClmFates) or model.build is None or model.case is not None:
+                continue
+            first, same = built.setdefault(model.build.case, (name, (model.source, model.build, model.site)))
+            if same != (model.source, model.build, model.site):
+                raise ValueError(
+                    f"sites.{name}: `model.build.case` is that of {first}, and the two are built otherwise; "
+                    "give each a folder of its own"
+                )
+        return self
+
+    @property
+    def places(self) -> Mapping[str, Settings]:
+        common = {name: getattr(self, name) for name in Config.model_fields}
+        return {
+            name: Settings.model_construct(**common, model=p.model, observations=p.observations, site=name)
+            for name, p in self.sites.items()
+        }
+
+    def folded(self, number: int, n_folds: int) -> Sites:
+        run = self._fold_of_run(number, n_folds)
+        sites = {name: _with_fold(place, number, n_folds) for name, place in self.sites.items()}
+        return self.model_copy(update={"run": run, "sites": sites})
+
+    def with_models(self, models: Mapping[str, Model]) -> Sites:
+        sites = {name: place.model_copy(update={"model": models[name]}) for name, place in self.sites.items()}
+        return self.model_copy(update={"sites": sites})
+
+
+def _with_fold(part: Part, number: int, n_folds: int) -> Part:
+    observations = part.observations.model_copy(update={"fold": (number, n_folds)})
+    return part.model_copy(update={"observations": observations})

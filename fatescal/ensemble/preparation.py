@@ -1,0 +1,155 @@
+"""Runs before all others: the default run, and what a model wants made before its members.
+
+The default run (member 0 of the first ensemble) goes alone and before everything, at each site: where it
+fails or its output cannot be compared, so would every member, and one run is spent instead of an ensemble.
+The ensemble waits for it, one member's duration; it is not run twice. A model that runs a whole ensemble as
+one job has none.
+
+Some models make more runs: a spin-up that all members share, and one short run for each parameter, moved by
+one prior standard deviation. A parameter whose short run gives the same output as the default's, bit for bit,
+has no effect: it stands in a file that the model does not read, or belongs to a process that is switched off.
+
+Each run is kept in a folder of its own, the default's in its ensemble's folder, the others under
+`RUN/members/preparation`, and made once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fatescal.base.errors import ModelFailed, RunFailed, Status
+from fatescal.ensemble import effects
+from fatescal.ensemble.effects import folder
+from fatescal.ensemble.member import Members, Pace, once, require_own
+from fatescal.hpc.communicator import World
+from fatescal.models.base import Batched, Prepared
+
+log = logging.getLogger(__name__)
+SPIN_UP, DEFAULT = "spin-up", "canary-default"
+HINTS = {
+    Status.MODEL_ERROR: "run the model by hand in that folder; the log tells the cause",
+    Status.TIME_OUT: "a longer model.timeout",
+    Status.TRUNCATED: "compare model.output, the model's and the observations' periods with what is there",
+    Status.NON_FINITE: "look at the output in that folder, and at the parameters' defaults",
+    Status.MISSING_VARIABLE: "observations.variables.NAME.model: a name that the output has",
+    Status.WRONG_UNIT: "the attribute `units` in the output, or unit and compare_in of the observed variable",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: its folder's name, its parameters, and what makes it."""
+
+    name: str
+    theta: Mapping[str, float]
+    run: Callable[[Mapping[str, float], Path], None]
+
+
+def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
+    """Make the runs that go before all others at all sites; warn of parameters without effect.
+
+    Parameters
+    ----------
+    stage : str or None
+        The first evaluation, whose member 0 is the default run; None where it is finished.
+
+    Raises
+    ------
+    RunFailed
+        When the spin-up or the default run fails: so would every member.
+    """
+    tasks = [(members, task) for members in sites for task in tasks_of(members)]
+    world.on_root(lambda: _require_own(tasks))
+    # A short run with default parameters and the spin-up, which the default run starts from, come first.
+    first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
+    first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
+    world.share(lambda i: _make(*first[i]), len(first))
+    alone = [members for members in sites if stage is not None and not isinstance(members.model, Batched)]
+    moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
+    wave = [partial(_default, members, str(stage), world) for members in alone]
+    wave += [partial(_make, *pair) for pair in moved]
+    world.share(lambda i: wave[i](), len(wave))
+    if tasks:
+        log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
+    world.on_root(lambda: _tell_idle(sites))
+
+
+def _default(members: Members, stage: str, world: World) -> None:
+    """Run member 0 of a stage, the default run; RunFailed where it fails."""
+    status, reason = members.default_run(stage, Pace(world.left))
+    if status != Status.OK:
+        where = f" at {members.site}" if members.site else ""
+        raise RunFailed(
+            f"the default run{where} failed, and no other was started: {status.words}: {reason.rstrip('.')}. "
+            f"Its folder is {members.place(stage, 0)}. Try: {HINTS[status]}"
+        )
+
+
+def _tell_idle(sites: Sequence[Members]) -> None:
+    found = idle(sites)
+    effects.note(sites[0].folder.parent, "preparation", found)
+    for line in effects.remarks(found, len(sites)):
+        log.warning(line)
+
+
+def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
+    """Return the parameters whose canary gives the default's output to the last bit, and at which sites;
+    on root.
+    """
+    found: dict[str, list[str]] = {}
+    for members in sites:
+        model, place = members.model, folder(members.folder, members.site)
+        if not (place / DEFAULT).is_dir():
+            continue
+        default = model.read(place / DEFAULT)
+        for name in members.space.names:
+            canary = place / f"canary-{name}"
+            if canary.is_dir() and model.read(canary).identical(default):
+                found.setdefault(name, []).append(members.site)
+    return found
+
+
+def _require_own(tasks: Sequence[tuple[Members, Task]]) -> None:
+    """Refuse runs that are there with other parameters, or by another model, before any is made."""
+    for members, task in tasks:
+        require_own(folder(members.folder, members.site) / task.name, task.theta, members.identity)
+
+
+def tasks_of(members: Members) -> list[Task]:
+    """Return the runs to make, none for a model that wants none."""
+    space, model = members.space, members.model
+    if not isinstance(model, Prepared):
+        return []
+    default = space.named(space.theta_default)
+    tasks = [Task(SPIN_UP, default, model.spin_up)] if model.shares_spin_up else []
+    tasks.append(Task(DEFAULT, default, model.try_out))
+    for p, name in enumerate(space.names):
+        tasks.append(Task(f"canary-{name}", space.named(space.moved(p)), model.try_out))
+    return tasks
+
+
+def _make(members: Members, task: Task) -> None:
+    def work(part: Path) -> None:
+        task.run(task.theta, part)
+
+    try:
+        once(folder(members.folder, members.site) / task.name, task.theta, members.identity, work)
+    except ModelFailed as failure:
+        if task.name not in (SPIN_UP, DEFAULT):
+            log.warning(
+                "%s failed (%s): whether the parameter changes anything is not known",
+                _named(members, task),
+                failure,
+            )
+            return
+        raise RunFailed(
+            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
+        ) from None
+
+
+def _named(members: Members, task: Task) -> str:
+    return f"{members.site}/{task.name}" if members.site else task.name

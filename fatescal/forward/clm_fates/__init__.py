@@ -1,5 +1,0 @@
-"""CLM-FATES as a forward model: one executable, a template run directory, a process and a folder per member."""
-
-from fatescal.forward.clm_fates.model import ClmFates
-
-__all__ = ["ClmFates"]

@@ -1,0 +1,230 @@
+"""PBS Professional, OpenPBS and Torque: `qstat` for one job, `qselect` (or `qstat -u`) for those of a name.
+
+A finished job is known to `qstat -x` as long as the server keeps its history (job_history_duration, two weeks
+by default; Torque: keep_completed, minutes). PBS gives a job no variable with the end of its wall time: the
+server is asked once.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fatescal.base.errors import BadInput
+from fatescal.hpc.schedulers.base import End, Job, Scheduler, SchedulerSilent
+
+STATES = {
+    "Q": "QUEUED",
+    "H": "HELD",
+    "W": "WAITING",
+    "T": "IN TRANSIT",
+    "M": "MOVED",
+    "R": "RUNNING",
+    "B": "RUNNING",  # an array of which some job has begun
+    "S": "SUSPENDED",
+    "U": "SUSPENDED",
+    "E": "EXITING",
+    "C": "FINISHED",  # Torque
+    "F": "FINISHED",
+    "X": "FINISHED",  # a job of an array
+}
+UNDER_WAY = frozenset(STATES) - set("CFXM")
+UNKNOWN = re.compile(r"unknown job|job has finished|invalid job id", re.IGNORECASE)
+# Exit codes that PBS itself gives (PBS Professional Reference Guide, job exit codes).
+OUT_OF_TIME, OUT_OF_MEMORY = -29, -27  # JOB_EXEC_KILL_WALLTIME, JOB_EXEC_KILL_MEM
+SIGNALLED = (
+    256  # a job that a signal ended has 256 + the signal: SIGTERM comes from qdel, or at the wall time's end
+)
+
+
+class PBS(Scheduler):
+    """PBS, by qstat and qselect."""
+
+    kind = "pbs"
+    variables = ("PBS_", "PALS_")
+    configuration = ("PBS_SERVER", "PBS_CONF_FILE", "PBS_EXEC")
+    launchers = ("pbsdsh",)
+
+    @property
+    def job(self) -> str | None:
+        """The identifier of the job that this process runs in; None outside a job."""
+        return self.environment.get("PBS_JOBID")
+
+    @property
+    def array_index(self) -> int | None:
+        """The index of this job in its array (PBS_ARRAYID in Torque); None where it is in none."""
+        index = self.environment.get("PBS_ARRAY_INDEX") or self.environment.get("PBS_ARRAYID", "")
+        return int(index) if index.isdecimal() else None
+
+    def seconds_left(self) -> tuple[float, float] | None:
+        """Return the time until the job is ended and its whole wall time [s], as the server knows them.
+
+        The wall time used is reported with minutes of delay, so the start of the job counts where it is
+        given; of two answers the shorter one. None where the server does not answer: the job script's signal
+        is left.
+        """
+        if self.job is None:
+            return None
+        try:
+            attributes = self._attributes(self.job)
+        except (SchedulerSilent, BadInput):
+            return None
+        whole = duration(_nested(attributes, "Resource_List").get("walltime"))
+        if whole is None:
+            return None
+        used = duration(_nested(attributes, "resources_used").get("walltime")) or 0.0
+        start = _moment(attributes.get("stime") or attributes.get("start_time"))
+        return whole - max(used, 0.0 if start is None else time.time() - start), whole
+
+    def look(self, number: str) -> Job | None:
+        """Return a job, or None where the server does not know it (any more)."""
+        attributes = self._attributes(number)
+        if not attributes:
+            return None
+        letter = str(attributes.get("job_state", "?"))
+        return _job(number, letter, attributes)
+
+    def in_folder(self, name: str, folder: Path) -> list[str]:
+        """Return the identifiers of this user's jobs of a name that wait or run and were submitted from
+        a folder.
+        """
+        done = self.command("qselect", "-u", getpass.getuser(), "-N", name)
+        if done.returncode:
+            raise SchedulerSilent(f"qselect: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        here = os.path.realpath(folder)
+        return [n for n in done.stdout.split() if here == _submitted_from(self._attributes(n))]
+
+    def _attributes(self, number: str) -> Mapping[str, Any]:
+        """Return the attributes of a job, empty where it is not known; the plain form where there is no
+        JSON.
+        """
+        for options in (("-x", "-f", "-F", "json"), ("-x", "-f"), ("-f",)):
+            done = self.command("qstat", *options, number)
+            if done.returncode == 0:
+                found = _from_json(done.stdout) if "json" in options else from_plain(done.stdout)
+                if found is not None:
+                    return found
+            elif UNKNOWN.search(done.stderr):
+                return {}
+            elif not re.search(r"usage|illegal|invalid option|unrecognized", done.stderr, re.IGNORECASE):
+                raise SchedulerSilent(f"qstat: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        raise SchedulerSilent(f"qstat -f {number} gave no answer that can be read")
+
+
+def _submitted_from(attributes: Mapping[str, Any]) -> str | None:
+    """Return the folder that a job under way was submitted from; None of one that has ended or does not tell.
+
+    >>> _submitted_from({"job_state": "Q", "Variable_List": "PBS_O_HOME=/home/me,PBS_O_WORKDIR=/tmp"})
+    '/tmp'
+    """
+    variables = attributes.get("Variable_List")
+    if isinstance(variables, str):
+        variables = dict(part.split("=", 1) for part in variables.split(",") if "=" in part)
+    if str(attributes.get("job_state")) not in UNDER_WAY or not isinstance(variables, Mapping):
+        return None
+    directory = variables.get("PBS_O_WORKDIR") or attributes.get("init_work_dir")
+    return None if directory is None else os.path.realpath(str(directory))
+
+
+def duration(text: object) -> float | None:
+    """Return a duration of PBS in seconds, None where there is none.
+
+    >>> duration("36:00:01"), duration("90"), duration("10:00"), duration(None)
+    (129601.0, 90.0, 600.0, None)
+    """
+    parts = str(text).split(":")
+    if not all(re.fullmatch(r"\d+(\.\d+)?", part) for part in parts):
+        return None
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
+def from_plain(text: str) -> dict[str, Any] | None:
+    r"""Return the attributes that `qstat -f` prints: long values go on in lines that begin with a tab.
+
+    >>> from_plain("Job Id: 7\n    Job_Name = a\n    Resource_List.walltime = 01:00:00\n    e = b,\n\tc\n")
+    {'Job_Name': 'a', 'Resource_List': {'walltime': '01:00:00'}, 'e': 'b,c'}
+    """
+    attributes: dict[str, Any] = {}
+    for line in re.sub(r"\n\t(?!\w+ = )", "", text).splitlines():
+        key, equals, value = line.strip().partition(" = ")
+        if not equals:
+            continue
+        group, dot, name = key.partition(".")
+        if dot:
+            attributes.setdefault(group, {})[name] = value
+        else:
+            attributes[key] = value
+    return attributes or None
+
+
+def _from_json(text: str) -> Mapping[str, Any] | None:
+    """Return the attributes of the one job in JSON; None where it cannot be read: not every server quotes
+    well.
+    """
+    try:
+        jobs = json.loads(text, strict=False)["Jobs"]
+        return next(iter(jobs.values()))
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+
+
+def _nested(attributes: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = attributes.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _moment(text: object) -> float | None:
+    """Return a time of PBS in seconds since 1970, None where there is none: `Sat Nov 28 03:00:00 2026`,
+    local.
+    """
+    if isinstance(text, int | float) or str(text).isdecimal():
+        return float(str(text))
+    try:
+        return datetime.strptime(str(text), "%a %b %d %H:%M:%S %Y").timestamp()
+    except ValueError:
+        return None
+
+
+def _job(number: str, letter: str, attributes: Mapping[str, Any]) -> Job:
+    state, under_way = STATES.get(letter, letter), letter in UNDER_WAY
+    code = attributes.get("Exit_status", attributes.get("exit_status"))
+    code = int(code) if re.fullmatch(r"-?\d+", str(code)) else None
+    reason = str(attributes.get("comment", "")).strip() if under_way else ""
+    if not under_way and code is not None:
+        ran = _nested(attributes, "resources_used").get("walltime", "?")
+        reason = f"exit code {code}, ran {ran}"
+    return Job(number, state, reason, None if under_way else _end(code, attributes))
+
+
+def _end(code: int | None, attributes: Mapping[str, Any]) -> End:
+    """Return how a job ended that has this exit code, None where it has none."""
+    if code is None:
+        return (
+            End.CANCELLED
+            if attributes.get("job_state") in ("F", "C") and "stime" not in attributes
+            else End.UNKNOWN
+        )
+    used, whole = (
+        duration(_nested(attributes, group).get("walltime")) for group in ("resources_used", "Resource_List")
+    )
+    if code == OUT_OF_TIME or (
+        code >= SIGNALLED and used is not None and whole is not None and used >= whole
+    ):
+        return End.OUT_OF_TIME
+    if code == OUT_OF_MEMORY:
+        return End.OUT_OF_MEMORY
+    if code >= SIGNALLED:
+        return End.CANCELLED
+    if code < 0:
+        return End.MACHINE_FAILED
+    return End.SUCCEEDED if code == 0 else End.FAILED

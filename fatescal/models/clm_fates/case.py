@@ -1,0 +1,548 @@
+"""The case of a calibration: made and built by CIME once, and brought up to date when the config changes.
+
+Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted.
+What a change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME
+is told of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fatescal.base.errors import BadInput, RunFailed
+from fatescal.models.clm_fates import inputdata, namelist, streams
+from fatescal.models.clm_fates.cime import Case, CimeError, call, running_builds, user_files
+from fatescal.models.clm_fates.externals import commit
+from fatescal.models.clm_fates.install import CREATE_NEWCASE, digests, edits
+from fatescal.models.clm_fates.seats import instance_namelists
+from fatescal.models.clm_fates.template import FILES
+
+RECORD = "fatescal_build.json"
+LOG = "fatescal_build.log"
+BUILT = "MODEL BUILD HAS FINISHED SUCCESSFULLY"
+NEEDS = {  # what a change of a variable in a file of the case needs, beyond new namelists
+    "env_mach_pes.xml": ("setup", "build"),
+    "env_batch.xml": ("setup",),
+    "env_build.xml": ("clean", "build"),
+}
+PLACE = ("PTS_LON", "PTS_LAT")  # CIME takes them with --force
+BEGIN, END = "! fatescal begins: written by `fatescal build`", "! fatescal ends"
+COMPILING = re.compile(r"BUILD FAIL|FAILED\b|\bcat /|bldlog|undefined reference|buildlib|buildexe")
+_CULPRIT = (  # what CIME quotes as wrong
+    r"streamname '([^']+)' that is not",
+    r"[Vv]ariable (?:name )?'?(\w+)'? (?:not|is not|found)",
+    r"valid values for (\w+)",
+    r"Entry (\w+) was",
+)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a case shall be.
+
+    Attributes
+    ----------
+    path : Path
+        The case directory; its name is the case's.
+    source : Path
+        The model's checkout.
+    create : mapping of str to str
+        Options of create_newcase (`compset`, `machine` ...), without the dashes.
+    user_mods : tuple of Path
+        Folders for ``--user-mods-dirs``.
+    xml : mapping of str to str
+        XML variables.
+    user_nl : mapping of str to mapping
+        Keys by file: ``user_nl_clm``, ``user_nl_datm``, ``user_nl_datm_streams``.
+    keys : mapping of str to str
+        Where the config says so, by the name of a variable, a key, or an option of create_newcase.
+    config : mapping
+        The sections of the config that decide the case, kept with it.
+    """
+
+    path: Path
+    source: Path
+    create: Mapping[str, str]
+    user_mods: tuple[Path, ...] = ()
+    xml: Mapping[str, str] = field(default_factory=dict)
+    user_nl: Mapping[str, Mapping[str, namelist.Value]] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, name: str) -> str:
+        """Return where the config says something, or that it is fatescal's default."""
+        return self.keys.get(name, f"{name} (a default of fatescal)")
+
+    def blamed(self, error: CimeError) -> BadInput:
+        """Return the error with the key of the config that it is about, where it names one."""
+        named = self._named(error.line)
+        return BadInput(f"{self.key(named)}: {error}" if named else str(error))
+
+    def _named(self, line: str) -> str:
+        """Return the variable, key or option that an error of CIME is about; nothing where it names none.
+
+        What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
+        """
+        names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
+        for pattern in _CULPRIT:
+            for wrong in re.findall(pattern, line):
+                for name in names:
+                    if wrong.lower() in {name.lower(), *name.lower().split(":")}:
+                        return name
+        text = re.sub(r"\[[^\]]*\]|(?<![\w.:])/\S+", " ", line)
+        scores = {name: sum(_has_word(text, part) for part in {name, *name.split(":")}) for name in names}
+        best = max(scores, key=lambda name: scores[name], default="")
+        if best and scores[best]:
+            return best
+        for option, value in self.create.items():
+            if _has_word(line if value.startswith("/") else text, value):
+                return option
+        land = re.search(r"CLM\d\d", self.create["compset"])
+        return "compset" if land is not None and land[0] in text else ""
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What only a new case can change."""
+        files = [path for folder in self.user_mods for path in sorted(folder.rglob("*")) if path.is_file()]
+        mods = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {"source": [str(self.source), commit(self.source, "HEAD")], **self.create, "user_mods": mods}
+
+
+def _has_word(text: str, word: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text) is not None
+
+
+class Record:
+    """What fatescal knows of a case it made, kept in it.
+
+    Attributes
+    ----------
+    content : dict
+        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as
+        they were built; ``pending``: steps to be done; ``user_files``: the files of ~/.cime that CIME copied,
+        with digests; ``config``, once it has been built.
+    """
+
+    def __init__(self, case: Path) -> None:
+        self.path = case / RECORD
+        self.content: dict[str, Any] = {
+            "pending": ["setup", "build", "namelists"],
+            "before": {},
+            "edits": {},
+            "config": {},
+        }
+        if self.path.is_file():
+            self.content |= json.loads(self.path.read_text())
+
+    @property
+    def pending(self) -> list[str]:
+        """The steps that are not done."""
+        return list(self.content["pending"])
+
+    def keep(self, **changes: Any) -> None:
+        """Write changed content."""
+        self.content |= changes
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.content, indent=1, sort_keys=True))
+        os.replace(part, self.path)
+
+    @property
+    def has_been_built(self) -> bool:
+        """Whether a build has come to its end before."""
+        return bool(self.content["config"])
+
+    def need(self, *steps: str) -> None:
+        """Write down that steps are to be done."""
+        self.keep(pending=sorted({*self.pending, *steps}))
+
+    def done(self, step: str) -> None:
+        """Write down that a step is done."""
+        self.keep(pending=[s for s in self.pending if s != step])
+
+
+def build(
+    plan: Plan, say: Say, *, download: bool = False, require_idle: Callable[[], None] = lambda: None
+) -> None:
+    """Bring the case to what the plan wants, with as little work as that takes.
+
+    Parameters
+    ----------
+    download : bool
+        Whether CIME is to fetch input data that is missing.
+    require_idle : callable
+        Raises `BadInput` when a job of the case is in the queue; called where there is a case.
+
+    Raises
+    ------
+    BadInput
+        When CIME refuses something, with the config's key, or what it wrote is not what was asked for; when
+        input data is missing, or the case is in use.
+    RunFailed
+        When the model does not compile.
+    """
+    require_not_building(plan.path)
+    try:
+        if (plan.path / RECORD).is_file():
+            require_idle()
+        _create(plan, say)
+        case, record = Case(plan.path), Record(plan.path)
+        before = record.pending
+        _follow_user_files(plan, case, record, say)
+        _change_xml(plan, case, record, say)
+        _set_up(plan, case, record, say)
+        _write_namelists(plan, case, record, say)
+        _look_for_edits(plan, record, say)
+        worked = bool(before) or bool(record.pending)
+        _verify(plan, case)
+        inputdata.require(case, Path(case.query("RUNDIR")), say, list_all=worked, download=download)
+        worked |= _compile(case, record, say)
+        record.keep(config=dict(plan.config), pending=[])
+    except CimeError as error:
+        raise plan.blamed(error) from None
+    say(f"case          {plan.path}: " + ("is built" if worked else "is as the config says, nothing to do"))
+
+
+def require_not_building(path: Path) -> None:
+    """Raise `BadInput` while another `case.build` is at work in the case: two would write the same files."""
+    numbers = running_builds(path)
+    if numbers:
+        raise BadInput(
+            f"model.build.case: a case.build of {path} is running (process {', '.join(map(str, numbers))})",
+            hint=f"wait until it has ended, or end it: kill {' '.join(map(str, numbers))}",
+        )
+
+
+# ---- create_newcase
+
+
+def _create(plan: Plan, say: Say) -> None:
+    """Make the case, unless it is there; what an interruption left of one is removed."""
+    marker = plan.path.with_name(f".{plan.path.name}.being_made")
+    if not _make_way(plan, marker, say):
+        return
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    options = [text for name, value in plan.create.items() for text in (f"--{name}", value)]
+    mods = ["--user-mods-dirs", *map(str, plan.user_mods)] if plan.user_mods else []
+    fixed = ["--run-unsupported", "--handle-preexisting-dirs", "r"]
+    arguments = ["--case", str(plan.path), *options, *fixed, *mods]
+    try:
+        call(plan.source / CREATE_NEWCASE, *arguments, folder=plan.path.parent)
+    except CimeError:
+        shutil.rmtree(plan.path, ignore_errors=True)
+        marker.unlink()
+        raise
+    Record(plan.path).keep(create=plan.made_with, user_files=user_files())
+    marker.unlink()
+    say(f"case          {plan.path} made: {plan.create['compset']} on {plan.create['machine']}")
+
+
+def _make_way(plan: Plan, marker: Path, say: Say) -> bool:
+    """Tell whether the case must be made; move one that no longer fits away."""
+    known = (plan.path / RECORD).is_file()
+    if not plan.path.exists():
+        return True
+    if not known and not marker.exists():
+        raise BadInput(
+            f"model.build.case: {plan.path} is there, and fatescal did not make it",
+            hint="another path, or `model.case` for a case that is built already",
+        )
+    if not known:  # create_newcase was interrupted
+        shutil.rmtree(plan.path)
+        return True
+    reason = _needs_new_case(plan, Record(plan.path))
+    if reason is None:
+        marker.unlink(missing_ok=True)
+        return False
+    say(f"case          {reason}; {_set_aside(plan.path)} is the old one")
+    return True
+
+
+def _needs_new_case(plan: Plan, record: Record) -> str | None:
+    """Return why the case that is there will not do; None where it will."""
+    if record.content["create"] != plan.made_with:
+        return "what only a new case can change has changed"
+    changed = _changed_user_files(record)
+    if (
+        changed and not record.has_been_built
+    ):  # create_newcase took paths from there that nothing later changes
+        return f"{', '.join(changed)} changed since the case was made, which never compiled"
+    return None
+
+
+def _changed_user_files(record: Record) -> list[str]:
+    """Return the files of ~/.cime that differ from those that CIME copied into the case."""
+    before: dict[str, str] | None = record.content.get("user_files")
+    now = user_files()
+    return sorted(n for n in {**(before or now), **now} if (before or now).get(n) != now.get(n))
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a case away; return where it is now."""
+    n = 1
+    while (aside := path.with_name(f"{path.name}.before-{n}")).exists():
+        n += 1
+    path.rename(aside)
+    return aside
+
+
+# ---- xmlchange
+
+
+def _change_xml(plan: Plan, case: Case, record: Record, say: Say) -> None:
+    """Set the variables that are not as wanted, and those back that no longer are in the plan."""
+    before: dict[str, str] = record.content["before"]
+    dropped = {name: value for name, value in before.items() if name not in plan.xml}
+    wanted = {**plan.xml, **dropped}
+    now = _values(plan, case, wanted)
+    changed = {name: value for name, value in wanted.items() if not _all_are(now[name], value)}
+    if changed:
+        first = {name: min(now[name]) for name in changed if name not in before}
+        record.keep(before={**before, **first})
+        record.need("namelists", *(step for name in changed for step in NEEDS.get(case.file_of(name), ())))
+        place = {name: value for name, value in changed.items() if name in PLACE}
+        _set(plan, case, {name: value for name, value in changed.items() if name not in PLACE})
+        _set(plan, case, place, "--force")
+        say(f"xml           {', '.join(f'{name}={value}' for name, value in changed.items())}")
+    record.keep(before={name: v for name, v in record.content["before"].items() if name in plan.xml})
+
+
+def _values(plan: Plan, case: Case, names: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the values of variables, all of which the case must have."""
+    try:
+        found = case.values(names)
+    except CimeError as error:
+        raise plan.blamed(error) from None
+    lacking = next((name for name in names if name not in found), None)
+    if lacking is not None:
+        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} gives no value of {lacking}")
+    return found
+
+
+def _set(plan: Plan, case: Case, values: Mapping[str, str], *flags: str) -> None:
+    """Set all at once, which takes a second; where CIME refuses, one after another, to know which."""
+    try:
+        case.change(values, *flags)
+    except CimeError:
+        for name, value in values.items():
+            try:
+                case.change({name: value}, *flags)
+            except CimeError as error:
+                raise BadInput(f"{plan.key(name)}: {error}") from None
+
+
+def _all_are(found: set[str], wanted: str) -> bool:
+    return all(_same(value, wanted) for value in found)
+
+
+def _same(found: str, wanted: str) -> bool:
+    """Tell whether two values are the same, as numbers where they are numbers.
+
+    >>> _same("389.80", "389.8"), _same("TRUE", "true"), _same("a", "b")
+    (True, True, False)
+    """
+    try:
+        return float(found) == float(wanted)
+    except ValueError:
+        return found == wanted or {found.upper(), wanted.upper()} in ({"TRUE"}, {"FALSE"})
+
+
+# ---- case.setup, user_nl files, preview_namelists
+
+
+def _follow_user_files(plan: Plan, case: Case, record: Record, say: Say) -> None:
+    """Have CIME copy changed files of ~/.cime again; compile anew where that changes the case."""
+    if "user_files" not in record.content:  # a case of an earlier version of fatescal
+        record.keep(user_files=user_files())
+    changed = _changed_user_files(record)
+    if not changed:
+        return
+    before = _machine_files(plan.path)
+    record.need("setup")
+    _set_up(plan, case, record, say)
+    if _machine_files(plan.path) != before:
+        record.need("clean", "build")
+    record.keep(user_files=user_files())
+    say(
+        f"set up        {', '.join(changed)} changed; CIME_OUTPUT_ROOT, DIN_LOC_ROOT and other values that "
+        "create_newcase took from there stay, unless model.build.xml sets them"
+    )
+
+
+def _machine_files(case: Path) -> dict[str, str]:
+    """Return a digest of what CIME copied from the description of the machine."""
+    files = [case / "env_mach_specific.xml", case / "Macros.cmake", case / "Macros.make"]
+    files += [path for path in sorted((case / "cmake_macros").glob("*")) if path.is_file()]
+    return digests(case, files)
+
+
+def _set_up(plan: Plan, case: Case, record: Record, say: Say) -> None:
+    if "setup" not in record.pending:
+        return
+    again = ["--reset"] if (plan.path / "LockedFiles" / "env_mach_pes.xml").is_file() else []
+    case.set_up(*again)
+    record.done("setup")
+    record.need("namelists", *(["build"] if again else []))  # --reset marks the model as not built
+    say(f"set up        case.setup {' '.join(again)}".rstrip())
+
+
+def _write_namelists(plan: Plan, case: Case, record: Record, say: Say) -> None:
+    """Write the user_nl files and, where anything is new, the run directory's files from them."""
+    for instance in instance_namelists(plan.path):  # of a multi-instance run
+        instance.unlink()
+    for name, values in plan.user_nl.items():
+        path = plan.path / name
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        new = _with_block(old, [_line(name, key, value) for key, value in values.items()])
+        if new != old:
+            record.need("namelists")
+            path.write_text(new, encoding="utf-8")
+            say(f"namelists     {name}: {', '.join(values) or 'nothing of fatescal'}")
+    run = Path(case.query("RUNDIR"))
+    if "namelists" in record.pending or not all((run / file).is_file() for file in FILES):
+        record.need("namelists")
+        case("preview_namelists", log=plan.path / LOG)
+        say(f"namelists     preview_namelists: {run}")
+
+
+def _line(file: str, key: str, value: namelist.Value) -> str:
+    if file != "user_nl_datm_streams":
+        return f"{key} = {namelist.fortran(value)}"
+    words = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+    return f"{key}={','.join(words)}"
+
+
+def _with_block(text: str, lines: list[str]) -> str:
+    """Return a user_nl file with the lines of fatescal at its end; a later line goes before an earlier one.
+
+    >>> _with_block("! mine\\n", ["a = 1"]).splitlines()[0]
+    '! mine'
+    >>> _with_block(_with_block("! mine\\n", ["a = 1"]), [])
+    '! mine\\n'
+    """
+    own = re.sub(rf"{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", "", text, flags=re.DOTALL)
+    if not lines:
+        return own
+    between = "" if not own or own.endswith("\n") else "\n"
+    return "\n".join([own + between + BEGIN, *lines, END, ""])
+
+
+# ---- what came of it
+
+
+def _verify(plan: Plan, case: Case) -> None:
+    """Compare what CIME holds, and wrote for the model, with the plan.
+
+    Raises
+    ------
+    BadInput
+        When a value is another one.
+    """
+    for name, values in _values(plan, case, plan.xml).items():
+        if not _all_are(values, plan.xml[name]):
+            raise BadInput(
+                f"{plan.key(name)} did not arrive in the case", expected=plan.xml[name], got=", ".join(values)
+            )
+    run = Path(case.query("RUNDIR"))
+    for name, file in (("user_nl_clm", "lnd_in"), ("user_nl_datm", "datm_in")):
+        text = (run / file).read_text(encoding="utf-8")
+        for key, value in plan.user_nl.get(name, {}).items():
+            written = namelist.get(text, key)
+            if written is None or _parts(written) != _parts(namelist.fortran(value)):
+                raise BadInput(
+                    f"{plan.key(key)} did not arrive in {run / file}",
+                    expected=namelist.fortran(value),
+                    got="nothing" if written is None else written,
+                    hint="it may be set by an XML variable, or not belong to this file",
+                )
+    known = {stream.name: stream for stream in streams.parse((run / "datm.streams.xml").read_text())}
+    for key, value in plan.user_nl.get("user_nl_datm_streams", {}).items():
+        name, _, what = key.rpartition(":")
+        if what == "datafiles":
+            files = (
+                [str(item) for item in value] if isinstance(value, list | tuple) else str(value).split(",")
+            )
+            if name not in known or [str(f) for f in known[name].files] != files:
+                raise BadInput(
+                    f"{plan.key(key)} did not arrive in {run / 'datm.streams.xml'}", expected=files[0]
+                )
+
+
+def _parts(written: str) -> list[str | float]:
+    """Return the values of a namelist entry without quotes and spelling.
+
+    >>> _parts(".TRUE.,'a b', 1.0d0") == _parts("T,'a b',1")
+    True
+    """
+    found: list[str | float] = []
+    for word in re.findall(r"'[^']*'|\"[^\"]*\"|[^,\s]+", written):
+        plain = word.strip("'\" ")
+        try:
+            found.append(float(plain.lower().replace("d", "e")))
+        except ValueError:
+            logical = re.fullmatch(r"\.?(t|f)(rue|alse)?\.?", plain.lower())
+            found.append(logical[1] if logical else plain)
+    return found
+
+
+# ---- case.build
+
+
+def _look_for_edits(plan: Plan, record: Record, say: Say) -> None:
+    """Have the case built again where source files, or SourceMods, differ from those it was built from."""
+    mods = plan.path / "SourceMods"
+    now = edits(plan.source) | digests(plan.path, (path for path in mods.rglob("*") if path.is_file()))
+    before: dict[str, str] = record.content["edits"]
+    changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    if changed:
+        record.need("build")
+        record.keep(edits=now)
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        since = "edited, or put back, since the last build" if record.has_been_built else "edited by you"
+        say(f"source        {since}: {', '.join(changed[:3])}{more}")
+
+
+def _compile(case: Case, record: Record, say: Say) -> bool:
+    """Build the executable where it is not there or is out of date; tell whether that was so."""
+    executable = Path(case.query("EXEROOT")) / "cesm.exe"
+    if case.query("BUILD_COMPLETE") == "TRUE" and executable.is_file() and "build" not in record.pending:
+        return False
+    begin = time.monotonic()
+    if "clean" in record.pending:
+        case("case.build", "--clean-all")
+        record.done("clean")
+    say(f"build         case.build, ten to thirty minutes; its log: {record.path.with_name(LOG)}")
+    require_not_building(case.path)
+    try:
+        printed = case.build(record.path.with_name(LOG))
+    except CimeError as error:
+        if not COMPILING.search(error.line):
+            raise
+        raise RunFailed(f"the model does not compile: {error}") from None
+    if BUILT not in printed or not executable.is_file():
+        raise RunFailed(f"case.build ended without '{BUILT}': see {record.path.with_name(LOG)}")
+    say(f"build         {executable} in {time.monotonic() - begin:.0f} s")
+    return True
+
+
+def require_built(plan_config: Mapping[str, Any], path: Path, command: str) -> None:
+    """Raise `BadInput` when a case is not built, or was for another config."""
+    if not (path / RECORD).is_file() or Record(path).pending:
+        raise BadInput(f"model.build: the case {path} is not built", hint=command)
+    before = Record(path).content["config"]
+    changed = [name for name in {**before, **plan_config} if before.get(name) != plan_config.get(name)]
+    if changed:
+        raise BadInput(
+            f"model: {', '.join(changed)} changed since {path} was built",
+            hint=f"{command}, which does what is needed",
+        )

@@ -1,0 +1,286 @@
+"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fatescal import config
+from fatescal.base.errors import BadInput
+from fatescal.config import Settings
+
+if TYPE_CHECKING:
+    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.site_folder import Site
+
+ALWAYS = {  # XML variables of every case that members run from
+    "NTASKS": "1",
+    "CALENDAR": "NO_LEAP",
+    "DATM_MODE": "CLMGSWP3v1",
+    "CLM_FORCE_COLDSTART": "on",
+    "DOUT_S": "FALSE",
+    "NINST": "1",  # a multi-instance run sets as many as it has members
+}
+# What DATM calls the stream of a field.
+STREAMS = {"Faxa_swdn": "Solar", "Faxa_precn": "Precip", "Sa_tbot": "TPQW"}
+KEYS = {  # where the config, or the machine file, says what create_newcase is told
+    "compset": "model.build.compset",
+    "res": "model.build.res",
+    "mpilib": "model.build.mpilib",
+    "machine": "cime.machine of the machine file",
+    "compiler": "cime.compiler of the machine file",
+    "project": "cime.project of the machine file",
+    "output-root": "cime.output_root of the machine file",
+    "DIN_LOC_ROOT": "cime.inputdata of the machine file",
+}
+NO_CLM51 = (5, 3, 14)  # the first CTSM without it
+
+
+def site_folder(chosen: Settings) -> Path | None:
+    """Return the folder of the site, downloaded and unpacked where it is on the web."""
+    assert isinstance(chosen.model, config.ClmFates)
+    site = chosen.model.site
+    if site is None:
+        return None
+    if site.url is None:
+        return chosen.path(str(site.path))
+    from fatescal.models.clm_fates.site_folder import fetched
+
+    return fetched(site.url, str(site.sha256), chosen.run.directory.absolute() / "site")
+
+
+def decisive(options: config.ClmFates) -> dict[str, Any]:
+    """Return the parts of a config that decide what is built."""
+    kept = options.model_dump(
+        mode="json", include={"source", "build", "site"}, exclude={"source": {"no_output_timeout"}}
+    )
+    return {**kept.pop("build"), **kept}
+
+
+def plan(chosen: Settings) -> Plan:
+    """Return the case that a config wants on its machine.
+
+    Raises
+    ------
+    BadInput
+        For what is missing, and for what CIME would take without a word and be wrong.
+    """
+    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.site_folder import Site
+
+    options, build, root, cime = _given(chosen)
+    folder = site_folder(chosen)
+    site = None if folder is None else Site.of(folder)
+    of_site = _of_site(site, folder)
+    inputs = {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
+    xml = {**ALWAYS, **_times(options), **of_site, **inputs, **build.xml}
+    mods = [chosen.path(path) for path in build.user_mods]
+    if site is not None and site.user_mods is not None:
+        mods.insert(0, site.user_mods)
+    made = Plan(
+        path=chosen.path(build.case),
+        source=root,
+        create=_create(build, cime),
+        user_mods=tuple(mods),
+        xml=xml,
+        user_nl=_user_nl(chosen, build, root, site, xml["DATM_MODE"]),
+        keys=dict.fromkeys(of_site, "model.site") | KEYS | _keys(build),
+        config=decisive(options),
+    )
+    _refuse_traps(made, options)
+    return made
+
+
+def _given(chosen: Settings) -> tuple[config.ClmFates, config.Build, Path, config.Cime]:
+    """Return the model, its case, the checkout and what CIME calls the machine, all of which must be given."""
+    from fatescal.models.clm_fates.install import CREATE_NEWCASE
+
+    options, cime = chosen.model, chosen.machine.cime
+    assert isinstance(options, config.ClmFates)
+    if options.build is None or options.source is None:
+        raise BadInput("the config does not say what to build", expected="model.source and model.build")
+    if cime is None:
+        raise BadInput(
+            "build needs to know what CIME calls this machine",
+            expected="a machine file with `cime: {machine: fram, project: nn1234k}`",
+            hint="--machine fram, or a copy of machines/template.yaml",
+        )
+    root = chosen.path(options.source.path)
+    if not (root / CREATE_NEWCASE).is_file():
+        raise BadInput(
+            f"model.source: {root} has no {CREATE_NEWCASE}", hint="python -m fatescal install CONFIG"
+        )
+    return options, options.build, root, cime
+
+
+def _create(build: config.Build, cime: config.Cime) -> dict[str, str]:
+    """Return the options of create_newcase."""
+    options = {
+        "compset": build.compset,
+        "res": build.res,
+        "mpilib": build.mpilib,
+        "driver": "nuopc",
+        "machine": cime.machine,
+        "compiler": cime.compiler,
+        "project": cime.project,
+        "output-root": cime.output_root,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _keys(build: config.Build) -> dict[str, str]:
+    """Return where the config says what, by the names that CIME's errors use."""
+    keys = {name: f"model.build.xml.{name}" for name in build.xml}
+    for file in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
+        given: Mapping[str, object] = getattr(build, file)
+        keys |= {key: f"model.build.{file}.{key}" for key in given}
+    return keys
+
+
+def _times(options: config.ClmFates) -> dict[str, str]:
+    """Return what the case itself would run: spin-up and output. Members have times of their own."""
+    first = options.start.replace(year=options.start.year - options.spinup.years)
+    return {
+        "RUN_STARTDATE": first.isoformat(),
+        "STOP_OPTION": "ndays",
+        "STOP_N": str(_days(first, options.end)),
+    }
+
+
+def _days(first: date, last: date) -> int:
+    from fatescal.models.clm_fates.template import days
+
+    return days(first, last)
+
+
+def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
+    if site is None:
+        return {}
+    lat, lon = site.coordinates
+    first, last = map(str, site.years)
+    years = {"DATM_YR_START": first, "DATM_YR_END": last, "DATM_YR_ALIGN": first}
+    return {
+        "PTS_LAT": str(round(lat, 6)),
+        "PTS_LON": str(round(lon, 6)),
+        **years,
+        "CLM_USRDAT_DIR": str(folder),
+    }
+
+
+def _user_nl(
+    chosen: Settings, build: config.Build, root: Path, site: Site | None, mode: str
+) -> dict[str, dict[str, Any]]:
+    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
+    from fatescal.models.clm_fates.install import parameter_file
+
+    options = chosen.model
+    assert isinstance(options, config.ClmFates)
+    variables = list(dict.fromkeys(variable.model for variable in chosen.observations.variables.values()))
+    clm: dict[str, Any] = {
+        "hist_empty_htapes": True,
+        "hist_fincl1": variables,
+        "hist_nhtfrq": -24,
+        "hist_mfilt": _days(options.start, options.end) + 1,
+    }
+    parameters = (
+        parameter_file(root)[0] if options.parameter_file is None else chosen.path(options.parameter_file)
+    )
+    if (
+        options.parameter_file is not None or parameters.suffix == ".nc"
+    ):  # the JSON one is the model's default
+        clm["fates_paramfile"] = str(parameters)
+    streams: dict[str, Any] = {}
+    if site is not None:
+        clm["fsurdat"] = str(site.surface)
+        for key, name in STREAMS.items():
+            stream = f"{mode}.{name}"
+            files = [str(path) for path in site.forcing[key]]
+            streams |= {
+                f"{stream}:datafiles": files,
+                f"{stream}:meshfile": "none",
+                f"{stream}:mapalgo": "none",
+            }
+    return {
+        "user_nl_clm": clm | build.user_nl_clm,
+        "user_nl_datm": dict(build.user_nl_datm),
+        "user_nl_datm_streams": streams | {k: expanded(k, v) for k, v in build.user_nl_datm_streams.items()},
+    }
+
+
+def expanded(key: str, value: Any) -> Any:
+    """Return the files, in order of their names, that a pattern such as ``/x/*.Solr.*.nc`` stands for."""
+    if not key.endswith(":datafiles") or not isinstance(value, str) or "*" not in value:
+        return value
+    found = sorted(glob(value))
+    if not found:
+        raise BadInput(f"model.build.user_nl_datm_streams.{key}: no file is called {value}")
+    return found
+
+
+def _refuse_traps(made: Plan, options: config.ClmFates) -> None:
+    """Raise `BadInput` for what CIME takes with a return code of 0, or refuses only after minutes."""
+    compset, xml = made.create["compset"], made.xml
+    tag = (options.source.tag if options.source is not None else None) or ""
+    version = re.search(r"ctsm(\d+)\.(\d+)\.(?:dev)?(\d+)", tag)
+    if "CLM51" in compset and version is not None and tuple(map(int, version.groups())) >= NO_CLM51:
+        raise BadInput(f"model.build.compset: {tag} has no CLM51", expected="CLM60 or CLM50", got=compset)
+    physics = re.search(r"CLM(\d)(\d)", compset)
+    mode = xml.get("LND_TUNING_MODE")
+    if mode is not None and physics is not None and not mode.startswith(f"clm{physics[1]}_{physics[2]}_"):
+        raise BadInput(
+            "model.build.xml.LND_TUNING_MODE is of another version of CLM than the compset",
+            expected=f"clm{physics[1]}_{physics[2]}_..., for {physics[0]}",
+            got=mode,
+        )
+    if "co2_ppmv" in made.user_nl["user_nl_clm"]:
+        raise BadInput(
+            "model.build.user_nl_clm.co2_ppmv would do nothing, without a word",
+            hint="xml: {CCSM_CO2_PPMV: 389.8}",
+        )
+    if xml["NINST"] != "1":
+        raise BadInput(
+            "model.build.xml.NINST",
+            expected="1: members run by themselves, or a run sets as many instances as it has members",
+            got=xml["NINST"],
+            hint="execution: multi-instance",
+        )
+    if xml["CALENDAR"] != "NO_LEAP":
+        raise BadInput("model.build.xml.CALENDAR", expected="NO_LEAP", got=xml["CALENDAR"])
+    if not made.user_mods and not {"PTS_LAT", "PTS_LON"} <= xml.keys():
+        raise BadInput(
+            "model.build does not say where the point is",
+            expected="xml: {PTS_LAT: 61.8474, PTS_LON: 24.295}, or model.site",
+        )
+    _refuse_other_years(xml, options)
+    _refuse_absent_files(made)
+
+
+def _refuse_other_years(xml: Mapping[str, str], options: config.ClmFates) -> None:
+    years = [int(xml[name]) for name in ("DATM_YR_START", "DATM_YR_END") if xml.get(name, "").isdecimal()]
+    if len(years) == 2 and not (years[0] <= options.start.year and options.end.year <= years[1]):
+        raise BadInput(
+            "the forcing does not cover the output: the model would run, with the weather of other years",
+            expected=f"model.start and model.end within {years[0]} to {years[1]}",
+            got=f"{options.start} to {options.end}",
+            hint="DATM_YR_START and DATM_YR_END, where there are files of more years",
+        )
+
+
+def _refuse_absent_files(made: Plan) -> None:
+    """Raise `BadInput` that names all files of the config's own that are not there."""
+    absent = [
+        f"{made.key(key)}: there is no {path}"
+        for values in made.user_nl.values()
+        for key, value in values.items()
+        for path in (map(str, value) if isinstance(value, list) else str(value).split(","))
+        if path.startswith("/") and not Path(path).exists()
+    ]
+    if absent:
+        raise BadInput(
+            "; ".join(absent),
+            hint="correct the path, or leave the key out where the model's own default will do",
+        )

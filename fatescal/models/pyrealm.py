@@ -1,0 +1,422 @@
+"""A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from package pyrealm.
+
+Nothing in fatescal knows it: a config names it as ``kind: pyrealm`` and finds it by its entry point, as it would find
+a model of anybody else's package. Light-use efficiency follows from optimality (Prentice et al. 2014,
+doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over days while
+light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767); evapotranspiration is
+the lesser of an equilibrium demand and a supply from a single bucket (Davis et al. 2017, doi:10.5194/gmd-10-689-2017).
+
+What pyrealm leaves open: absorbed light is that of the site's leaf area under Beer's law; in spring the quantum
+yield recovers with an acclimated temperature, as in the embedded model; the bucket's moisture lowers GPP as in
+Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither snow nor interception.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import date
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.models import daily
+from fatescal.models.canopy.defaults import Parameter, check_values
+from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.thermo import ZERO, saturation_pressure
+from fatescal.models.canopy.smear_weather import read_forcing
+from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather, noleap_date, noleap_day
+from fatescal.storage.inputs import Source, Sources
+from fatescal.base.types import Array
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+COLDEST = -25.0  # degC; pyrealm's density of water holds down to here, and nothing grows below
+EXTINCTION = 0.5  # of light per leaf area, Beer's law (Monsi & Saeki 1953)
+
+_INF = float("inf")
+# fmt: off
+PARAMETERS = (  # the source ends with the range a prior should cover
+    Parameter("phi0", (0.087182,), "1", 0, 0.1250001,
+              "quantum yield of photosynthesis, before its response to temperature",
+              "Stocker et al. 2020, set-up FULL; at most 1/8 by theory; 0.04 .. 0.12"),
+    Parameter("beta", (146.0,), "1", 0, _INF,
+              "cost of carboxylation over that of transpiration at 25 degC",
+              "146 Stocker et al. 2020, 240 Prentice et al. 2014; 95 .. 225 from dry to wet soil, Lavergne et al. 2020"),
+    Parameter("jmax_cost", (0.41,), "1", 0, 0.8,
+              "unit cost of the capacity of electron transport, c*", "Wang et al. 2017; 0.2 .. 0.6"),
+    Parameter("acclimation_time", (15.0,), "d", 0.9999999, _INF,
+              "time in which vcmax, jmax and stomata follow the weather of noon",
+              "Mengoli et al. 2022; 30 in rsofun (Stocker et al. 2020); 5 .. 45"),
+    Parameter("photosynthesis_recovery_time", (8.33,), "d", 0.9999999, _INF,
+              "time constant of the temperature that leaves have acclimated to",
+              "Makela et al. 2004; Kolari et al. 2007, doi:10.1111/j.1600-0889.2007.00262.x; 2 .. 20"),
+    Parameter("photosynthesis_recovery_start", (-4.67,), "degC", -_INF, _INF,
+              "acclimated temperature at which the quantum yield begins to recover", "Kolari et al. 2007; -10 .. 0"),
+    Parameter("photosynthesis_recovery_range", (18.0,), "K", 0, _INF,
+              "rise above the start at which the quantum yield is full", "Kolari et al. 2007; 8 .. 25"),
+    Parameter("fapar_scale", (1.0,), "1", 0, 2,
+              "absorbed light over that of the site's leaf area",
+              "GPP tells it from phi0 only where the canopy absorbs all light: leave it out; 0.8 .. 1.2"),
+    Parameter("soil_stress_threshold", (0.6,), "1", 0, 1.0000001,
+              "relative soil moisture below which GPP is lowered", "Stocker et al. 2020; 0.3 .. 0.9"),
+    Parameter("soil_stress_intercept", (0.733,), "1", -1e-7, 1.0000001,
+              "share of GPP that a dry bucket leaves",
+              "Stocker et al. 2020, a + b alpha with alpha = 1 of a humid climate; 0 .. 1"),
+    Parameter("soil_capacity", (150.0,), "mm", 0, 1e4, "water the bucket holds", "Davis et al. 2017; 50 .. 300"),
+    Parameter("evaporative_supply", (1.05,), "mm h-1", 0, _INF,
+              "rate at which a full bucket can give water", "Federer 1982, by Davis et al. 2017; 0.2 .. 1.5"),
+    Parameter("priestley_taylor", (1.26,), "1", 0, _INF,
+              "demand over equilibrium evaporation",
+              "Priestley & Taylor 1972; lower over tall conifers, Komatsu 2005, doi:10.1002/hyp.5987; 0.5 .. 1.3"),
+)
+# fmt: on
+
+
+class _Options(NamedTuple):
+    """Keys of the config's section `model` beside `kind`, with their defaults."""
+
+    forcing: str
+    start: date
+    end: date
+    spinup_years: int = 1
+    site: str = ""  # a file as the embedded model's site.yaml; Hyytiala where it is left out
+    elevation: float = 181.0  # m above the sea, Hyytiala
+    co2: float = 389.8  # ppm, as in the embedded model
+
+
+class PModel:
+    """P-model and SPLASH at one site, driven by whatever drives the embedded model.
+
+    Parameters
+    ----------
+    options : mapping
+        `model` of the config, see `_Options`: `forcing` is a netCDF file, a folder of CLM's monthly files or a csv
+        of tower meteorology; `start` and `end` are the first and last day of the output (noleap, UTC days);
+        `spinup_years` repeats the first year.
+    folder : Path
+        Where the config is; relative paths begin there.
+
+    Raises
+    ------
+    BadInput
+        For an unknown or missing option, dates out of order, or where pyrealm is not installed.
+    """
+
+    pfts: tuple[str, ...] = ()
+    calendar = "noleap"
+    version = 1  # raised whenever the same input gives another output
+    defaults: Mapping[str, float] = {p.name: p.default[0] for p in PARAMETERS}
+    units: Mapping[str, str] = {p.name: p.unit for p in PARAMETERS}
+    outputs: Mapping[str, str] = {"GPP": "kg m-2 s-1", "ET": "kg m-2 s-1"}
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        self.pyrealm = installed()
+        self.options = checked(options)
+        self.period = self.options.start, self.options.end
+        self._folder = folder
+        place = folder / Path(self.options.site).expanduser()
+        if self.options.site and not place.is_file():
+            raise BadInput(f"model.site: there is no file {place}", expected="a file like canopy/site.yaml")
+        self.site = Site.load(place if self.options.site else None)
+
+    @cached_property
+    def weather(self) -> Weather:
+        """The forcing of `start` .. `end`."""
+        path = self._folder / Path(self.options.forcing).expanduser()
+        return read_forcing(path, self.site).period(self.options.start, self.options.end)
+
+    @cached_property
+    def description(self) -> Mapping[str, object]:
+        """All that decides a member's output beside its parameters; reads the forcing."""
+        return {
+            "model": "pyrealm",
+            "version": f"{self.version} on pyrealm {self.pyrealm}",
+            **self.weather.identity,
+            "site": hashlib.sha256(repr(self.site).encode()).hexdigest()[:16],
+            **{
+                key: str(value)
+                for key, value in self.options._asdict().items()
+                if key not in ("forcing", "site")
+            },
+        }
+
+    def files(self) -> Sources:
+        """Return the files of the forcing and of the site."""
+        forcing = self._folder / Path(self.options.forcing).expanduser()
+        named: dict[str, list[Source]] = {
+            "model.forcing": [*sorted(forcing.glob("*.nc"))] if forcing.is_dir() else [forcing]
+        }
+        if self.options.site:
+            named["model.site"] = [self._folder / Path(self.options.site).expanduser()]
+        return named
+
+    def check(self) -> None:
+        """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""
+        _ = self.weather
+
+    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run one member and write ``output.nc``; parameters not in `theta` keep their defaults.
+
+        Raises
+        ------
+        BadInput
+            For an unknown parameter.
+        ModelFailed
+            For parameters outside their physical range, or where the fluxes are not finite.
+        """
+        for name in theta:
+            if name not in self.defaults:
+                raise BadInput(f"pyrealm's model has no parameter {name!r}", hint=_near(name, self.defaults))
+        values = {**self.defaults, **{name: float(value) for name, value in theta.items()}}
+        known = {p.name: (p, p.default[0]) for p in PARAMETERS}
+        check_values(np.array(list(values.values())), tuple(values), known)
+        gpp, evaporation = self.simulate(values)
+        series = {
+            "GPP": daily.Series(gpp, self.outputs["GPP"], "gross primary production, carbon"),
+            "ET": daily.Series(evaporation, self.outputs["ET"], "evapotranspiration, water"),
+        }
+        daily.write(
+            folder, self.options.start, series, f"fatescal, P-model and SPLASH of pyrealm {self.pyrealm}"
+        )
+
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the daily output of a finished run; times are noleap mid-days, with ``time_bounds``."""
+        return daily.read(folder)
+
+    def simulate(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
+        """Return daily GPP [kg C m-2 s-1] and evapotranspiration [kg H2O m-2 s-1], a value per day (days) each."""
+        with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+            warnings.simplefilter("ignore")  # pyrealm's news, and ranges of weather that are checked here
+            moisture, evaporation = self._splash(theta)
+            gpp = self._photosynthesis(theta) * _stress(theta, moisture)
+        kept = slice(self.options.spinup_years * 365, None)
+        gpp, evaporation = gpp[kept] * 1e-9, evaporation[kept] / 86400.0
+        if not np.isfinite([gpp, evaporation]).all():
+            raise ModelFailed(Status.NON_FINITE, "the fluxes are not finite")
+        return gpp, evaporation
+
+    @cached_property
+    def _air(self) -> dict[str, Array]:
+        """Weather of all steps (n), the spin-up's first, in pyrealm's units."""
+        days = self.options.spinup_years * 365
+        first = np.tile(np.arange(365 * STEPS_PER_DAY), self.options.spinup_years)
+        order = np.concatenate([first, np.arange(self.weather.n_days * STEPS_PER_DAY)])
+        w = {name: series[order] for name, series in self.weather.values.items()}
+        vapour = w["QBOT"] * w["PSRF"] / (0.622 + 0.378 * w["QBOT"])
+        leaves = (-np.expm1(-EXTINCTION * self.site.monthly_to_daily(self.site.lai)) * self.site.share).sum(
+            axis=1
+        )
+        day = self.weather.first_day - days + np.arange(len(order) // STEPS_PER_DAY)
+        return {
+            "tc": np.maximum(w["TBOT"] - ZERO, COLDEST),
+            "vpd": np.maximum(saturation_pressure(w["TBOT"]) - vapour, 0.0),
+            "patm": w["PSRF"],
+            "co2": np.full(len(order), self.options.co2),
+            "light": w["FSDS"],  # W m-2
+            "rain": _daily(w["PRECTmms"]) * 86400.0,  # mm d-1, a value per day
+            "leaves": np.repeat(leaves[day % 365], STEPS_PER_DAY),  # 1, share of light absorbed
+            "day": day,
+        }
+
+    @cached_property
+    def _environment(self) -> Any:
+        """What of the P-model's environment no parameter changes."""
+        from pyrealm.constants import CoreConst
+        from pyrealm.pmodel import PModelEnvironment
+
+        air = self._air
+        photons = air["light"] * CoreConst().swdown_to_ppfd_factor
+        return PModelEnvironment(
+            **{name: air[name] for name in ("tc", "vpd", "patm", "co2")}, ppfd=photons, fapar=air["leaves"]
+        )
+
+    def _photosynthesis(self, theta: Mapping[str, float]) -> Array:
+        """Return GPP of each day without stress [ug C m-2 s-1]."""
+        from pyrealm.constants import PModelConst
+        from pyrealm.core.utilities import exponential_moving_average
+        from pyrealm.pmodel import AcclimationModel, SubdailyPModel
+
+        tc = self._air["tc"]
+        warmth = exponential_moving_average(_daily(tc), alpha=1.0 / theta["photosynthesis_recovery_time"])
+        recovered = (warmth - theta["photosynthesis_recovery_start"]) / theta["photosynthesis_recovery_range"]
+        recovered = np.repeat(np.clip(recovered, 0.0, 1.0), STEPS_PER_DAY)
+        const = PModelConst(beta_cost_ratio_c3=np.array([theta["beta"]]), wang17_c=theta["jmax_cost"])
+        environment = copy.copy(self._environment)
+        environment.pmodel_const = const
+        environment.fapar = np.minimum(theta["fapar_scale"] * environment.fapar, 1.0)
+        response = np.maximum(np.polynomial.polynomial.polyval(tc, const.kphio_C3), 0.0)
+        # noleap days in a row, since AcclimationModel takes no gap: only the hour of the day matters
+        times = np.datetime64("2001-01-01", "s") + STEP * np.arange(len(tc)) + STEP // 2
+        acclimation = AcclimationModel(times, alpha=1.0 / theta["acclimation_time"], allow_holdover=True)
+        noon = (12.0 - self.site.longitude / 15.0) % 24.0 * 3600.0  # UTC
+        acclimation.set_nearest(np.timedelta64(round(noon), "s"))
+        model = SubdailyPModel(
+            environment,
+            acclimation,
+            method_kphio="fixed",
+            reference_kphio=theta["phi0"] * response * recovered,
+        )
+        return _daily(np.where(environment.ppfd > 0, model.gpp, 0.0))
+
+    @cached_property
+    def _sunshine(self) -> Array:
+        """Share of sunshine of each day [1] that gives SPLASH the radiation of the forcing, as near as it can be."""
+        from pyrealm.constants import CoreConst
+
+        angstrom, const = CoreConst().transmissivity_coef, CoreConst()
+        clear = self._sun(np.zeros(len(self._air["rain"])), const)
+        above = np.maximum(clear.daily_solar_radiation[:, 0] / const.day_seconds, 1e-6)
+        share = _daily(self._air["light"]) / above / (1.0 + angstrom[2] * self.options.elevation)
+        return np.clip((share - angstrom[0]) / angstrom[1], 0.0, 1.0)
+
+    def _sun(self, sunshine: Array, const: Any) -> Any:
+        """Return SPLASH's radiation, arrays (days, 1)."""
+        from pyrealm.core.calendar import Calendar
+        from pyrealm.splash.solar import DailySolarFluxes
+
+        days = Calendar(np.array([noleap_date(int(day)) for day in self._air["day"]], dtype="datetime64[D]"))
+        one = np.ones((len(days), 1))
+        return DailySolarFluxes(
+            self.site.latitude * one, self.options.elevation * one, days, sunshine[:, None],
+            _daily(self._air["tc"])[:, None], core_const=const,
+        )  # fmt: skip
+
+    @cached_property
+    def _radiation(self) -> Any:
+        from pyrealm.constants import CoreConst
+
+        return self._sun(self._sunshine, CoreConst())
+
+    def _splash(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
+        """Return relative soil moisture [1] and evapotranspiration [mm d-1] of each day.
+
+        The parts of pyrealm's SplashModel: as a whole it passes neither its capacity nor its constants on to them (2.0.0).
+        """
+        from pyrealm.constants import CoreConst
+        from pyrealm.splash.evap import DailyEvapFluxes
+
+        const = CoreConst()
+        object.__setattr__(const, "k_Cw", theta["evaporative_supply"])  # no fields of the frozen constants
+        object.__setattr__(const, "k_w", theta["priestley_taylor"] - 1.0)
+        capacity, rain = theta["soil_capacity"], self._air["rain"]
+        demand = DailyEvapFluxes(
+            self._radiation, pa=_daily(self._air["patm"])[:, None], tc=_daily(self._air["tc"])[:, None],
+            kWm=np.array([capacity]), core_const=const,
+        )  # fmt: skip
+        water, moisture, evaporation = np.array([capacity]), np.empty(len(rain)), np.empty(len(rain))
+        for day in range(len(rain)):
+            lost = demand.estimate_aet(water, day_idx=day)
+            water = np.clip(water + rain[day] + demand.cond[day] - lost, 0.0, capacity)
+            moisture[day], evaporation[day] = water[0] / capacity, lost[0]
+        return moisture, evaporation
+
+
+def _stress(theta: Mapping[str, float], moisture: Array) -> Array:
+    """Return what soil moisture leaves of GPP (days): 1 above the threshold, a parabola below (Stocker et al. 2020)."""
+    from pyrealm.pmodel.functions import calc_soilmstress_stocker
+
+    coefficients = {
+        "theta0": 0.0, "thetastar": theta["soil_stress_threshold"], "a": theta["soil_stress_intercept"], "b": 0.0,
+    }  # fmt: skip
+    return calc_soilmstress_stocker(moisture, np.ones(1), coef=coefficients)
+
+
+def _daily(steps: Array) -> Array:
+    """Return the means of days (n) of the values of their steps (8 n)."""
+    return steps.reshape(-1, STEPS_PER_DAY).mean(axis=1)
+
+
+def installed() -> str:
+    """Return the version of pyrealm.
+
+    Raises
+    ------
+    BadInput
+        If it is not installed, or another one than was tried.
+    """
+    try:
+        found = version("pyrealm")
+    except PackageNotFoundError:
+        raise BadInput(
+            "model.kind pyrealm needs the package pyrealm, which is not installed here",
+            hint="pip install 'pyrealm>=2,<3' (in the environment of fatescal)",
+        ) from None
+    if found.split(".")[0] != "2":
+        raise BadInput(
+            f"pyrealm {found} is installed", expected="version 2", hint="pip install 'pyrealm>=2,<3'"
+        )
+    return found
+
+
+def checked(options: Mapping[str, Any]) -> _Options:
+    """Return the options of a config.
+
+    Raises
+    ------
+    BadInput
+        For an unknown or missing one, one of the wrong kind, and dates that are no noleap days or out of order.
+    """
+    for name in options:
+        if name not in _Options._fields:
+            raise BadInput(f"model.{name}: unknown key", hint=_near(name, _Options._fields))
+    for name in ("forcing", "start", "end"):
+        if name not in options:
+            raise BadInput(
+                f"model.{name} is missing", expected=f"for kind pyrealm: {', '.join(_Options._fields)}"
+            )
+    given: dict[str, Any] = {}
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "start": _day,
+        "end": _day,
+        "spinup_years": _whole,
+        "co2": _positive,
+        "forcing": str,
+        "site": str,
+    }
+    for name, value in options.items():
+        try:
+            given[name] = kinds.get(name, float)(value)
+        except (TypeError, ValueError):
+            wanted = {
+                "start": "a day like 2004-01-01",
+                "end": "a day like 2010-12-31",
+                "spinup_years": "1 or more",
+            }
+            raise BadInput(f"model.{name}", expected=wanted.get(name, "a number"), got=repr(value)) from None
+    made = _Options(**given)
+    n_days = noleap_day(made.end) - noleap_day(made.start) + 1
+    if n_days < 365:
+        raise BadInput(
+            f"model.start {made.start} to model.end {made.end} is {n_days} days",
+            expected="a year at least: the spin-up repeats the first one",
+        )
+    return made
+
+
+def _day(value: object) -> date:
+    return date.fromisoformat(str(value))
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(value)
+    return int(value)
+
+
+def _positive(value: Any) -> float:
+    if not 0 < float(value) < _INF:
+        raise ValueError(value)
+    return float(value)
+
+
+def _near(name: str, known: Any) -> str:
+    return repr(difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0])

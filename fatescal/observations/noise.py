@@ -1,0 +1,131 @@
+"""The error of an observed window, put together from its parts, and what of it a misfit can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fatescal.base.types import Array
+from fatescal.storage.records import Observations
+
+
+@dataclass(frozen=True)
+class QuantileRule:
+    """Random error of one measurement as a `share` of the mean over years of the annual `quantile`.
+
+    Keetz et al. (2025) take 0.15 of the 99 % quantile of the half-hourly flux.
+    """
+
+    share: float = 0.15
+    quantile: float = 0.99
+
+    def random(self, values: Array, years: Array) -> float:
+        """Return the error sd of one of `values` (N, NaN where missing), measured in `years` (N).
+
+        Years with less than half as many values as the fullest one are left out: of a winter alone, the
+        quantile would be no annual one.
+
+        >>> years = np.repeat([2004, 2005], 101)
+        >>> QuantileRule(0.1, 0.5).random(np.r_[0:101, 100:201].astype(float), years)
+        10.0
+        """
+        valid = np.isfinite(values)
+        found, counts = np.unique(years[valid], return_counts=True)
+        whole = found[2 * counts >= counts.max()]
+        quantiles = [np.quantile(values[valid & (years == year)], self.quantile) for year in whole]
+        return float(self.share * np.mean(quantiles))
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """Error of a window's value d, the mean of n valid measurements, in the variable's unit.
+
+    sigma^2 = sd^2 + random^2 / n + systematic^2 + (relative d)^2 + discrepancy^2; windows of one variable
+    correlate with `ar1`^lag, the lag counted in windows.
+
+    Attributes
+    ----------
+    sd : float
+        Of a window, however many measurements it holds.
+    random : float or QuantileRule
+        Sd of a single measurement's independent error.
+    systematic : float
+        What averaging does not reduce.
+    relative : float
+        Share of the observed value. An error in proportion to the value favours low predictions.
+    discrepancy : float
+        What the model cannot fit with any parameters.
+    estimate : bool
+        Whether the discrepancy is estimated from the best fit (`discrepancies`).
+    """
+
+    sd: float = 0.0
+    random: float | QuantileRule = 0.0
+    systematic: float = 0.0
+    relative: float = 0.0
+    discrepancy: float = 0.0
+    ar1: float = 0.0
+    estimate: bool = False
+
+    def noise(self, values: Array, n_valid: Array) -> Array:
+        """Return the error sd (D) of windows with `values` (D), means of `n_valid` (D) measurements each.
+
+        >>> ErrorModel(random=3.0, systematic=4.0).noise(np.zeros(2), np.array([1, 9])).round(4).tolist()
+        [5.0, 4.1231]
+        """
+        assert not isinstance(self.random, QuantileRule), "a rule becomes a number where the series is read"
+        random = self.random / np.sqrt(np.maximum(n_valid, 1.0))
+        total = np.full(np.shape(values), float(self.sd))
+        for part in (random, self.systematic, self.relative * np.abs(values), self.discrepancy):
+            total = np.hypot(total, part)  # hypot(x, 0) is x to the last bit
+        return total
+
+
+def discrepancies(
+    observations: Observations, predictions: Array, variables: list[str]
+) -> tuple[int, dict[str, float]]:
+    """Return the best of the runs and the discrepancy of each of `variables` that makes its chi2 / D one.
+
+    Parameters
+    ----------
+    observations : Observations
+        The calibration period, with all errors but the discrepancies.
+    predictions : (N, D) array
+        All successful runs so far.
+
+    Notes
+    -----
+    Which run is best depends on the weights of the variables, which depend on the run. The pair of run and
+    discrepancies with the largest likelihood resolves it: with every estimated chi2 at D that is the run of
+    the least sum of log sigma, plus half the chi2 of the variables that are not estimated. D isn't reduced by
+    the number of parameters, a few among thousands. Zero where measurement error explains the misfit.
+    """
+    rows = {v: observations.variable == v for v in dict.fromkeys(observations.variable.tolist())}
+    parts = {v: observations.select(mask) for v, mask in rows.items()}
+    costs, found = np.zeros(len(predictions)), []
+    for run, prediction in enumerate(predictions):
+        estimates = {v: _discrepancy(parts[v], prediction[rows[v]]) for v in variables}
+        for variable, part in parts.items():
+            widened = part.widened(estimates)
+            costs[run] += np.log(widened.sd).sum() + widened.misfit(prediction[None, rows[variable]])[0]
+        found.append(estimates)
+    best = int(np.argmin(costs))
+    return best, found[best]
+
+
+def _discrepancy(part: Observations, prediction: Array) -> float:
+    """The sd that, added to one variable's errors, brings 2 Phi / D of a prediction to one."""
+    name = str(part.variable[0])
+
+    def excess(sd: float) -> float:
+        return 2.0 * float(part.widened({name: sd}).misfit(prediction[None])[0]) / len(part) - 1.0
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    from scipy.optimize import brentq
+
+    high = float(np.abs(part.y - prediction).max())
+    while excess(high) > 0.0:
+        high *= 2.0
+    return float(brentq(excess, 0.0, high, xtol=1e-12 * high, rtol=1e-12))

@@ -1,0 +1,23 @@
+"""Files of diive (Swiss FluxNet): names and units, a TIMESTAMP that says where it stands."""
+
+from __future__ import annotations
+
+from fatescal.observations.readers.formats.base import Format, Head
+
+_STAMPS = ("TIMESTAMP_START", "TIMESTAMP_MIDDLE", "TIMESTAMP_END")
+
+
+class Diive(Format):
+    """A row of units below the names, which give the timestamp's form as yyyy-mm-dd HH:MM:SS."""
+
+    name = "diive"
+    expected = "a column TIMESTAMP_START, _MIDDLE or _END with the unit [yyyy-mm-dd HH:MM:SS]"
+
+    def fits(self, head: Head) -> bool:
+        """Return whether a timestamp's unit is the form it is written in."""
+        units = dict(zip(self.names(head), self.below(head), strict=False))
+        return any(units.get(name, "").strip("[]()").lower().startswith("yyyy") for name in _STAMPS)
+
+    def time_columns(self, names: list[str]) -> list[str]:
+        """Return the first of its timestamps."""
+        return [next(name for name in _STAMPS if name in names)]

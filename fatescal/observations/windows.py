@@ -1,0 +1,498 @@
+"""Measured fluxes as the calibration needs them: filtered, averaged over windows, each with its error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
+from fatescal.observations import calendars, units
+from fatescal.observations.noise import ErrorModel, QuantileRule
+from fatescal.observations.outliers import outliers
+from fatescal.observations.quality import Quality
+from fatescal.storage.records import ObservationGrid, Observations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NAMED = 5  # windows that a message lists
+Period = tuple[object, object]  # first and last day, both inclusive
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An observed variable: its `column` in the table ('' for synthetic truth), unit and error model."""
+
+    name: str
+    unit: str
+    error: ErrorModel
+    column: str = ""
+    measured_in: str = ""  # the unit of the column, where it is another one
+    temperature: str = ""  # the column [degC] that latent heat is computed with
+    quality: Quality | None = None
+    min_valid: float | None = None  # where it isn't that of all variables
+
+    @property
+    def per_record(self) -> bool:
+        """Whether the column holds amounts, each over its record, of what is compared as a rate."""
+        return bool(self.measured_in) and units.per_record(self.measured_in, self.unit)
+
+    @property
+    def rate(self) -> str:
+        """The unit of the column, of its amounts per second of their record."""
+        return units.per_second(self.measured_in) if self.per_record else self.measured_in
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of one variable's windows in one period; `dropped` counts windows by reason."""
+
+    variable: str
+    period: str
+    unit: str
+    used: int
+    dropped: dict[str, int]
+    mean: float
+    sd: float
+    first: str
+    last: str
+    refused: int = 0  # measurements, by the quality filter
+    outliers: str = ""  # windows far outside all others, with their z-scores, where they are kept or dropped
+
+
+def grid_of(
+    variables: Sequence[Variable],
+    window: str,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+    fold: tuple[int, int] | None = None,
+) -> ObservationGrid:
+    """Return every window of every variable: rows by variable (as given), then time; errors not yet known.
+
+    Parameters
+    ----------
+    window : str
+        A frequency, see `calendars.windows`.
+    calibration, validation : (first, last)
+        Days, both inclusive.
+    calendar : str
+        The model's CF calendar: 29 February is no window of a noleap model.
+    fold : (i, k), optional
+        The windows that begin in the i-th of k blocks of calibration years validate; `validation` is kept
+        out.
+
+    Raises
+    ------
+    BadInput
+        For an unknown unit, reversed or overlapping periods, or windows that can't be made.
+    """
+    for variable in variables:
+        units.check(variable.unit)
+        if variable.measured_in:
+            units.convert(0.0, variable.rate, variable.unit)
+    parts = [
+        (name, *calendars.windows(*period, window, calendar))
+        for name, period in _periods(calibration, None if fold else validation)
+    ]
+    names = np.concatenate([np.full(len(start), name, dtype="<U11") for name, start, _ in parts])
+    start, end = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    if fold is not None:
+        names = np.where(held_out(start, calibration, fold), "validation", names)
+    n = len(start)
+    middle = calendars.clock(start, calendar) / 2 + calendars.clock(end, calendar) / 2
+    length = np.mean(calendars.clock(end, calendar) - calendars.clock(start, calendar))
+    rho = np.repeat([v.error.ar1 for v in variables], n)
+    position = np.tile((middle - middle[0]) / length, len(variables))
+    return ObservationGrid(
+        correlation={"rho": rho, "position": position} if rho.any() else {},
+        noise=np.zeros(n * len(variables)),
+        variable=np.repeat([v.name for v in variables], len(start)),
+        unit=np.repeat([v.unit for v in variables], len(start)),
+        start=np.tile(start, len(variables)),
+        end=np.tile(end, len(variables)),
+        period=np.tile(names, len(variables)),
+    )
+
+
+def build(
+    table: pd.DataFrame,
+    variables: Sequence[Variable],
+    window: str,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+    min_valid: float = 0.5,
+    fold: tuple[int, int] | None = None,
+    on_outliers: str = "refuse",
+) -> tuple[Observations, list[Summary]]:
+    """Return the observations of a table, and for each variable and period what was used and dropped.
+
+    A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that
+    each stands for (`calendars.interval_lengths`); of amounts per record, compared as a rate, that is their
+    sum over the time they fill. A window of which valid measurements fill less than `min_valid` is dropped,
+    for that variable alone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns by name, indexed by the start of each measurement (`tables.read`).
+    variables, window, calibration, validation, calendar, fold
+        As `grid_of`.
+    on_outliers : {"refuse", "drop", "keep"}
+        What becomes of windows far outside all others of their variable (`outliers.outliers`).
+
+    Raises
+    ------
+    BadInput
+        As `grid_of`; if windows are shorter than the measurements; if a variable has no window left for
+        calibration, or none has any for validation; for outliers that are to be refused.
+    """
+    variables = [_with_numbers(variable, table) for variable in variables]
+    grid = grid_of(variables, window, calibration, validation, calendar, fold)
+    columns, refused = {}, {}
+    for variable in variables:
+        columns[variable.name], refused[variable.name] = measurements(variable, table)
+    rows = Rows.of(table)
+    y, n_valid, share, short = _averages(columns, rows, grid, calendar)
+    least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
+    wanted = np.array([least[name] for name in grid.variable.tolist()])
+    used = (
+        (share > 0) & (share >= wanted * (1 - 1e-12)) & ~short
+    )  # 3 of 30 are a tenth, however it is rounded
+    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
+    full = grid.with_values(y)
+    far, z = _outliers(full, used, on_outliers)
+    middles = rows.middles
+    fates = np.select(
+        [
+            far & (on_outliers == "drop"),
+            used,
+            (grid.end <= middles[0]) | (grid.start > middles[-1]),
+            share == 0,
+            short,
+        ],
+        ["outlier", "used", "outside the table", "no valid measurement", "shorter than its measurements"],
+        "too few valid measurements",
+    )
+    used = fates == "used"
+    summaries = []
+    for name, (first, last), within in _shares(middles, calibration, validation, calendar, fold):
+        absent = middles[within & ~calendars.exists(middles, calendar)]
+        n_absent = len(np.unique(absent.astype("datetime64[D]")))
+        for v in variables:
+            named = far & (grid.variable == v.name) & (grid.period == name)
+            summaries.append(
+                replace(
+                    _summary(full, fates, v, name, n_absent),
+                    refused=int(refused[v.name][within].sum()),
+                    outliers=f"{on_outliers}: {_named(full, z, named)}" if named.any() else "",
+                )
+            )
+        if not used[grid.period == name].any():
+            raise BadInput(
+                f"no variable has measurements in the {name} period {first} to {last}",
+                expected=f"days from {_day(middles[0])} to {_day(middles[-1])}, those of the table",
+            )
+    empty = [s.variable for s in summaries if s.period == "calibration" and not s.used]
+    if empty:
+        raise BadInput(
+            f"{', '.join(empty)}: no window of the calibration period has enough valid measurements",
+            hint="another period, a smaller min_valid, or leave the variable out",
+        )
+    return full.select(used), summaries
+
+
+def held_out(moments: Array, calibration: Period, fold: tuple[int, int]) -> Array:
+    """Return whether each moment lies in a year of the fold's block: the i-th of k, whole years, as equal as
+    they can be.
+
+    Raises
+    ------
+    BadInput
+        For fewer calibration years than blocks.
+
+    >>> days = np.array(["2004-06-01", "2006-06-01", "2008-12-31"], "datetime64[s]")
+    >>> held_out(days, ("2004-01-01", "2008-12-31"), (2, 3)).tolist()
+    [False, True, False]
+    """
+    number, n_folds = fold
+    first, last = (int(np.datetime64(str(day), "Y").astype(np.int64)) for day in calibration)
+    years = np.arange(first, last + 1)
+    if not (2 <= n_folds <= len(years) and 1 <= number <= n_folds):
+        raise BadInput(
+            f"fold {number}/{n_folds} of {len(years)} calibration years",
+            expected=f"1/K to K/K with K from 2 to {len(years)}: a fold is a block of years",
+        )
+    return np.isin(
+        moments.astype("datetime64[Y]").astype(np.int64), np.array_split(years, n_folds)[number - 1]
+    )
+
+
+def _shares(
+    middles: Array,
+    calibration: Period,
+    validation: Period | None,
+    calendar: str,
+    fold: tuple[int, int] | None,
+) -> list[tuple[str, Period, Array]]:
+    """Each period's name, first and last day, and which of the measurements (N) lie in it."""
+    shares = []
+    for name, (first, last) in _periods(calibration, None if fold else validation):
+        begin, stop = calendars.period(first, last, calendar)
+        shares.append((name, (first, last), (middles >= begin) & (middles < stop)))
+    if fold is not None:
+        _, period, within = shares[0]
+        held = held_out(middles, calibration, fold)
+        shares = [("calibration", period, within & ~held), ("validation", period, within & held)]
+    return shares
+
+
+def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]:
+    """Return the values (N) of a variable in its unit, NaN where not valid, and which (N) its quality
+    refuses.
+
+    Where latent heat needs a temperature that is missing, the value is missing too.
+    """
+    values = table[variable.column].to_numpy(dtype=float)
+    refused = np.zeros(len(values), dtype=bool)
+    if variable.quality is not None:
+        good = variable.quality.keeps(table[variable.quality.column].to_numpy())
+        refused = np.isfinite(values) & ~good
+        values = np.where(good, values, np.nan)
+    if variable.measured_in:
+        temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
+        if np.nanmedian(temperature) > 100.0:
+            raise BadInput(
+                f"{variable.temperature}, the temperature of {variable.name}'s latent heat", expected="degC",
+                got=f"a median of {np.nanmedian(temperature):g}",
+            )  # fmt: skip
+        if variable.per_record:
+            values = values / Rows.of(table).lengths
+        values = units.convert(values, variable.rate, variable.unit, temperature)
+    return values, refused
+
+
+def with_errors(
+    grid: ObservationGrid,
+    y: Array,
+    errors: Mapping[str, ErrorModel],
+    n_valid: Array | float = 1.0,
+    used: Array | bool = True,
+) -> ObservationGrid:
+    """Return the grid with the noise of values `y` (D), means of `n_valid` (D) measurements each.
+
+    Raises
+    ------
+    BadInput
+        If an error that is `used` (D) isn't positive.
+    """
+    noise, n_valid = np.empty(len(grid)), np.broadcast_to(n_valid, len(grid))
+    for name, error in errors.items():
+        rows = grid.variable == name
+        noise[rows] = error.noise(np.asarray(y)[rows], n_valid[rows])
+        if not np.all(noise[rows & used] > 0):
+            raise BadInput(
+                f"error sd of {name}", expected="positive in every window", got=noise[rows & used].min(),
+                hint="a systematic part: a relative one alone vanishes where the flux does",
+            )  # fmt: skip
+    return replace(grid, noise=noise)
+
+
+def synthesise(
+    rng: np.random.Generator,
+    grid: ObservationGrid,
+    predictions: Array,
+    errors: Mapping[str, ErrorModel],
+    noise: float = 1.0,
+) -> Observations:
+    """Return observations of a known truth: its `predictions` (D) plus `noise` times one draw of the error
+    model.
+
+    A window counts as one measurement; a relative part is of the truth.
+    """
+    grid = with_errors(grid, predictions, errors)
+    return grid.with_values(np.asarray(predictions) + noise * grid.colour(rng.standard_normal(len(grid))))
+
+
+def climatology(observations: Observations, half_width: int = 7) -> Array:
+    """Return the day-of-year mean of the calibration period as a prediction (D) for every window.
+
+    The baseline any model should beat: the mean of all calibration values of the variable, at the same time
+    of day, whose day of the (365-day) year is at most `half_width` days from the window's; NaN where there is
+    none. The calibration period is predicted by the same climatology, values of the day itself included.
+    """
+    middles = observations.start + (observations.end - observations.start) // 2
+    day = calendars.day_of_year(middles)
+    # of the start: a window's length, and so its middle's time of day, changes with months and over a day the
+    # calendar lacks
+    second = (observations.start - observations.start.astype("datetime64[D]")).astype(np.int64)
+    known = observations.period == "calibration"
+    predictions = np.full(len(observations), np.nan)
+    for variable in dict.fromkeys(observations.variable):
+        for moment in np.unique(second[observations.variable == variable]):
+            rows = (observations.variable == variable) & (second == moment)
+            total = np.bincount(day[rows & known], weights=observations.y[rows & known], minlength=365)
+            count = np.bincount(day[rows & known], minlength=365)
+            near_total, near_count = (
+                sum(np.roll(x, shift) for shift in range(-half_width, half_width + 1)) for x in (total, count)
+            )
+            mean = np.where(near_count > 0, near_total / np.maximum(near_count, 1), np.nan)
+            predictions[rows] = mean[day[rows]]
+    return predictions
+
+
+def describe(summaries: Sequence[Summary]) -> str:
+    """Return the summaries as lines of text, one per variable and period."""
+    lines = []
+    for s in summaries:
+        dropped = "; ".join(f"{count} dropped: {reason}" for reason, count in s.dropped.items())
+        line = f"{s.variable}, {s.period}: {s.used} windows"
+        if s.used:
+            line += f" {s.first} to {s.last}, mean {s.mean:.4g}, error sd {s.sd:.4g} {s.unit}"
+        line += f"; {s.refused} measurements refused by their quality" if s.refused else ""
+        line += f"; OUTLIERS {s.outliers}" if s.outliers else ""
+        lines.append(f"{line}; {dropped}" if dropped else line)
+    return "\n".join(lines)
+
+
+def _periods(calibration: Period, validation: Period | None) -> list[tuple[str, Period]]:
+    """The named periods, in order of time; refused where they overlap."""
+    if validation is None:
+        return [("calibration", calibration)]
+    begins, stops = np.array([calendars.period(*p, "standard") for p in (calibration, validation)]).T
+    if begins.max() < stops.min():
+        raise BadInput(
+            f"calibration ({calibration[0]} to {calibration[1]}) and validation ({validation[0]} to "
+            f"{validation[1]}) overlap",
+            expected="periods without a common day, since validation with known days proves nothing",
+        )
+    named = [("calibration", calibration), ("validation", validation)]
+    return named if begins[0] < begins[1] else named[::-1]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The measurements of a table: their starts, lengths [s] and middles (N)."""
+
+    starts: Array
+    lengths: Array
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Rows:
+        """Return those of a table that is indexed by the start of each."""
+        starts = table.index.to_numpy().astype("datetime64[s]")
+        return cls(starts, calendars.interval_lengths(starts))
+
+    @property
+    def middles(self) -> Array:
+        """Middles (N), which decide to which window a row belongs."""
+        return self.starts + self.lengths // 2
+
+    @property
+    def step_in_words(self) -> str:
+        """How far the rows are apart: 'a row each 1 d'."""
+        return calendars.step_in_words(self.starts, self.lengths)
+
+
+def _averages(
+    columns: dict[str, Array], rows: Rows, grid: ObservationGrid, calendar: str
+) -> tuple[Array, Array, Array, Array]:
+    """Mean of each window (D), its valid measurements (D), the share (D) of its length that they fill.
+
+    And whether (D) it is shorter than they are, by more than weeks or months differ among themselves.
+    """
+    here = calendars.exists(rows.middles, calendar)
+    clock = calendars.clock(rows.middles[here], calendar)
+    lengths = calendars.elapsed(rows.starts, rows.lengths, calendar)[here]
+    start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
+    if (end - start).max() < rows.lengths.min():
+        raise BadInput(
+            f"windows of {(end - start).max() / 3600:g} h are shorter than the step of the measurements",
+            expected=f"at least {rows.lengths.min() / 3600:g} h",
+        )
+    lo, hi = calendars.spans(clock, start, end)
+    steps, counts = np.unique(rows.lengths, return_counts=True)
+    step = steps[counts.argmax()]
+    weights = lengths / step  # exactly 1 where all last as long, so that a mean is one
+    y, n_valid, filled = (np.zeros(len(grid)) for _ in range(3))
+    for name, column in columns.items():
+        mine, values = grid.variable == name, column[here]
+        valid = np.isfinite(values)
+        n_valid[mine] = calendars.sums(valid.astype(float), lo[mine], hi[mine])
+        filled[mine] = calendars.sums(np.where(valid, weights, 0.0), lo[mine], hi[mine])
+        total = calendars.sums(np.where(valid, values * weights, 0.0), lo[mine], hi[mine])
+        y[mine] = total / np.where(filled[mine] > 0, filled[mine], 1.0)
+    short = np.zeros(len(grid), dtype=bool)
+    for length in steps[steps > (end - start).min()]:
+        holds = calendars.sums((lengths == length).astype(float), lo, hi) > 0
+        short |= holds & (3 * length > 4 * (end - start))
+    return y, n_valid, filled * step / (end - start), short
+
+
+def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array, Array]:
+    """Which windows (D) in use are outliers, and z (D); they are refused unless something else is wanted."""
+    far, z = np.zeros(len(full), dtype=bool), np.zeros(len(full))
+    if used.any():
+        far[used], z[used] = outliers(full.select(used))
+    if far.any() and on_outliers == "refuse":
+        raise BadInput(
+            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their "
+            f"variable: {_named(full, z, far)}",
+            hint="correct the file; or observations.outliers: drop, to leave them out, or keep, to use them",
+        )
+    return far, z
+
+
+def _named(full: Observations, z: Array, rows: Array) -> str:
+    """The first windows of some, with their values and z-scores."""
+    texts = [
+        f"{full.variable[k]} {_moment(full.start[k])} = {full.y[k]:.4g} {full.unit[k]} "
+        f"(robust z-score {z[k]:.3g})"
+        for k in np.flatnonzero(rows)[:_NAMED]
+    ]
+    return ", ".join(texts) + (f" and {rows.sum() - _NAMED} more" if rows.sum() > _NAMED else "")
+
+
+def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
+    """The variable with its quantile rule, if its error has one, applied to its measurements."""
+    rule = variable.error.random
+    if not isinstance(rule, QuantileRule):
+        return variable
+    years = table.index.to_numpy().astype("datetime64[Y]").astype(np.int64)
+    sd = rule.random(measurements(variable, table)[0], years)
+    return replace(variable, error=replace(variable.error, random=sd))
+
+
+def _summary(full: Observations, fates: Array, variable: Variable, period: str, n_absent: int) -> Summary:
+    rows = (full.period == period) & (full.variable == variable.name)
+    used = rows & (fates == "used")
+    reasons, counts = np.unique(fates[rows & ~used], return_counts=True)
+    dropped = {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
+    if n_absent:
+        dropped["29 February, no day of the model's calendar"] = n_absent
+    any_used = bool(used.any())
+    return Summary(
+        variable=variable.name,
+        period=period,
+        unit=variable.unit,
+        used=int(used.sum()),
+        dropped=dropped,
+        mean=float(full.y[used].mean()) if any_used else np.nan,
+        sd=float(np.sqrt(np.mean(full.sd[used] ** 2))) if any_used else np.nan,
+        first=_day(full.start[used][0]) if any_used else "",
+        last=_day(full.end[used][-1] - 1) if any_used else "",
+    )
+
+
+def _moment(moment: np.datetime64) -> str:
+    """A day, or a day and time of day."""
+    return str(moment).replace("T00:00:00", "").replace("T", " ")
+
+
+def _day(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[D]"))

@@ -1,0 +1,95 @@
+"""All that decides the parameters, a row for each: what the verb `priors` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fatescal.parameters.derived import Scaled
+from fatescal.parameters.designs import first_ensemble
+from fatescal.parameters.priors import kind
+from fatescal.parameters.space import ParameterSpace
+
+N_DRAWS = 4096  # for the quantiles of what follows from them
+
+Row = dict[str, Any]
+
+
+def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None) -> list[Row]:
+    """Return a row for each calibrated parameter, then for each that follows from them.
+
+    Quantiles of calibrated parameters are exact, those of the others of a Sobol sequence; `numbers` are what
+    the prior is made of.
+
+    >>> from fatescal.parameters.priors import Normal
+    >>> from fatescal.parameters.derived import Same
+    >>> space = ParameterSpace(("a",), (Normal(1.0, 2.0),), {"a": 1.0}, rules={"b": Same("a")})
+    >>> rows = overview(space, None)
+    >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in rows]
+    [('a', 'normal', '', 1.0), ('b', '', 'same as a', 1.0)]
+    """
+    pairs = [(p, q, rho) for p, others in (correlations or {}).items() for q, rho in others.items()]
+    scaled = [(rule.factor, name) for name, rule in space.rules.items() if isinstance(rule, Scaled)]
+    rows = []
+    for name, prior in zip(space.names, space.priors, strict=True):
+        low, median, high = (float(prior.theta(u)) for u in (-1.959964, 0.0, 1.959964))
+        rows.append(
+            _row(name, space, space.default[name], (low, median, high))
+            | {
+                "prior": kind(prior),
+                "scales": [target for factor, target in scaled if factor == name],
+                "correlations": {q if p == name else p: rho for p, q, rho in pairs if name in (p, q)},
+                "numbers": asdict(prior),  # type: ignore[call-overload]
+            }
+        )
+    default = space.following(space.theta_default, hidden=True)
+    draws = first_ensemble("sobol", 0, N_DRAWS, space) if default else space.u_default[None]
+    for name, values in space.following(space.theta(draws), hidden=True).items():
+        quantiles = np.nanquantile(values, (0.025, 0.5, 0.975)).tolist()
+        rule = {"rule": str(space.rules[name])}
+        rows.append(_row(name, space, float(default[name][0]), quantiles) | rule)
+    return rows
+
+
+def _row(name: str, space: ParameterSpace, default: float, quantiles: Any) -> Row:
+    of_nothing: Row = {"prior": "", "rule": "", "scales": [], "correlations": {}, "numbers": {}}
+    names = ("q025", "q500", "q975")
+    return {
+        "parameter": name, "default": default, **dict(zip(names, quantiles, strict=True)),
+        "given_to_model": name not in space.hidden, **of_nothing,
+    }  # fmt: skip
+
+
+def words(row: Row) -> str:
+    """Return in words how a parameter gets its value."""
+    parts = [row["rule"] or ", ".join([row["prior"], *(f"{k} {v:.5g}" for k, v in row["numbers"].items())])]
+    parts += [f"times it: {', '.join(row['scales'])}"] if row["scales"] else []
+    parts += [f"correlation {rho:g} with {name}" for name, rho in row["correlations"].items()]
+    parts += [] if row["given_to_model"] or row["scales"] else ["not given to the model"]
+    return "; ".join(parts)
+
+
+def as_text(rows: list[Row]) -> str:
+    """Return the rows as an aligned table."""
+    table = [("parameter", "default", "2.5 %", "median", "97.5 %", "from")]
+    for row in rows:
+        numbers = (f"{row[column]:.5g}" for column in ("default", "q025", "q500", "q975"))
+        table.append((row["parameter"], *numbers, words(row)))
+    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, wide)).rstrip() for line in table)
+
+
+def flat(row: Row) -> Row:
+    """Return a row of plain values, as csv has them: lists and pairs in words, the prior's numbers as
+    columns.
+
+    >>> flat({"scales": ["a", "b"], "correlations": {"c": 0.5}, "numbers": {"sd": 1.0}})
+    {'scales': 'a; b', 'correlations': 'c 0.5', 'sd': 1.0}
+    """
+    plain = {name: value for name, value in row.items() if name != "numbers"}
+    plain["scales"] = "; ".join(row["scales"])
+    plain["correlations"] = "; ".join(f"{name} {rho:g}" for name, rho in row["correlations"].items())
+    return plain | row["numbers"]

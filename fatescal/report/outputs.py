@@ -1,0 +1,199 @@
+"""The files of a finished run, made from its stages alone: tables, chains, report."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fatescal.diagnostics import scores
+from fatescal.diagnostics.convergence import diagnose, to_tree
+from fatescal.diagnostics.rerun_verdict import RerunVerdict, judge_rerun
+from fatescal.emulate.base import Emulator
+from fatescal.ensemble import effects
+from fatescal.observations.windows import climatology
+from fatescal.report.results import Results
+from fatescal.storage.records import (
+    ChainBlock,
+    Evaluation,
+    KalmanInfo,
+    Observations,
+    Posterior,
+    Record,
+    Scorecard,
+    Surrogate,
+    Validation,
+)
+from fatescal.storage.store import Store
+from fatescal.workflow.snapshot import Snapshot
+
+R = TypeVar("R", bound=Record)
+SCORECARDS = ("scorecard", "scorecard-prior", "scorecard-default")  # the last two with run.stop_after
+
+
+def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Iterable[str] = ()) -> Results:
+    """Return what a run has reached so far, read from its folder alone; on root.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        That of the config.
+    further : iterable of str
+        Remarks beside those that the stages give.
+    """
+    keys, space = store.keys(), snapshot.space
+
+    def every(prefix: str, record: type[R]) -> dict[str, R]:
+        return {k: store.load(k, record) for k in keys if k.startswith(prefix)}
+
+    def maybe(key: str, record: type[R]) -> R | None:
+        return store.load(key, record) if key in keys else None
+
+    def last(prefix: str) -> str:
+        return max((k for k in keys if k.startswith(prefix)), default="")
+
+    observations = store.load(last("observations"), Observations)
+    round_ = last("surrogate-")[-2:]
+    validation = f"validation-{round_}"
+    results: dict[str, Any] = {
+        "name": snapshot.config.run.name,
+        "settings": snapshot.config.plain(),
+        "parameter": space.names,
+        "default": space.theta_default,
+        "prior": space,
+        "observations": observations,
+        "history": every("evaluation-", Evaluation),
+        "units": snapshot.facts.units,
+        "truth": snapshot.truth,
+        "updates": list(every("update-", KalmanInfo).values()),
+        "surrogate": maybe(f"surrogate-{round_}", Surrogate),
+        "validation": maybe(f"{validation}-draws", Validation) or maybe(f"{validation}-rows", Validation),
+        "chains": list(every(f"chains-{round_}-", ChainBlock).values()) if round_ else [],
+        "posterior": maybe("posterior", Posterior),
+        "scorecard": next(filter(None, (maybe(k, Scorecard) for k in SCORECARDS)), None),
+        "climatology": climatology(observations),
+        "versions": dict(snapshot.versions),
+    }
+    remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot, emulator)]
+    idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
+    remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
+    return Results(**results, remarks=tuple(remarks))
+
+
+def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot) -> Iterable[str]:
+    """Say what was estimated to lie between model and data beside the measurement error."""
+    measured = store.load("observations", Observations)
+    for name in snapshot.estimated:
+        rows = measured.variable == name
+        sd = np.sqrt(np.mean(observations.noise[rows] ** 2 - measured.noise[rows] ** 2))
+        error = np.sqrt(np.mean(measured.noise[rows] ** 2))
+        yield (
+            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run has a reduced "
+            f"chi2 of 1, beside a measurement error of {error:.3g}"
+        )
+
+
+def _remarks(results: Mapping[str, Any], snapshot: Snapshot, emulator: Emulator) -> Iterable[str]:
+    """Say whether the result can be trusted, and why not."""
+    validation, posterior = results["validation"], results["posterior"]
+    stop_after, sampling = snapshot.config.run.stop_after, snapshot.config.sample
+    if stop_after is not None and posterior is None:
+        yield (
+            f"stopped after the {stop_after} run, as run.stop_after says; "
+            "without that key the same command goes on"
+        )
+    if validation is not None:
+        yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
+    if posterior is not None:
+        draws = np.concatenate([block.u for block in results["chains"]], axis=1)
+        found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
+        yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
+    rerun = results["history"].get("evaluation-posterior")
+    if posterior is not None and rerun is not None:
+        verdict = _rerun_verdict(results, emulator, posterior, rerun)
+        yield f"{verdict.sentence}; {verdict.details}"
+    # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
+    places = snapshot.config.places.values()
+    spinups = [getattr(place.model, "spinup", None) for place in places]
+    going_on = any(getattr(spinup, "reuse", None) == "member" for spinup in spinups)
+    later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
+    defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
+    if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
+        yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
+
+
+def _failures(results: Mapping[str, Any]) -> Iterable[str]:
+    """Say of which batches many members failed."""
+    for stage, evaluation in results["history"].items():
+        failed = int((~evaluation.ok).sum())
+        if failed > 0.2 * len(evaluation.status):
+            yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
+
+
+def _rerun_verdict(
+    results: Mapping[str, Any], emulator: Emulator, posterior: Posterior, rerun: Evaluation
+) -> RerunVerdict:
+    """Return what the model says of the emulated posterior, by the members that ran."""
+    rows = np.flatnonzero(rerun.ok[1:])
+    observations = results["observations"]
+    columns = observations.period == "calibration"
+    calibration = observations.select(columns)
+    u = posterior.u[rows]
+    emulated = emulator.log_likelihood(results["surrogate"], calibration)(u)
+    misfit = calibration.misfit(rerun.predictions[1:][rows][:, columns])
+    return judge_rerun(-misfit - emulated, u, posterior.draws_u, results["parameter"])
+
+
+def write(results: Results, directory: Path) -> Path:
+    """Write scorecard, posterior and report into the run's folder, each whole or not at all; return the
+    page.
+    """
+    from fatescal.report.page import write as write_page  # matplotlib, for root alone and only here
+
+    card, posterior = results.scorecard, results.posterior
+    if card is not None:
+        names = ("variable", "period", "ensemble", "score", "value")
+        columns = [getattr(card, name) for name in names]
+        _put(directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True)))
+        _put(directory / "scorecard.txt", lambda part: part.write_text(scores.render(card) + "\n"))
+    if posterior is not None:
+        following = [name for name in results.prior.rules if name in posterior.draws_following]
+        header = [*posterior.parameter, *following]
+        draws = np.column_stack(
+            [posterior.draws_theta, *(posterior.draws_following[name] for name in following)]
+        )
+        _put(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
+        _put(directory / "posterior.nc", lambda part: _write_chains(part, results))
+    else:
+        for stale in ("posterior.csv", "posterior.nc"):
+            with suppress(FileNotFoundError):
+                (directory / stale).unlink()
+    return write_page(results, directory / "report")
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    write(part)
+    os.replace(part, path)
+
+
+def _write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(str(name) for name in header)
+        table.writerows([repr(float(x)) if isinstance(x, float) else str(x) for x in row] for row in rows)
+
+
+def _write_chains(path: Path, results: Results) -> None:
+    """Write all kept cold draws in physical units, as ArviZ knows them."""
+    u = np.concatenate([block.u for block in results.chains], axis=1)
+    cold = np.concatenate([block.log_likelihood[:, :, -1] for block in results.chains], axis=1)
+    theta = results.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+    units = [results.units.get(name, "1") for name in results.parameter]
+    to_tree(theta, results.parameter, units, cold).to_netcdf(path)

@@ -1,0 +1,141 @@
+"""Files from outside: what a run is computed from beside its config, known by the digest of their content.
+
+Each key of the config that names files has one digest, of all of them. A stage keeps the digests of those it
+reads, and `RUN/inputs.json` which files each digest stands for, so that a changed one can be named. Size and
+times of large files are kept there too: a start reads only those again that were touched since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fatescal.base.errors import BadInput
+
+NAME = "inputs.json"
+SMALL = 2**20  # bytes; a smaller file is read at every start
+SETTLED = 2.0  # s; a file that has changed within this time may change again without another time stamp
+MISSING = "missing"  # in place of a digest
+
+
+@dataclass(frozen=True)
+class Text:
+    """A file of which only a part decides anything; `text` is that part."""
+
+    path: Path
+    text: str
+
+
+Source = Path | Text
+Sources = Mapping[str, Sequence[Source]]  # by the key of the config that names them
+
+
+@dataclass
+class Register:
+    """`RUN/inputs.json`.
+
+    Attributes
+    ----------
+    seen : dict
+        Of each large file, by its path: size, times of content and status [ns], inode, digest of the content.
+    known : dict
+        By key and digest: what the digest stands for. Of each file, by its path, the digest of what counts in
+        it and that of its bytes.
+    """
+
+    seen: dict[str, list[Any]] = field(default_factory=dict)
+    known: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Path) -> Register:
+        """Return the register of a run, empty where there is none that can be read."""
+        try:
+            content = json.loads((run / NAME).read_text())
+            return cls(content["seen"], content["known"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls()
+
+    def save(self, run: Path) -> None:
+        """Write the register into a run's folder."""
+        part = run / f".{NAME}.part"
+        part.write_text(json.dumps({"seen": self.seen, "known": self.known}, indent=1) + "\n")
+        os.replace(part, run / NAME)
+
+    def digests(self, sources: Sources) -> dict[str, str]:
+        """Return the digest of each key's files, and keep what it stands for.
+
+        Names and content count, in the order given; the folders that the files are in and their times do not.
+
+        Raises
+        ------
+        BadInput
+            For a file that may not be read.
+        """
+        found = {}
+        for key, several in sources.items():
+            files = {str(path): digests for source in several for path, digests in self._files(source)}
+            lines = (f"{Path(path).name} {counts}" for path, (counts, _) in files.items())
+            found[key] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+            self.known.setdefault(key, {})[found[key]] = files
+        return found
+
+    def changed(self, key: str, before: str, now: str) -> list[Path]:
+        """Return the files that two digests of a key differ in, as far as known; those that are gone last."""
+        of_key = self.known.get(key, {})
+        old, new = of_key.get(before, {}), of_key.get(now, {})
+        if not old:
+            return []
+        by_name = {Path(path).name: digests for path, digests in old.items()}  # the folder may be another one
+
+        def differs(path: str) -> bool:
+            return old.get(path, by_name.get(Path(path).name, [""]))[0] != new[path][0]
+
+        names = {Path(path).name for path in new}
+        gone = (path for path in old if Path(path).name not in names)
+        return [Path(path) for path in (*filter(differs, new), *gone)]
+
+    def edited(self, key: str, before: str) -> list[tuple[Path, bool]]:
+        """Return the files a digest stands for that are here with other content; missing ones do not count.
+
+        With each whether all of its content counts.
+        """
+        found = []
+        for path, (counts, raw) in self.known.get(key, {}).get(before, {}).items():
+            with suppress(BadInput, OSError):  # what may not be read
+                if Path(path).is_file() and self._digest(Path(path)) != raw:
+                    found.append((Path(path), counts == raw))
+        return found
+
+    def _files(self, source: Source) -> Iterator[tuple[Path, list[str]]]:
+        """Yield the files of a source, with the digest of what counts and that of the bytes."""
+        if isinstance(source, Text):
+            yield source.path, [hashlib.sha256(source.text.encode()).hexdigest(), self._digest(source.path)]
+            return
+        within = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+        for path in within:
+            digest = self._digest(path)
+            yield path, [digest, digest]
+
+    def _digest(self, path: Path) -> str:
+        try:
+            status = path.stat()
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            *before, digest = self.seen.get(str(path), [None])
+            if before == stamp:
+                return str(digest)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            return MISSING
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+        if status.st_size >= SMALL and time.time() - status.st_ctime > SETTLED:
+            self.seen[str(path)] = [*stamp, digest]
+        return digest

@@ -1,0 +1,362 @@
+"""What flows between the stages: frozen records of arrays, checked at birth, stored as declared.
+
+J members, P parameters, D observations, K latent outputs, T temperatures, W walkers, S kept steps,
+R independent tempered runs, N training rows. Rows first, float64. A field's dims and unit are declared
+once, here, and written to HDF5 by the same declaration (`store.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from fatescal.base.types import Array
+
+
+def array(dims: str, unit: str = "1", dtype: Any = np.float64, wall_clock: bool = False) -> Any:
+    """Declare an array field: its named dimensions (``"J P"``) and unit.
+
+    `wall_clock` fields tell how long something took: left out when results are compared.
+    """
+    return field(
+        metadata={"dims": tuple(dims.split()), "unit": unit, "dtype": dtype, "wall_clock": wall_clock}
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Base of all records: converts, checks and freezes the declared arrays.
+
+    Arrays are in C order, as they come back from a checkpoint: a product of the same numbers in another
+    memory layout may differ in its last bits, and a resumed run must not. Likewise numpy's scalars become
+    Python's.
+
+    Raises
+    ------
+    ValueError
+        If an array's shape contradicts its declaration or another field of the same record.
+    """
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            if isinstance(value, Mapping):
+                rows_first = {name: _frozen(np.asarray(item, order="C")) for name, item in value.items()}
+                object.__setattr__(self, declared.name, rows_first)
+            if "dims" not in declared.metadata:
+                if isinstance(
+                    value, np.generic | np.ndarray
+                ):  # a checkpoint gives back Python's, which print otherwise
+                    object.__setattr__(self, declared.name, value.item())
+                continue
+            value = np.asarray(value, dtype=declared.metadata["dtype"], order="C")
+            dims = declared.metadata["dims"]
+            if len(dims) != value.ndim:
+                raise ValueError(
+                    f"{type(self).__name__}.{declared.name} has shape {value.shape}, declared {dims}"
+                )
+            for dim, size in zip(dims, value.shape, strict=True):
+                if sizes.setdefault(dim, size) != size:
+                    raise ValueError(
+                        f"{type(self).__name__}.{declared.name}: {dim} is {size}, "
+                        f"elsewhere in the record {sizes[dim]}"
+                    )
+            object.__setattr__(self, declared.name, _frozen(value))
+
+
+def _frozen(value: Array) -> Array:
+    value = value.view()
+    value.flags.writeable = False
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class ObservationGrid(Record):
+    """What is to be predicted, before anything is measured: one row per variable and window.
+
+    `noise` is the error sd (D), in `unit`. Windows are [start, end).
+    `correlation` is empty, or holds for errors that follow an AR(1) process within each variable its
+    coefficient `rho` (D) and the `position` (D) of each row in time, counted in windows: rows i and j of one
+    variable correlate with rho^|position_i - position_j|, whatever lies between them.
+    """
+
+    noise: Array = array("D", "unit of each row")
+    variable: Array = array("D", dtype=np.str_)
+    unit: Array = array("D", dtype=np.str_)
+    start: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
+    end: Array = array("D", "s since 1970-01-01", dtype="datetime64[s]")
+    period: Array = array("D", dtype=np.str_)  # calibration | validation
+    correlation: Mapping[str, Array] = field(default_factory=dict, kw_only=True)
+
+    def windows(self, *more: object) -> str:
+        """Return a digest of what is predicted (not how well it is measured), and of all that is given
+        beside it.
+        """
+        columns = (self.variable, self.unit, self.start, self.end)
+        return hashlib.sha256(repr(([c.tolist() for c in columns], more)).encode()).hexdigest()
+
+    @cached_property
+    def _chain(self) -> tuple[Array, Array, Array]:
+        """The rows in order of variable and time (D), the row before each (D; itself if none), and rho^lag
+        (D).
+
+        Given the row before it, a row of an AR(1) process depends on no earlier one, across gaps too: the
+        inverse Cholesky factor of R has two entries a row, and whitening is O(D).
+        """
+        position = self.correlation["position"]
+        order = np.lexsort([position, self.variable])
+        first = np.append(True, self.variable[order][1:] != self.variable[order][:-1])
+        before = np.empty(len(self), dtype=np.int64)
+        before[order] = np.where(first, order, np.roll(order, 1))
+        memory = self.correlation["rho"] ** (position - position[before])
+        memory[order[first]] = 0.0
+        return order, before, memory
+
+    @property
+    def sd(self) -> Array:
+        """Error sd (D) of each row, whether or not the errors are correlated."""
+        return self.noise
+
+    def whiten(self, x: Array) -> Array:
+        """Return R^(-1/2) x for rows of `x` (..., D): dimensionless, unit error covariance."""
+        z = np.asarray(x) / self.noise
+        if not self.correlation:
+            return z
+        _, before, memory = self._chain
+        return (z - memory * z[..., before]) / np.sqrt(1.0 - memory**2)
+
+    def colour(self, z: Array) -> Array:
+        """Return R^(1/2) z for rows of `z` (..., D), the inverse of `whiten`: draws of the error."""
+        if not self.correlation:
+            return np.asarray(z) * self.noise
+        order, before, memory = self._chain
+        errors = np.sqrt(1.0 - memory**2) * np.asarray(z)
+        for row in order:
+            errors[..., row] += memory[row] * errors[..., before[row]]
+        return errors * self.noise
+
+    def select(self, rows: Array | slice) -> Self:
+        """Return the rows of a boolean mask, index array or slice over D."""
+        names = [f.name for f in fields(self) if f.name != "correlation"]
+        correlation = {name: values[rows] for name, values in self.correlation.items()}
+        return type(self)(correlation=correlation, **{name: getattr(self, name)[rows] for name in names})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of several grids with independent errors, one grid after another."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [f.name for f in fields(cls) if f.name != "correlation"]
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        known = [p.correlation or {"rho": np.zeros(len(p)), "position": np.arange(len(p))} for p in parts]
+        correlated = any(part.correlation for part in parts)
+        both = {name: np.concatenate([k[name] for k in known]) for name in ("rho", "position")}
+        return cls(correlation=both if correlated else {}, **rows)
+
+    def widened(self, discrepancies: Mapping[str, float]) -> Self:
+        """Return the same with an error sd added to all rows of some variables, in their units."""
+        added = np.zeros(len(self))
+        for name, sd in discrepancies.items():
+            added[self.variable == name] = sd
+        return replace(self, noise=np.hypot(self.noise, added))
+
+    def with_values(self, y: Array) -> Observations:
+        """Return the observations that have the values `y` (D) on this grid."""
+        return Observations(y=y, **{f.name: getattr(self, f.name) for f in fields(ObservationGrid)})
+
+    def __len__(self) -> int:
+        return len(self.variable)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations(ObservationGrid):
+    """What was measured, one row per variable and window, and how sure one can be of it.
+
+    This one object gives the likelihood to the update, the emulator and the sampler.
+    """
+
+    y: Array = array("D", "unit of each row")
+
+    def misfit(self, predictions: Array) -> Array:
+        """Return Phi = 1/2 |R^(-1/2) (y - G)|^2 (J) of the rows of `predictions` (J, D).
+
+        Row by row, so that Phi of a member never depends on its batch mates.
+        """
+        return np.array([0.5 * float(r @ r) for r in (self.whiten(self.y - g) for g in predictions)])
+
+
+@dataclass(frozen=True, eq=False)
+class KalmanState(Record):
+    """What the next Kalman step needs. `u` holds the updated members only, not the default run.
+
+    `memory` are the scheme's own named arrays (IEnKS: u0, w, T), checkpointed with the rest;
+    `finished` is the scheme's word that no further update is wanted.
+    """
+
+    u: Array = array("J P")
+    iteration: int = 0
+    pseudo_time: float = 0.0
+    finished: bool = False
+    memory: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class KalmanInfo(Record):
+    """What only the log and the report need of one Kalman step."""
+
+    alpha: float
+    misfit: Array = array("J")  # Phi of the survivors
+    spread: Array = array("P")  # sd of the updated ensemble in u
+    n_failed: int = 0
+    degrees_of_freedom: float = 0.0  # trace(S'S (I + S'S)^-1): how many directions the data inform
+    step_length: float = 0.0
+    projected_iterations: float = 0.0  # adaptive schemes: the expected total, a core-hour budget
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation(Record):
+    """One batch of model runs. Row 0 is the default run. Failed rows of `predictions` are NaN."""
+
+    u: Array = array("J P")
+    theta: Array = array("J P", "unit of each parameter")
+    predictions: Array = array("J D", "unit of each observation")
+    status: Array = array("J", dtype=np.int64)
+    seconds: Array = array("J", "s", wall_clock=True)
+
+    @property
+    def ok(self) -> Array:
+        """Mask (J) of the rows that ran."""
+        return self.status == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Record):
+    """Members to be run beside the default one."""
+
+    u: Array = array("J P")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet(Record):
+    """Successful runs the emulator learns from; columns are the calibration observations."""
+
+    u: Array = array("N P")
+    predictions: Array = array("N D", "unit of each observation")
+    source: Array = array("N", dtype=np.int64)  # 0 .. the evaluation each row comes from
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate(Record):
+    """A fitted emulator as knowledge, never a pickle: all arrays needed to predict.
+
+    Whitened predictions g ~ mean + basis z; z_k are independent Gaussian processes of u.
+    With ``target == "misfit"`` K is 1 and the single output is a transform of Phi.
+    """
+
+    target: str
+    kernel: str
+    mean: Array = array("D")
+    basis: Array = array("D K")
+    hyperparameters: Array = array("K H")
+    u: Array = array("N P")
+    latent: Array = array("N K")
+    scores: Array = array("K")  # leave-one-out Q^2 of each latent output
+    memory: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Validation(Record):
+    """Whether an emulator may be sampled: its predictions of held-out runs near the optimum, judged."""
+
+    misfit: Array = array("M")  # Phi of the held-out runs
+    predicted: Array = array("M")  # the same, predicted without them
+    sd: Array = array("M")  # the emulator's own sd of that prediction
+    q2: float = np.nan  # explained share of the spread of Phi
+    coverage: float = np.nan  # share of latent outputs within their 95 % intervals
+    n_near: int = 0  # runs with Phi - Phi_min < 10
+    posterior_sd: float = np.nan  # median sd of Phi over the posterior; NaN before it is sampled
+    tail_sd: float = np.nan  # its 99 % quantile
+    beyond_1: float = np.nan  # share of the posterior whose sd of Phi exceeds 1
+    beyond_2: float = np.nan  # and 2
+    passed: bool = False
+    verdict: str = ""  # which criterion failed, with number and threshold
+
+
+@dataclass(frozen=True, eq=False)
+class TemperedState(Record):
+    """All one tempered run needs to go on. beta rises from 0 (prior) to 1 (posterior)."""
+
+    u: Array = array("T W P")
+    log_likelihood: Array = array("T W")
+    beta: Array = array("T")
+    scale: Array = array("T P P")  # lower-triangular proposal factor of each level
+    from_prior: Array = array("T W", dtype=np.bool_)  # seen at beta = 0 since it was last at beta = 1
+    reference_mean: Array = array("P")  # of the normal q at the other end of the path (`sample.reference`)
+    reference_factor: Array = array("P P")  # lower-triangular, of its covariance
+    reference_beta: Array = array("V")  # from 0 (q), all below 1 (posterior)
+    reference_u: Array = array("V W P")
+    reference_log_likelihood: Array = array("V W")
+    reference_scale: Array = array("V P P")
+    steps: int = 0
+    prior_every: int = 1  # the levels towards the prior take a step each so many
+
+
+@dataclass(frozen=True, eq=False)
+class ChainBlock(Record):
+    """Consecutive kept steps of R independent tempered runs (cold level), and their end states."""
+
+    u: Array = array("R S W P")
+    log_likelihood: Array = array("R S T W")
+    accepted: Array = array("R T")  # share of local moves
+    rejected: Array = array("R T2")  # mean rejection of swaps between neighbours, T2 = T - 1
+    reference_rejected: Array = array(
+        "R V"
+    )  # of swaps with the level above, the last one's with the posterior
+    reference_weight: Array = array("R S V W")  # log prior + log L - log q at each level towards q
+    round_trips: Array = array("R")  # arrivals at beta = 1 from beta = 0, of all walkers
+    beta: Array = array("R T")
+    end_u: Array = array("R T W P")
+    end_log_likelihood: Array = array("R T W")
+    end_scale: Array = array("R T P P")
+    end_from_prior: Array = array("R T W", dtype=np.bool_)
+    end_reference_mean: Array = array("R P")
+    end_reference_factor: Array = array("R P P")
+    reference_beta: Array = array("R V")
+    end_reference_u: Array = array("R V W P")
+    end_reference_log_likelihood: Array = array("R V W")
+    end_reference_scale: Array = array("R V P P")
+    end_steps: Array = array("R", dtype=np.int64)
+    end_prior_every: Array = array("R", dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Record):
+    """The posterior ensemble that is run again: `theta` (J, P) drawn from the chains.
+
+    `draws_following` (N) holds, by name, what follows from `draws_theta`: all else that a model gets by the
+    config.
+    """
+
+    u: Array = array("J P")
+    theta: Array = array("J P", "unit of each parameter")
+    parameter: Array = array("P", dtype=np.str_)
+    draws_u: Array = array("N P")
+    draws_theta: Array = array("N P", "unit of each parameter")
+    draws_following: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard(Record):
+    """Long table of scores: one row per variable, period, ensemble and score."""
+
+    variable: Array = array("I", dtype=np.str_)
+    period: Array = array("I", dtype=np.str_)
+    ensemble: Array = array("I", dtype=np.str_)  # default | prior | last | posterior | climatology
+    score: Array = array("I", dtype=np.str_)  # rmse | bias | r2 | crps | coverage
+    value: Array = array("I", "unit of the variable, or 1")

@@ -1,0 +1,578 @@
+"""Checkpoints: one write-once HDF5 file per finished stage, and the only h5py import.
+
+A stage file appears complete or not at all: it is written as `KEY.h5.part` and renamed by root once all
+ranks agree. Every array carries CRC-32 checksums of its rows, computed by the rank that owns the row; the
+file's digest covers them all but wall-clock fields, so equal digests mean bitwise equal results. A
+stage names the digests of the stages it was computed from, and those of the files from outside that it read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+
+import h5py
+import numpy as np
+
+from fatescal.base.errors import RunFailed
+from fatescal.base.types import Array
+from fatescal.storage import stage_graph
+from fatescal.storage.records import Record
+
+if TYPE_CHECKING:
+    from fatescal.hpc.communicator import World
+
+log = logging.getLogger(__name__)
+SCHEMA = 1
+FILE = "file."  # before the key of an attribute that holds the digest of files from outside
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
+NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
+PARALLEL = bool(h5py.get_config().mpi)
+R = TypeVar("R", bound=Record)
+Rows = Mapping[int, Mapping[str, Array]]
+
+
+@dataclass
+class Store:
+    """The stage files of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        `RUN/stages`; created if missing.
+    provenance : mapping of str to str
+        Attributes of every stage file.
+    files : mapping of str to str
+        Digests of all files from outside, by the key of the config that names them; a stage keeps those that
+        it reads.
+    """
+
+    folder: Path
+    world: World
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def once(self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()) -> R:
+        """Return the record of a stage on all ranks: loaded if finished, else computed by root and kept.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+            Keys of the finished stages that `compute` reads.
+        """
+
+        def on_root() -> R:
+            if self.path(key).exists():
+                return self.load(key, record)
+            value = compute()
+            self._write(key, value, inputs)
+            return value
+
+        return self.world.on_root(on_root)
+
+    def once_together(
+        self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()
+    ) -> R:
+        """As `once`, for a `compute` that is called by all ranks and shares its work among them."""
+        missing = not self.world.on_root(self.path(key).exists)
+        value = compute() if missing else None
+        return self.once(key, record, lambda: cast(R, value), inputs)
+
+    def once_rows(
+        self, key: str, record: type[R], n_rows: int, compute: Callable[[], Rows], inputs: Sequence[str] = ()
+    ) -> R | None:
+        """Return on root (None elsewhere) the record whose rows all ranks compute and write in parallel.
+
+        Parameters
+        ----------
+        compute : callable
+            Called by all ranks; returns those rows that this one is to write, by their number: each row is
+            some rank's. A row has every array field, the same shapes in all rows.
+        """
+        if not self.world.on_root(self.path(key).exists):
+            rows = compute()
+            digests = self.world.on_root(lambda: {k: self.digest(k) for k in inputs})
+            order = self.world.on_root(self._next)
+            with self.world.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
+                self._write_rows(key, record, n_rows, rows, digests, order)
+            del rows  # root is about to read them all
+        failure, value = None, None
+        if self.world.is_root:
+            try:
+                value = self.load(key, record)
+            except RunFailed as error:
+                failure = error
+        self.world.agree(failure)
+        return value
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.h5"
+
+    def keys(self) -> list[str]:
+        """Return the finished stages in the order they were finished."""
+        return sorted((p.stem for p in self.folder.glob("*.h5")), key=self._order)
+
+    def _next(self) -> int:
+        """Return the place of the next stage, for which there will be a folder."""
+        self.folder.mkdir(exist_ok=True)  # in a run's folder, which is never made anew after the start
+        return max((self._order(key)[0] for key in self.keys()), default=-1) + 1
+
+    def _order(self, key: str) -> tuple[int, str]:
+        return int(self._attributes(key).get("order", -1)), key
+
+    def reached(self) -> dict[str, stage_graph.Reached]:
+        """Return what each finished stage was computed from, in the order they were finished."""
+        found = {}
+        for key in self.keys():
+            attributes = self._attributes(key)
+            files = {n.removeprefix(FILE): str(d) for n, d in attributes.items() if n.startswith(FILE)}
+            found[key] = stage_graph.Reached(tuple(json.loads(attributes["inputs"])), files)
+        return found
+
+    def digest(self, key: str) -> str:
+        """Return a finished stage's digest: equal digests mean bitwise equal results."""
+        return str(self._attributes(key)["digest"])
+
+    def _attributes(self, key: str) -> dict[str, Any]:
+        try:
+            with h5py.File(self.path(key), "r") as file:
+                return dict(file.attrs)
+        except OSError as error:
+            raise self._damaged(key, str(error)) from None
+
+    def _damaged(self, key: str, why: str) -> RunFailed:
+        """Return the error of a file whose content is lost; from the same inputs comes the same stage
+        again.
+        """
+        path = self.path(key)
+        if not path.exists():
+            return RunFailed(
+                f"stage file {path} has vanished. Try: put it back, or see why {self.folder.parent} loses files "
+                "(a scratch file system that is purged?) and start again: it is computed anew"
+            )
+        return RunFailed(
+            f"stage file {path} is damaged: {why}. The other stages are still good, and so are finished members. "
+            f"Try: rm {path}, then start again: it is computed anew, with the same result"
+        )
+
+    def _outdated(self, key: str, why: str) -> RunFailed:
+        """Return the error of a sound file that does not belong here."""
+        return RunFailed(
+            f"stage file {self.path(key)} {why}. Earlier stages are still good. "
+            f"Try: python -m fatescal reset {self.folder.parent} --from {key}, then start again"
+        )
+
+    def load(self, key: str, record: type[R]) -> R:
+        """Return a finished stage's record, verified against its checksums; call on root.
+
+        Raises
+        ------
+        RunFailed
+            If the file is damaged or gone, of another schema, or computed from other inputs than are here
+            now.
+        """
+        try:
+            with h5py.File(self.path(key), "r") as file:
+                attributes = dict(file.attrs)
+                if attributes.get("schema") != SCHEMA or attributes.get("record") != record.__name__:
+                    raise self._outdated(
+                        key,
+                        f"holds {attributes.get('record')} of schema {attributes.get('schema')}, written by "
+                        f"fatescal {attributes.get('fatescal', 'of an unknown version')}; "
+                        f"expected {record.__name__} of schema {SCHEMA}",
+                    )
+                values, sums = _read(file, record)
+                stored = {n: file[f"checksums/{n}"][()] for n in sums}
+        except (OSError, KeyError) as error:
+            raise self._damaged(key, str(error)) from None
+        wrong = [name for name in sums if not np.array_equal(sums[name], stored[name])]
+        value = record(**values)
+        if wrong or _digest(record, sums, _scalars(value)) != attributes["digest"]:
+            raise self._damaged(key, f"checksum of {', '.join(wrong) or 'its attributes'} does not match")
+        for source, digest in json.loads(attributes["inputs"]).items():
+            if self.path(source).exists() and self.digest(source) != digest:
+                raise self._outdated(key, f"was computed from another {source} than the one here now")
+        return value
+
+    def _header(
+        self,
+        file: h5py.File,
+        key: str,
+        record: type[Record],
+        inputs: Mapping[str, str],
+        order: int,
+        digest: str,
+    ) -> None:
+        file.attrs["schema"] = SCHEMA
+        file.attrs["record"] = record.__name__
+        file.attrs["inputs"] = json.dumps(dict(inputs))
+        file.attrs["order"] = order
+        file.attrs["digest"] = digest
+        for named, content in self.files.items():
+            if stage_graph.reads(key, named):
+                file.attrs[f"{FILE}{named}"] = content
+        for name, text in self.provenance.items():
+            file.attrs[name] = text
+
+    def _write(self, key: str, value: Record, inputs: Sequence[str]) -> None:
+        digests = {k: self.digest(k) for k in inputs}
+        arrays, scalars = _arrays(value), _scalars(value)
+        sums = {name: _checksums(array) for name, array in arrays.items()}
+        digest, order = _digest(type(value), sums, scalars), self._next()
+        with self._published(key) as part, h5py.File(part, "w") as file:
+            self._header(file, key, type(value), digests, order, digest)
+            for name, scalar in scalars.items():
+                file.attrs[f"field.{name}"] = scalar
+            for name, array in arrays.items():
+                file.create_dataset(name, data=_storable(array))
+                file.create_dataset(f"checksums/{name}", data=sums[name])
+            _describe(file, type(value))
+
+    def _write_rows(
+        self,
+        key: str,
+        record: type[Record],
+        n_rows: int,
+        rows: Rows,
+        inputs: Mapping[str, str],
+        order: int,
+    ) -> None:
+        arrays = {i: {n: np.asarray(a) for n, a in row.items()} for i, row in rows.items()}
+        mine = {i: {n: _checksum(a) for n, a in row.items()} for i, row in arrays.items()}
+        kinds = {n: (a.shape, a.dtype.str) for row in arrays.values() for n, a in row.items()}
+        everyone = self.world.allgather((mine, kinds))
+        shapes = next(kinds for _, kinds in everyone if kinds)
+        if any(kinds not in ({}, shapes) for _, kinds in everyone):
+            raise ValueError(f"rows of {key} differ in shape: {[k for _, k in everyone]}")
+        sums = {name: np.zeros(n_rows, np.uint32) for name in shapes}
+        for theirs, _ in everyone:
+            for i, row_sums in theirs.items():
+                for name, checksum in row_sums.items():
+                    sums[name][i] = checksum
+        digest = _digest(record, sums, {})
+        stage = _Rows(
+            key,
+            record,
+            n_rows,
+            arrays,
+            shapes,
+            sums,
+            lambda f: self._header(f, key, record, inputs, order, digest),
+        )
+        if PARALLEL and self.world.size > 1:
+            self._write_parallel(stage)
+        else:
+            self._write_gathered(stage)
+
+    def _write_parallel(self, stage: _Rows) -> None:
+        part = self._part(stage.key)
+        file = h5py.File(part, "w", **self.world.file_options())
+        with self.world.all_or_abort(f"writing stage {stage.key}"), _space_blamed(self.folder):
+            self._fill(file, stage)
+        file.close()  # collective too: a rank that has failed must have ended the job before
+        self.world.meet()
+        if self.world.is_root:
+            _publish(part, self.path(stage.key))
+        self.world.meet()
+
+    def _fill(self, file: h5py.File, stage: _Rows) -> None:
+        """Create everything on all ranks alike, then write the rows this rank owns."""
+        stage.header(file)
+        for name, (shape, dtype) in stage.shapes.items():
+            creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((stage.n_rows, *shape))
+            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+            h5py.h5d.create(file.id, name.encode(), kind, space, creation)
+            file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
+        _describe(file, stage.record)
+        for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
+            for name, array in row.items():
+                file[name][i] = array
+                file[f"checksums/{name}"][i] = stage.sums[name][i]
+
+    def _write_gathered(self, stage: _Rows) -> None:
+        gathered = self.world.gather(stage.rows)
+        if gathered is not None:
+            every = {i: row for part_rows in gathered for i, row in part_rows.items()}
+            with self._published(stage.key) as part, h5py.File(part, "w") as file:
+                stage.header(file)
+                for name, (shape, dtype) in stage.shapes.items():
+                    data = file.create_dataset(name, shape=(stage.n_rows, *shape), dtype=dtype)
+                    for i in range(stage.n_rows):
+                        data[i] = every[i][name]
+                    file.create_dataset(f"checksums/{name}", data=stage.sums[name])
+                _describe(file, stage.record)
+        self.world.meet()
+
+    def _part(self, key: str) -> Path:
+        return self.folder / f"{key}.h5.part"
+
+    @contextmanager
+    def _published(self, key: str) -> Iterator[Path]:
+        with _space_blamed(self.folder):
+            yield self._part(key)
+        _publish(self._part(key), self.path(key))
+
+
+@dataclass
+class _Rows:
+    """A stage about to be written: the rows this rank owns, and what all ranks know of all rows."""
+
+    key: str
+    record: type[Record]
+    n_rows: int
+    rows: Rows
+    shapes: Mapping[str, tuple[tuple[int, ...], str]]
+    sums: Mapping[str, Array]
+    header: Callable[[h5py.File], None]
+
+
+def discard(run: Path, first: str, reached: Sequence[str]) -> Path:
+    """Move stage `first`, all later ones and their member folders to RUN/discarded/N; return that folder.
+
+    Moved, not deleted: a reset in error loses nothing. With the runs before all members go the stages whose
+    members start from them; with the first stage that depends on the parameters the runs that tried these.
+
+    Parameters
+    ----------
+    reached : sequence of str
+        All stages that are there, in order; those of which only some members are finished are the last.
+    """
+    taken = [int(p.name) for p in (run / "discarded").glob("*") if p.name.isdigit()]
+    target = run / "discarded" / str(max(taken, default=0) + 1)
+    gone = list(stage_graph.from_on(first, reached))
+    moved = [Path(kind, name) for key in gone for kind, name in (("stages", f"{key}.h5"), ("members", key))]
+    tried = next((key for key in reached if stage_graph.reads(key, "parameters")), None)
+    if stage_graph.PREPARATION not in gone and tried in gone:
+        moved += [p.relative_to(run) for p in (run / "members" / stage_graph.PREPARATION).rglob("canary-*")]
+    for path in moved:
+        if (run / path).exists():
+            (target / path.parent).mkdir(parents=True, exist_ok=True)
+            shutil.move(run / path, target / path)
+    return target
+
+
+@contextmanager
+def locked(run: Path, patience: float = 15.0) -> Iterator[None]:
+    """Hold the run for this process; the lock goes when the process does.
+
+    On a file system without such locks a file `RUN/lock.held` says who holds it; it stays when the process is
+    killed.
+
+    Raises
+    ------
+    RunFailed
+        If another process still holds it after `patience` seconds.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    give_up = time.monotonic() + patience
+    with open(run / "lock", "a+", encoding="utf-8") as file, ExitStack() as stack:
+        try:
+            _acquire(file, run, give_up)
+            file.seek(0)
+            file.truncate()
+            file.write(_holder())
+            file.flush()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            stack.enter_context(_held_by_file(run / "lock.held", give_up))
+        yield
+
+
+def _holder() -> str:
+    job = next((os.environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID") if name in os.environ), "none")
+    return f"host {socket.gethostname()}, process {os.getpid()}, job {job}"
+
+
+def _acquire(file: IO[str], run: Path, give_up: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                file.seek(0)
+                raise RunFailed(
+                    f"another fatescal works on {run} ({file.read() or 'unknown process'}). "
+                    "Try: wait for it, cancel it, or give this run another run.directory"
+                ) from None
+        time.sleep(0.2)
+
+
+@contextmanager
+def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
+    """Hold a run by a file that only one process can create."""
+    mine = f"{_holder()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    while True:
+        try:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+                file.write(mine)
+            break
+        except FileExistsError:
+            if time.monotonic() > give_up:
+                raise RunFailed(_held_in_words(path)) from None
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder may be gone
+            path.unlink()
+
+
+def _held_in_words(path: Path) -> str:
+    """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
+    try:
+        holder = path.read_text(encoding="utf-8") or "unknown process"
+    except OSError:
+        holder = "unknown process"
+    words = f"another fatescal works on {path.parent} ({holder}). "
+    words += (
+        "This file system has no locks that go with their process, so one that was killed leaves its file. "
+    )
+    number = re.search(r"process (\d+)", holder)
+    if number is not None and f"host {socket.gethostname()}," in holder and not _alive(int(number[1])):
+        return f"{words}That process is not there any more. Try: rm {path}, then start again"
+    return f"{words}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def require_space(folder: Path) -> None:
+    """Raise ENOSPC where the file system is full: who met it (a model, MPI's part of HDF5) need not say
+    so.
+    """
+    if shutil.disk_usage(folder).free < NEARLY_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+@contextmanager
+def _space_blamed(folder: Path) -> Iterator[None]:
+    """Give a failure to write its reason, which HDF5 hides in its words, and MPI-IO does not hand on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.ENOSPC):
+            require_space(folder)
+        raise
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Rename a written file to its final name, durably."""
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _declared(record: type[Record]) -> dict[str, Field]:
+    return {f.name: f for f in fields(record) if "dims" in f.metadata}
+
+
+def _arrays(value: Record) -> dict[str, Array]:
+    """Return all arrays of a record, those of a mapping field as `field/name`."""
+    found: dict[str, Array] = {name: getattr(value, name) for name in _declared(type(value))}
+    for f in fields(value):
+        content = getattr(value, f.name)
+        if isinstance(content, Mapping):
+            found |= {f"{f.name}/{n}": np.asarray(a) for n, a in content.items()}
+    return found
+
+
+def _scalars(value: Record) -> dict[str, Any]:
+    others = [f.name for f in fields(value) if "dims" not in f.metadata]
+    return {n: getattr(value, n) for n in others if not isinstance(getattr(value, n), Mapping)}
+
+
+def _storable(array: Array) -> Array:
+    """Return the array as HDF5 can hold it: text as UTF-8 bytes, times as int64 seconds.
+
+    >>> _storable(np.array(["GPP"])).dtype.kind, _storable(np.array(["2004"], "M8[s]")).dtype.str
+    ('S', '<i8')
+    """
+    if array.dtype.kind == "U":
+        encoded = np.char.encode(array, "utf-8")
+        return encoded if encoded.dtype.itemsize else encoded.astype("S1")
+    return array.astype(np.int64) if array.dtype.kind == "M" else array
+
+
+def _restored(data: Array, declared: Field | None) -> Array:
+    dtype = np.dtype(declared.metadata["dtype"]) if declared else data.dtype
+    if data.dtype.kind == "S":
+        return np.char.decode(data, "utf-8")
+    return data.astype(dtype) if dtype.kind == "M" else data
+
+
+def _checksums(array: Array) -> Array:
+    """Return the CRC-32 of every row (of the single value where there are no rows)."""
+    return np.array([_checksum(row) for row in np.atleast_1d(_storable(array))], dtype=np.uint32)
+
+
+def _checksum(row: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(row).data)
+
+
+def _digest(record: type[Record], sums: Mapping[str, Array], scalars: Mapping[str, Any]) -> str:
+    volatile = {f.name for f in fields(record) if f.metadata.get("wall_clock")}
+    hashed = hashlib.sha256(record.__name__.encode())
+    for name in sorted(set(sums) - volatile):
+        hashed.update(name.encode() + np.ascontiguousarray(sums[name], "<u4").tobytes())
+    for name in sorted(set(scalars) - volatile):
+        hashed.update(f"{name}={scalars[name]!r}".encode())
+    return hashed.hexdigest()
+
+
+def _read(file: h5py.File, record: type[Record]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return a file's field values and the checksums of what was read."""
+    values: dict[str, Any] = {}
+    sums: dict[str, Array] = {}
+    declared = _declared(record)
+    for f in fields(record):
+        if f.name in declared:
+            data = file[f.name][()]
+            sums[f.name] = _checksums(data)
+            values[f.name] = _restored(data, declared[f.name])
+        elif f"field.{f.name}" in file.attrs:
+            scalar = file.attrs[f"field.{f.name}"]
+            values[f.name] = scalar.item() if hasattr(scalar, "item") else scalar
+        else:
+            group = file.get(f.name, {})
+            content = {n: group[n][()] for n in group}
+            sums |= {f"{f.name}/{n}": _checksums(a) for n, a in content.items()}
+            values[f.name] = {n: _restored(a, None) for n, a in content.items()}
+    return values, sums
+
+
+def _describe(file: h5py.File, record: type[Record]) -> None:
+    """Write every field's declared dimensions and unit beside its data."""
+    for name, f in _declared(record).items():
+        data = cast(h5py.Dataset, file[name])
+        data.attrs["dims"] = " ".join(f.metadata["dims"])
+        data.attrs["unit"] = f.metadata["unit"]

@@ -1,0 +1,533 @@
+"""The order of the stages, written here and nowhere else: calibrate, emulate, sample, rerun, score.
+
+All ranks run these functions. What is named is a stage and kept by the store. A `compute` handed to
+`store.once` runs on root alone, so what only root holds (evaluations, chain blocks) is read there only.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from fatescal.base.errors import NotValidated, RunFailed
+from fatescal.base.random_streams import stream
+from fatescal.base.types import Array, LogLikelihood
+from fatescal.config import DRAWS, Sample
+from fatescal.diagnostics import failures, prior_check, scores
+from fatescal.diagnostics.convergence import diagnose
+from fatescal.emulate.acquisition import next_batch
+from fatescal.emulate.base import Emulator
+from fatescal.emulate.validation import validate
+from fatescal.ensemble import effects
+from fatescal.ensemble.evaluate import Ensemble
+from fatescal.ensemble.preparation import prepare
+from fatescal.hpc.communicator import World
+from fatescal.observations.noise import ErrorModel, discrepancies
+from fatescal.observations.windows import Summary, climatology, synthesise
+from fatescal.parameters.space import ParameterSpace
+from fatescal.sample.tempered_run import advance, end_states, warm_up
+from fatescal.sample.thinning import representative
+from fatescal.storage.records import (
+    Batch,
+    ChainBlock,
+    Evaluation,
+    KalmanInfo,
+    KalmanState,
+    ObservationGrid,
+    Observations,
+    Posterior,
+    Scorecard,
+    Surrogate,
+    TemperedState,
+    TrainingSet,
+    Validation,
+)
+from fatescal.storage.store import Store
+from fatescal.update.base import UpdateScheme
+
+log = logging.getLogger(__name__)
+BLOCK = 500  # kept steps between two looks at R-hat; each block is a checkpoint
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that decides the result of a calibration, assembled from a config (`assemble.py`)."""
+
+    seed: int
+    space: ParameterSpace
+    members: Ensemble
+    grid: ObservationGrid
+    errors: Mapping[str, ErrorModel]  # of each observed variable, as the config gives them
+    observed: Observations | None  # None: made from a model run at `truth`
+    summary: tuple[Summary, ...]  # of `observed`: windows used, dropped and why
+    table: str  # how the file of `observed` was read
+    truth: Array | None
+    noise: float  # of the observations made at `truth`, in units of the error model
+    noise_seed: int
+    n_members: int
+    first: Array  # coordinates (J-1, P) of the first ensemble
+    first_role: str  # "prior", or "design" where its members are no draws of the prior
+    scheme: UpdateScheme
+    emulator: Emulator
+    rounds: int
+    force: bool
+    force_prior: bool  # go on where the prior check failed
+    sampling: Sample
+    n_posterior: int
+    updates: bool  # whether the scheme takes any step
+    stop_after: str | None  # "default": run that alone; "prior": the first ensemble
+
+
+@dataclass
+class Run:
+    """A problem on its way: who computes it, where it is kept, and the evaluations so far."""
+
+    problem: Problem
+    world: World
+    store: Store
+    history: dict[str, Evaluation | None] = field(default_factory=dict)  # by stage; contents on root only
+    likelihood: str = "observations"  # the stage of the observations with the errors in use
+
+    def evaluate(self, stage: str, u: Array, inputs: list[str]) -> None:
+        self.history[stage] = self.problem.members.evaluate(stage, u, self.world, self.store, inputs)
+
+    def evaluated(self, stage: str) -> Evaluation:
+        """Return a finished evaluation; on root."""
+        result = self.history[stage]
+        assert result is not None, f"{stage} is read on another rank than root"
+        return result
+
+
+def calibrate(run: Run) -> Scorecard:
+    """Carry a run to its scorecard, from wherever it stands.
+
+    Raises
+    ------
+    NotValidated
+        No emulator passed its validation: the last ensemble is scored, nothing was sampled.
+    RunFailed
+        Too few members survive, or the chains do not converge within `sample.max_steps`.
+    """
+    problem = run.problem
+    try_default(run)
+    observations = observe(run)
+    if problem.stop_after == "default":
+        run.evaluate("evaluation-default", np.empty((0, len(problem.space.names))), [])
+        return score(run, observations, "scorecard-default", "evaluation-default", {})
+    last, observations = smooth(run, observations)
+    ensembles = {problem.first_role: "evaluation-00"}
+    if problem.stop_after == "prior":
+        return score(run, observations, "scorecard-prior", "evaluation-00", ensembles)
+    if last != "evaluation-00":
+        ensembles["last"] = last
+    calibration = observations.select(observations.period == "calibration")
+    posterior = explore(run, observations, calibration)
+    if posterior is not None:
+        run.evaluate("evaluation-posterior", posterior.u, ["posterior"])
+        ensembles["posterior"] = "evaluation-posterior"
+    card = score(run, observations, "scorecard", "evaluation-00", ensembles)
+    if posterior is None:
+        instead = (
+            "and the last ensemble stands in for it"
+            if "last" in ensembles
+            else "and no ensemble stands in for it"
+        )
+        not_validated = NotValidated(
+            f"the emulator did not validate, so no posterior was sampled {instead}. "
+            "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
+        )
+        run.world.agree(not_validated)
+    return card
+
+
+def try_default(run: Run) -> None:
+    """Make the default run, before any other, and what the model wants made before its members.
+
+    Raises
+    ------
+    RunFailed
+        When it fails, or its output cannot be compared.
+    """
+    first = first_evaluation(run.problem)
+    finished = run.world.on_root(run.store.path(first).exists)
+    prepare(run.problem.members.sites, run.world, None if finished else first)
+
+
+def first_evaluation(problem: Problem) -> str:
+    """Return the first stage in which the model runs, by the default run first."""
+    if problem.observed is None:
+        return "truth"
+    return "evaluation-default" if problem.stop_after == "default" else "evaluation-00"
+
+
+def score(
+    run: Run, observations: Observations, key: str, default: str, ensembles: Mapping[str, str]
+) -> Scorecard:
+    """Score the ensembles, stages by role, side by side with the default run of a stage and the seasons'
+    mean.
+    """
+
+    def scored() -> Scorecard:
+        predictions = {"climatology": climatology(observations)}
+        predictions["default"] = run.evaluated(default).predictions[0]
+        for name, stage in ensembles.items():
+            result = run.evaluated(stage)
+            predictions[name] = result.predictions[1:][result.ok[1:]]
+        return scores.score_table(observations, predictions)
+
+    inputs = list(dict.fromkeys([run.likelihood, default, *ensembles.values()]))
+    return run.store.once(key, Scorecard, scored, inputs)
+
+
+def observe(run: Run) -> Observations:
+    """Return the observations: as read, or a run at the truth plus noise of the error model, each site's
+    its own.
+    """
+    problem = run.problem
+    if problem.observed is not None:
+        observed = problem.observed
+        return run.store.once("observations", Observations, lambda: observed)
+    assert problem.truth is not None
+    run.evaluate("truth", problem.space.u(problem.truth), [])
+
+    def noisy() -> Observations:
+        truth = run.evaluated("truth").predictions[1]
+        parts = []
+        for site, columns in problem.members.columns.items():
+            rng = stream(problem.noise_seed, f"observations of {site}" if site else "observations")
+            grid = problem.grid.select(columns)
+            parts.append(synthesise(rng, grid, truth[columns], problem.errors, problem.noise))
+        return Observations.joined(parts)
+
+    return run.store.once("observations", Observations, noisy, ["truth"])
+
+
+def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
+    """Evaluate and update the ensemble until the scheme has finished.
+
+    Returns
+    -------
+    stage : str
+        The last evaluation.
+    observations : Observations
+        As `measured`, with the discrepancies that all runs so far tell, where they are to be estimated.
+    """
+    problem, store = run.problem, run.store
+
+    state = store.once("ensemble-00", KalmanState, lambda: problem.scheme.start(problem.first))
+    for iteration in itertools.count():
+        stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
+        run.evaluate(stage, state.u, inputs)
+        if iteration == 0:
+            effects.check(problem.members.sites, run.history[stage], run.world)
+        observations = widen(run, measured)
+        calibration = observations.select(observations.period == "calibration")
+        if iteration == 0:
+            check_prior(run, observations, measured)
+        if state.finished or not problem.updates:
+            return stage, observations
+        step = _Step(run, state, stage, observations, calibration)
+        inputs += [stage, run.likelihood]
+        info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
+        state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, step.state, inputs)
+        log.info(
+            "update %d: mean reduced chi-squared %.3f, the data constrain about %.1f of %d directions, "
+            "ensemble spread is %.0f %% of the prior's",
+            iteration + 1,
+            2 * info.misfit.mean() / len(calibration),
+            info.degrees_of_freedom,
+            len(problem.space.names),
+            100 * info.spread.mean(),
+        )
+    raise AssertionError("unreachable")
+
+
+def check_prior(run: Run, observations: Observations, measured: Observations) -> None:
+    """Log what the first ensemble says about the data, and they about the parameters.
+
+    Raises
+    ------
+    RunFailed
+        Where it says that no calibration can work, unless `calibrate.force` is set or the run ends here
+        anyway.
+    """
+    problem = run.problem
+    text, reason, hopeless = run.world.on_root(functools.partial(_prior_check, run, observations, measured))
+    log.info("%s", text)
+    if not reason or problem.stop_after is not None:
+        return
+    if problem.force_prior and not hopeless:
+        log.warning("calibrate.force: the calibration goes on although the prior check failed")
+        return
+    way_out = "" if hopeless else "; or calibrate.force: true, to go on at your own risk"
+    run.world.agree(RunFailed(f"the prior check failed: {reason}{way_out}"))
+
+
+def _prior_check(run: Run, observations: Observations, measured: Observations) -> tuple[str, str, bool]:
+    """The check in words, why it failed ('': it passed), and whether nothing can be calibrated at all; on
+    root.
+
+    Of an ensemble that is no draw of the prior, the data's share in its variance means nothing, but a
+    conflict does.
+    """
+    stage, names = run.evaluated("evaluation-00"), run.problem.space.names
+    rows = np.flatnonzero(stage.ok[1:]) + 1
+    if len(rows) < 3:
+        return "prior check: too few members ran to tell", "", False
+    columns = observations.period == "calibration"
+    predictions, calibration = stage.predictions[rows][:, columns], observations.select(columns)
+    found = prior_check.weigh(
+        calibration, stage.u[rows], predictions, run.problem.space.factor, measured.select(columns)
+    )
+    hopeless = found[-1].constant
+    reason = prior_check.failure(found, names)
+    if run.problem.first_role == "prior" or hopeless or any(e.disjoint for e in found[:-1]):
+        return prior_check.render(found, names), reason, hopeless
+    return "prior check: not made, because the first ensemble is no draw of the prior", "", False
+
+
+def widen(run: Run, measured: Observations) -> Observations:
+    """Return the observations with the discrepancies estimated from all runs so far, a stage of its own.
+
+    The same object as `measured` where the config asks for no estimate. Each Kalman update uses the estimate
+    of its time, the emulator, the sampler and the scores the last one.
+    """
+    estimated = [name for name, error in run.problem.errors.items() if error.estimate]
+    if not estimated:
+        return measured
+    stages = [stage for stage in run.history if stage != "truth"]
+
+    def wider() -> Observations:
+        training = training_set(run, measured)
+        calibration = measured.select(measured.period == "calibration")
+        best, found = discrepancies(calibration, training.predictions, estimated)
+        words = ", ".join(f"{name} {sd:.4g} {_unit(measured, name)}" for name, sd in found.items())
+        log.info("discrepancy estimated: %s; best run in %s", words, stages[training.source[best]])
+        return measured.widened(found)
+
+    run.likelihood = f"observations-{len(stages):02d}"
+    return run.store.once(run.likelihood, Observations, wider, ["observations", *stages])
+
+
+def _unit(observations: Observations, variable: str) -> str:
+    return str(observations.unit[observations.variable == variable][0])
+
+
+@dataclass
+class _Step:
+    """One step of the scheme, made on root when its state or its info is first asked for."""
+
+    run: Run
+    before: KalmanState
+    stage: str
+    observations: Observations
+    calibration: Observations
+
+    @functools.cached_property
+    def _result(self) -> tuple[KalmanState, KalmanInfo]:
+        columns = self.observations.period == "calibration"
+        predictions = self.run.evaluated(self.stage).predictions[1:, columns]
+        rng = stream(self.run.problem.seed, "update", self.before.iteration)
+        try:
+            return self.run.problem.scheme.step(rng, self.before, predictions, self.calibration)
+        except RunFailed as failure:
+            result = self.run.evaluated(self.stage)
+            lines = failures.where(result.theta, result.ok, self.run.problem.space.names)
+            causes = f"{self.stage}: {self.run.problem.members.causes(result) or 'no member failed'}"
+            raise RunFailed("\n  ".join([f"{failure}", causes, *lines])) from None
+
+    def state(self) -> KalmanState:
+        return self._result[0]
+
+    def info(self) -> KalmanInfo:
+        return self._result[1]
+
+
+def explore(run: Run, observations: Observations, calibration: Observations) -> Posterior | None:
+    """Emulate and sample; return the posterior, or None if no emulator passed in any round.
+
+    Each failed round adds a batch of model runs where the emulated posterior is.
+    """
+    problem, store = run.problem, run.store
+    for round_ in range(problem.rounds + 1):
+        surrogate = emulate(run, round_, observations, calibration)
+        log_likelihood = problem.emulator.log_likelihood(surrogate, calibration)
+        word = validated(run, round_, surrogate, observations, calibration)
+        chains = sample(run, round_, log_likelihood, until_converged=word.passed or problem.force)
+        word = validated(run, round_, surrogate, observations, calibration, chains)
+        if word.passed or problem.force:
+            key = f"chains-{round_:02d}-{len(chains) - 1:03d}"
+            return store.once("posterior", Posterior, functools.partial(condense, run, chains), [key])
+        if round_ < problem.rounds:
+            batch = f"refinement-{round_ + 1:02d}"
+            refined = store.once(
+                batch,
+                Batch,
+                functools.partial(refine, run, round_, surrogate, calibration, chains),
+                [run.likelihood, f"surrogate-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"],
+            )
+            run.evaluate(f"evaluation-{batch}", refined.u, [batch])
+    return None
+
+
+def emulate(run: Run, round_: int, observations: Observations, calibration: Observations) -> Surrogate:
+    """Return the emulator of all model runs so far."""
+
+    def fit() -> Surrogate:
+        rng = stream(run.problem.seed, "emulate", round_)
+        training = training_set(run, observations)
+        try:
+            return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+        except np.linalg.LinAlgError as error:
+            raise RunFailed(
+                f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave out windows that lie "
+                "far outside every prediction (the prior check names them; observations.outliers: drop), or more "
+                "members"
+            ) from None
+
+    inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
+    return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
+
+
+def training_set(run: Run, observations: Observations) -> TrainingSet:
+    """Return the calibration columns of all successful runs, the default run once; on root."""
+    columns = observations.period == "calibration"
+    u, predictions, source = [], [], []
+    for number, stage in enumerate(s for s in run.history if s != "truth"):
+        result = run.evaluated(stage)
+        rows = np.flatnonzero(result.ok)
+        rows = rows if number == 0 else rows[rows > 0]
+        u.append(result.u[rows])
+        predictions.append(result.predictions[np.ix_(rows, columns)])
+        source.append(np.full(len(rows), number))
+    return TrainingSet(np.concatenate(u), np.concatenate(predictions), np.concatenate(source))
+
+
+def sample(
+    run: Run, round_: int, log_likelihood: LogLikelihood, until_converged: bool
+) -> list[ChainBlock | None]:
+    """Return the blocks of kept steps (on root): until they converge, or one block of them.
+
+    Raises
+    ------
+    RunFailed
+        If they have not converged after `sample.max_steps`.
+    """
+    problem, world = run.problem, run.world
+    settings, names = problem.sampling, problem.space.names
+    before = f"warm-up-{round_:02d}"
+
+    def tuned() -> ChainBlock:
+        return warm_up(
+            stream(problem.seed, before),
+            log_likelihood,
+            len(names),
+            n_runs=settings.runs,
+            n_walkers=settings.walkers,
+            levels=settings.levels,
+            map=world.together,
+        )
+
+    states = end_states(run.store.once_together(before, ChainBlock, tuned, [f"surrogate-{round_:02d}"]))
+    blocks: list[ChainBlock | None] = []
+    while True:
+        key = f"chains-{round_:02d}-{len(blocks):03d}"
+        blocks.append(_block(run, key, states, log_likelihood, before))
+        diagnosis = world.on_root(
+            lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess)
+        )
+        n_steps = BLOCK * len(blocks)
+        log.info("%s: %d levels, %d steps: %s", key, len(states[0].beta), n_steps, diagnosis.words)
+        if diagnosis.converged or not until_converged:
+            return blocks
+        if n_steps >= settings.max_steps:
+            not_converged = RunFailed(
+                f"the chains have not converged after {n_steps} steps: {'; '.join(diagnosis.reasons)}. "
+                "Try: raise sample.max_steps and start the same command again; it goes on from here"
+            )
+            world.agree(not_converged)
+        before = key
+        states = world.on_root(lambda: end_states(_held(blocks[-1])))
+
+
+def _block(
+    run: Run, key: str, states: list[TemperedState], log_likelihood: LogLikelihood, before: str
+) -> ChainBlock | None:
+    """Return (on root) the next block of all runs, one run a task."""
+
+    def row(r: int) -> dict[str, Array]:
+        block = advance(stream(run.problem.seed, key, r), states[r], log_likelihood, BLOCK)
+        return {f.name: getattr(block, f.name)[0] for f in fields(ChainBlock)}
+
+    return run.store.once_rows(
+        key, ChainBlock, len(states), lambda: run.world.share(row, len(states)), [before]
+    )
+
+
+def _held(block: ChainBlock | None) -> ChainBlock:
+    assert block is not None, "chain blocks are on root only"
+    return block
+
+
+def _cold(blocks: list[ChainBlock | None]) -> Array:
+    """Return the cold draws (R, S, W, P) of all blocks; on root."""
+    return np.concatenate([_held(block).u for block in blocks], axis=1)
+
+
+def thinned(blocks: list[ChainBlock | None]) -> Array:
+    """Return evenly thinned draws (N, P) of all runs, N at most `DRAWS`; on root."""
+    pooled = _cold(blocks)
+    pooled = pooled.reshape(-1, pooled.shape[-1])
+    return pooled[:: -(-len(pooled) // DRAWS)]
+
+
+def validated(
+    run: Run,
+    round_: int,
+    surrogate: Surrogate,
+    observations: Observations,
+    calibration: Observations,
+    chains: list[ChainBlock | None] | None = None,
+) -> Validation:
+    """Return the word on an emulator: of its held-out training rows, with `chains` of its posterior too."""
+
+    def judged() -> Validation:
+        draws = None if chains is None else thinned(chains)
+        training = training_set(run, observations)
+        return validate(run.problem.emulator, surrogate, training, calibration, draws)
+
+    what = "rows" if chains is None else "draws"
+    inputs = [f"surrogate-{round_:02d}", run.likelihood]
+    word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
+    log.info("emulator %s by its %s: %s", "validated" if word.passed else "refused", what, word.verdict)
+    return word
+
+
+def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
+    """Return the posterior: thinned draws, and among them the representative few to run again; on root."""
+    space = run.problem.space
+    draws = thinned(chains)
+    draws_theta = space.theta(draws)
+    u = draws[representative(draws, run.problem.n_posterior - 1)]
+    return Posterior(
+        u=u,
+        theta=space.theta(u),
+        parameter=np.array(space.names),
+        draws_u=draws,
+        draws_theta=draws_theta,
+        draws_following=space.following(draws_theta),
+    )
+
+
+def refine(
+    run: Run, round_: int, surrogate: Surrogate, calibration: Observations, chains: list[ChainBlock | None]
+) -> Batch:
+    """Return the next model runs, drawn where the emulated posterior is; on root."""
+    rng = stream(run.problem.seed, "refine", round_)
+    n_members = run.problem.n_members - 1
+    return Batch(next_batch(rng, run.problem.emulator, surrogate, calibration, thinned(chains), n_members))

@@ -1,0 +1,296 @@
+"""Composition root: the names in a config become objects. Nothing else knows all the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fatescal import config
+from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
+from fatescal.config import Config, Settings
+from fatescal.emulate.base import Emulator
+from fatescal.emulate.misfit_emulator import MisfitEmulator
+from fatescal.emulate.output_emulator import OutputsEmulator
+from fatescal.ensemble.evaluate import Ensemble
+from fatescal.ensemble.member import Members
+from fatescal.ensemble.stragglers import Rule, Stragglers
+from fatescal.hpc.communicator import World
+from fatescal.hpc.launch import seconds
+from fatescal.models.base import Batched, Foresighted, ForwardModel
+from fatescal.observations import measurements, windows
+from fatescal.observations.align import align, foresee
+from fatescal.observations.windows import Summary
+from fatescal.parameters import designs
+from fatescal.parameters import space as parameters
+from fatescal.storage.inputs import Sources
+from fatescal.storage.records import ObservationGrid, Observations
+from fatescal.update.base import UpdateScheme
+from fatescal.update.es_mda import ESMDA
+from fatescal.update.ienks import IEnKS
+from fatescal.update.ies import SubspaceIES
+from fatescal.workflow import site_models
+from fatescal.workflow.calibrate import Problem
+from fatescal.workflow.snapshot import ModelFacts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What root alone reads and checks, and sends to the other ranks; grids by site."""
+
+    space: parameters.ParameterSpace
+    truth: Array | None
+    grids: Mapping[str, ObservationGrid]
+    observed: Observations | None
+    summary: tuple[Summary, ...]
+    table: str
+    first: Array
+    scheme: UpdateScheme
+
+
+def problem(chosen: Config, world: World) -> Problem:
+    """Return what a config describes, checked on root, on all ranks.
+
+    Raises
+    ------
+    BadInput
+        For whatever would make the calibration fail, before any model run.
+    """
+    others = world.on_root(
+        lambda: {site: site_models.fallback(place) for site, place in chosen.places.items()}
+    )
+    chosen = world.on_root(lambda: site_models.located(chosen))
+    parts = world.on_root(lambda: checked(chosen, others))
+    errors = {
+        place.label(name): measurements.error_model(variable.error)
+        for place in chosen.places.values()
+        for name, variable in place.observations.variables.items()
+    }
+    sites = [members(place, others[site], parts, world) for site, place in chosen.places.items()]
+    return Problem(
+        seed=chosen.run.seed,
+        space=parts.space,
+        members=Ensemble(sites),
+        grid=ObservationGrid.joined(list(parts.grids.values())),
+        errors=errors,
+        observed=parts.observed,
+        summary=parts.summary,
+        table=parts.table,
+        truth=parts.truth,
+        noise=noise(_synthetic(chosen)),
+        noise_seed=noise_seed(chosen),
+        n_members=chosen.calibrate.members,
+        first=parts.first,
+        first_role="prior" if config.of_prior(chosen.calibrate.design) else "design",
+        scheme=parts.scheme,
+        emulator=emulator(chosen.emulate),
+        rounds=chosen.emulate.rounds,
+        force=chosen.emulate.force,
+        force_prior=chosen.calibrate.force,
+        sampling=chosen.sample,
+        n_posterior=chosen.posterior.members,
+        updates=chosen.calibrate.iterations != 0 and chosen.run.stop_after is None,
+        stop_after=chosen.run.stop_after,
+    )
+
+
+def members(place: Settings, other: Settings | None, parts: Parts, world: World) -> Members:
+    """Return what runs the members at one site; `other` is its config with the fallback."""
+    stop = stragglers(place.machine, world)
+    forward, grid = site_models.model(place, stop), parts.grids[place.site]
+    names = _names(place)
+    return Members(
+        model=forward,
+        space=parts.space,
+        align=partial(align, grid=grid, names=names, calendar=forward.calendar),
+        n_predictions=len(grid),
+        folder=site_models.members_folder(place),
+        retries=0 if isinstance(forward, Batched) else place.machine.retries,
+        fallback=None if other is None else site_models.model(other, stop),
+        windows=grid.windows(names, forward.calendar),
+        keep=place.machine.keep,
+        stragglers=stop,
+        site=place.site,
+    )
+
+
+def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
+    """Return the files from outside that a run reads, by site and by the key of the config that names them.
+
+    What is of no site stands under ''.
+    """
+    found: dict[str, Sources] = {}
+    if designs.is_file(chosen.calibrate.design):
+        found[""] = {"calibrate.design": [chosen.path(str(chosen.calibrate.design))]}
+    for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
+        named = dict(site_models.files(place, site.model))
+        if site.fallback is not None:
+            other = site_models.files(place, site.fallback)
+            differing = {key: several for key, several in other.items() if named.get(key) != several}
+            named |= {
+                f"model.fallback.{k.removeprefix('model.')}": several for k, several in differing.items()
+            }
+        if place.observations.file is not None:
+            named["observations.file"] = [place.path(place.observations.file)]
+        prefix = f"sites.{place.site}." if place.site else ""
+        found[place.site] = {**found.get(place.site, {}), **{f"{prefix}{k}": v for k, v in named.items()}}
+    return found
+
+
+def facts(made: Problem) -> ModelFacts:
+    """Return what the models of a problem say of parameters."""
+    model = made.members.sites[0].model  # in this they agree
+    defaults = {name: float(value) for name, value in model.defaults.items()}
+    return ModelFacts(defaults, tuple(model.pfts), getattr(model, "numbers_pfts", False), made.members.units)
+
+
+def _names(place: Settings) -> dict[str, str]:
+    """Return the model's name of each observed variable."""
+    return {place.label(name): variable.model for name, variable in place.observations.variables.items()}
+
+
+def stragglers(machine: config.Machine, world: World) -> Stragglers:
+    """Return what stops a member: the end of the job, and the machine file's rule for stragglers."""
+    given = machine.straggler
+    rule = None if given is None else Rule(given.factor, given.share, seconds(given.least))
+    return Stragglers(world.stopping, rule)
+
+
+def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts:
+    """Read and check the files and names of a config that has been `located`, and of its sites' fallbacks."""
+    places, forwards = chosen.places, {}
+    for site, place in places.items():
+        with site_models.at_site(place):
+            forwards[site] = site_models.model(place, lambda: False)
+    shared = _space(places, forwards)
+    seen = []
+    for site, place in places.items():
+        with site_models.at_site(place):
+            forward, other = forwards[site], others.get(site)
+            forward.check()
+            if isinstance(forward, Foresighted):
+                site_models.check_values(forward, shared)
+            if other is not None:
+                site_models.check_fallback(site_models.model(other, lambda: False), forward, shared)
+            seen.append(measurements.observe(place, forward.calendar))
+            foresee(seen[-1][0], _names(place), forward)
+    grids, observed, summaries, tables_ = zip(*seen, strict=True)
+    synthetic = _synthetic(chosen)
+    return Parts(
+        space=shared,
+        truth=None if synthetic is None else parameters.truth(synthetic.truth, shared),
+        grids=dict(zip(places, grids, strict=True)),
+        observed=Observations.joined(observed) if synthetic is None else None,
+        summary=tuple(s for of_site in summaries for s in of_site),
+        table="\n".join(filter(None, tables_)),
+        scheme=scheme(chosen.calibrate, len(shared.names)),
+        first=first_members(chosen, shared),
+    )
+
+
+def first_members(chosen: Config, space: parameters.ParameterSpace) -> Array:
+    """Return the coordinates (J-1, P) of the first ensemble, without the default run."""
+    design, n_members = chosen.calibrate.design, chosen.calibrate.members - 1
+    if designs.is_file(design):
+        return designs.read_ensemble(chosen.path(str(design)), n_members, space)
+    return designs.first_ensemble(design, chosen.run.seed, n_members, space)
+
+
+def _synthetic(chosen: Config) -> config.Synthetic | None:
+    """Return the synthetic truth, the same at all sites."""
+    return next(iter(chosen.places.values())).observations.synthetic
+
+
+def noise(synthetic: config.Synthetic | None) -> float:
+    """Return the multiple of the error model's noise that a synthetic truth gets."""
+    return 1.0 if synthetic is None or synthetic.noise is None else float(synthetic.noise)
+
+
+def noise_seed(chosen: Config) -> int:
+    """Return the seed of a synthetic truth's noise."""
+    synthetic = _synthetic(chosen)
+    return chosen.run.seed if synthetic is None or synthetic.seed is None else synthetic.seed
+
+
+def space(chosen: Config) -> parameters.ParameterSpace:
+    """Return the parameters of a config, with the defaults of its model."""
+    places = site_models.located(chosen).places
+    return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
+
+
+def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> parameters.ParameterSpace:
+    """Return the parameters, which the models of all sites must know under the same names, with the same
+    defaults."""
+    spaces = {}
+    for site, forward in forwards.items():
+        numbered, place = getattr(forward, "numbers_pfts", False), places[site]
+        with site_models.at_site(place):
+            spaces[site] = parameters.space(
+                place.parameters, forward.defaults, forward.pfts, numbered, place.correlations
+            )
+    (first, shared), *others = spaces.items()
+    for site, other in others:
+        for name, same in zip(shared.names, other.names, strict=True):
+            if name != same:
+                raise BadInput(
+                    f"sites.{site}: parameter {same} is {name} at {first}", hint="PFTs by name, not number"
+                )
+            if shared.default[name] != other.default[name]:
+                raise BadInput(
+                    f"parameters.{name}: the models' defaults differ: {shared.default[name]:g} at {first}, "
+                    f"{other.default[name]:g} at {site}",
+                    hint="give `default:`, one for all sites",
+                )
+    return shared
+
+
+def scheme(chosen: config.Calibrate, n_parameters: int) -> UpdateScheme:
+    """Return the update scheme of a config.
+
+    Raises
+    ------
+    BadInput
+        If there are too few members for the number of parameters.
+    """
+    least = n_parameters + 3  # P + 2 to regress on, and the default run
+    if chosen.members < least:
+        raise BadInput(
+            f"calibrate.members is too small for {n_parameters} parameters",
+            expected=f"at least {least}",
+            got=chosen.members,
+            hint="10 members per parameter",
+        )
+    iterations = 1 if chosen.iterations == 0 else chosen.iterations  # with 0 no step is taken
+    options = {"minimum_survivors": chosen.min_survivors, **chosen.options}
+    if chosen.scheme == "es-mda":
+        return ESMDA(schedule=iterations, **options)
+    assert isinstance(iterations, int)
+    return (
+        IEnKS(iterations=iterations, **options)
+        if chosen.scheme == "ienks"
+        else SubspaceIES(iterations, **options)
+    )
+
+
+def emulator(chosen: config.Emulate) -> Emulator:
+    """Return the emulator of a config."""
+    return (
+        OutputsEmulator(variance=chosen.variance or "auto")
+        if chosen.target == "outputs"
+        else MisfitEmulator()
+    )
+
+
+def summary(chosen: Config, made: Problem) -> list[str]:
+    """Return lines that say which windows of which variable are used, and what was dropped and why."""
+    if made.observed is not None:
+        return [*made.table.splitlines(), *windows.describe(made.summary).splitlines()]
+    lines = []
+    for name in made.errors:
+        periods, counts = np.unique(made.grid.period[made.grid.variable == name], return_counts=True)
+        words = ", ".join(f"{n} of {period}" for period, n in zip(periods, counts, strict=True))
+        lines.append(f"{name}: windows made from a run at the truth, {words}")
+    return lines
