@@ -31,9 +31,10 @@ from fatescal.parameters import table as overview
 from fatescal.report import outputs
 from fatescal.report.results import Results
 from fatescal.storage.inputs import Register
+from fatescal.storage.lock import locked
 from fatescal.storage.records import Scorecard
 from fatescal.storage.stage_graph import PREPARATION, Reached, from_on, reads
-from fatescal.storage.store import PARALLEL, Store, discard, locked
+from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
 from fatescal.workflow.calibrate import Problem, Run, calibrate, first_evaluation, try_default
