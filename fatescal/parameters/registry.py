@@ -23,20 +23,28 @@ DESIGNS = family(
 AnyPrior = Annotated[Prior, ByKind(PRIORS)]
 
 
+def _names() -> list[str]:
+    """Return the designs that a name alone chooses: those without an option that must be given."""
+    needed = {kind: [n for n, f in c.model_fields.items() if f.is_required()] for kind, c in DESIGNS.items()}
+    return [kind for kind, options in needed.items() if not options]
+
+
 def _in_full(design: object) -> object:
     """Return the section that a name stands for: `lhs`, `members.csv`, or null for draws of the prior."""
     if design is None:
         return {"kind": "prior"}
-    if not isinstance(design, str):
+    if isinstance(design, dict | Design):
         return design
-    if design.endswith(".csv"):
+    names = _names()
+    if isinstance(design, str) and design.endswith(".csv"):
         return {"kind": "csv", "file": design}
-    if design not in DESIGNS:
-        names = [name for name in DESIGNS if name != "csv"]
-        known = f"a design is one of {', '.join(names)} or a file that ends in .csv"
-        reasons = (UNUSABLE.get(design), did_you_mean(design, names), known)
-        raise ValueError("; ".join([f"unknown design {design!r}", *filter(None, reasons)]))
-    return {"kind": design}
+    if design in names:
+        return {"kind": design}
+    known = f"a design is one of {', '.join(names)} or a file that ends in .csv"
+    if design in DESIGNS:
+        raise ValueError(f"{design} needs more than its name, {dict(DESIGNS[str(design)].example)}; {known}")
+    reasons = (UNUSABLE.get(str(design)), did_you_mean(design, names), known)
+    raise ValueError("; ".join([f"unknown design {design!r}", *filter(None, reasons)]))
 
 
 def _written(design: Design) -> Any:
@@ -47,8 +55,7 @@ class _ByName:
     """Tells the JSON schema of the short forms of a design."""
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        names = [name for name in DESIGNS if name != "csv"]
-        return {"anyOf": [{"enum": names}, {"type": "string", "pattern": r"\.csv$"}, handler(core)]}
+        return {"anyOf": [{"enum": _names()}, {"type": "string", "pattern": r"\.csv$"}, handler(core)]}
 
 
 AnyDesign = Annotated[
