@@ -24,9 +24,9 @@ from fatescal.storage.records import Observations, TrainingSet
 
 NOISE = {"FATES_GPP": (86400e3, 0.471), "QFLX_EVAP_TOT": (86400.0, 0.163)}  # to g C, mm d-1; sd
 VCMAX = {"PFT2": 62.0, "PFT6": 58.0, "PFT13": 78.0}  # the file's defaults
-TWO = [Normal(62.0, 26.8), Normal(8.5, 4.33)]  # as wide as its Latin hypercube
-SIX = [LogitNormal(v, 1.0, 0.25 * v, 1.75 * v) for v in VCMAX.values()] + 3 * [
-    LogitNormal(8.0, 1.0, 1.0, 20.0)
+TWO = [Normal(mean=62.0, sd=26.8), Normal(mean=8.5, sd=4.33)]  # as wide as its Latin hypercube
+SIX = [LogitNormal(median=v, scale=1.0, bounds=(0.25 * v, 1.75 * v)) for v in VCMAX.values()] + 3 * [
+    LogitNormal(median=8.0, scale=1.0, bounds=(1.0, 20.0))
 ]
 ENSEMBLES = {
     "clm_fates_hyytiala_2005_ensemble.nc": (16, TWO),

@@ -1,4 +1,4 @@
-"""What all sections of a config share."""
+"""What all sections of a config share; option classes of all rooms import what they need of pydantic here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,32 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+__all__ = [
+    "BeforeValidator",
+    "Count",
+    "Field",
+    "Finite",
+    "Number",
+    "PlainSerializer",
+    "Positive",
+    "Section",
+    "Share",
+    "Whole",
+    "field_validator",
+    "merged",
+    "model_validator",
+    "wrong_name",
+]
 
 
 def _no_logical_value(value: Any) -> Any:

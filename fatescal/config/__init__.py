@@ -4,7 +4,6 @@ Paths are relative to the config's folder and `$VARIABLES` expand; `run.director
 working directory. Sections reject unknown keys and name the nearest known one.
 """
 
-from fatescal.base.options import wrong_name
 from fatescal.config.configuration import Config, Place, Run, Settings, Sites
 from fatescal.config.loading import load, load_machine, revived, schema
 from fatescal.config.machine import Cime, Machine
@@ -24,20 +23,10 @@ from fatescal.config.observation_options import (
     Observations,
     Quality,
     QuantileRule,
-    Scale,
     Synthetic,
     Variable,
 )
-from fatescal.config.parameter_options import (
-    LogitNormal,
-    LogNormal,
-    Normal,
-    Parameter,
-    Relative,
-    TruncatedNormal,
-    Uniform,
-)
-from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample, of_prior
+from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample
 
 __all__ = [
     "DRAWS",
@@ -52,33 +41,23 @@ __all__ = [
     "Emulate",
     "Error",
     "ExternalModel",
-    "LogNormal",
-    "LogitNormal",
     "Machine",
     "Model",
-    "Normal",
     "Observations",
-    "Parameter",
     "Place",
     "Posterior",
     "Quality",
     "QuantileRule",
-    "Relative",
     "Run",
     "Sample",
-    "Scale",
     "Settings",
     "Site",
     "Sites",
     "Source",
     "Synthetic",
-    "TruncatedNormal",
-    "Uniform",
     "Variable",
     "load",
     "load_machine",
-    "of_prior",
     "revived",
     "schema",
-    "wrong_name",
 ]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.base.families import UNUSABLE
 from fatescal.base.options import merged
 from fatescal.config.configuration import SITE, Config, Settings, Sites
 from fatescal.config.machine import Machine
@@ -20,6 +21,7 @@ INTERNAL = {"folder", "machine", "site"}  # fields of Settings that are no keys 
 SHARED = ("model", "observations")  # sections that `sites` may have of their own
 
 
+TAGS = ("union_tag_invalid", "union_tag_not_found")  # of the one key that tells alternatives apart
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -42,8 +44,8 @@ def _expand(value: Any, where: str = "") -> Any:
     return expanded
 
 
-def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
-    """Return the keys allowed at a place of the config, for the nearest-name hint."""
+def _described(model: Any, where: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Return the schemas, several where there are alternatives, of a place of the config."""
     schema = model.model_json_schema()
 
     def resolve(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,7 +67,18 @@ def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
             elif node.get("properties", {}).get("kind", {}).get("const") == part:
                 below.append(node)  # pydantic names the chosen alternative of a tagged union
         nodes = below or nodes
-    return sorted({k for n in nodes for k in n.get("properties", {}) if k not in INTERNAL})
+    return nodes
+
+
+def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
+    """Return the keys allowed at a place of the config, for the nearest-name hint."""
+    return sorted({k for n in _described(model, where) for k in n.get("properties", {}) if k not in INTERNAL})
+
+
+def _known_kinds(model: Any, where: tuple[Any, ...]) -> list[str]:
+    """Return the kinds that can be chosen at a place of the config."""
+    kinds = (n.get("properties", {}).get("kind", {}).get("const") for n in _described(model, where))
+    return [kind for kind in kinds if kind is not None]
 
 
 WORDS = {  # of pydantic, that mean little to who writes YAML
@@ -90,7 +103,7 @@ def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Li
     for mistake in error.errors():
         where = tuple(_written(mistake["loc"], raw))
         messages.setdefault(where, []).append(_words(mistake, model))
-        if mistake["type"] not in ("extra_forbidden", "missing", "value_error", "union_tag_invalid"):
+        if mistake["type"] not in ("extra_forbidden", "missing", "value_error", *TAGS):
             got[where] = f", got {mistake['input']!r}"
     said = []
     for where, several in messages.items():
@@ -132,8 +145,11 @@ def _words(mistake: Any, model: type[BaseModel]) -> str:
         return f"unknown key; {hint}"
     if mistake["type"] == "union_tag_invalid":
         tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
-        hint = did_you_mean(tag, re.findall(r"'([^']*)'", expected)) or f"known are {expected}"
+        near = did_you_mean(tag, re.findall(r"'([^']*)'", expected))
+        hint = UNUSABLE.get(tag) or near or f"known are {expected}"
         return f"unknown kind {tag!r}; {hint}"  # the one key that tells alternatives apart
+    if mistake["type"] == "union_tag_not_found":
+        return f"`kind` is missing, one of {', '.join(_known_kinds(model, mistake['loc']))}"
     if mistake["type"].startswith("date_"):
         return A_DAY
     text = mistake["msg"].removeprefix("Value error, ")

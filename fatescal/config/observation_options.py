@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fatescal.base.options import Finite, Positive, Section, wrong_name
+from fatescal.parameters.truth import TruthValue
 
 
 class QuantileRule(Section):
@@ -63,15 +64,6 @@ class Variable(Section):
     temperature: str | None = None  # column of the latent heat's temperature [degC]
     qc: Quality | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
-
-
-class Scale(Section):
-    """The truth as a multiple of the default."""
-
-    scale: Positive
-
-
-TruthValue = Annotated[Scale | Finite, Field(union_mode="left_to_right")]
 
 
 class Synthetic(Section):

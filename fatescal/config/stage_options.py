@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from fatescal.base.options import Count, Number, Positive, Section, Share, Whole
+from fatescal.parameters.designs.independent import IndependentDraws
+from fatescal.parameters.registry import AnyDesign
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
-DESIGNS = ("prior", "lhs", "sobol", "uniform")
-
-
-def of_prior(design: str | None) -> bool:
-    """Whether the members of a design are distributed as the prior says."""
-    return design in (None, "lhs", "sobol")
-
-
-def _known_design(design: str | None) -> str | None:
-    if design is not None and design not in DESIGNS and not design.endswith(".csv"):
-        raise ValueError(f"design is one of {', '.join(DESIGNS)} or a file that ends in .csv, got {design}")
-    return None if design == "prior" else design
-
-
-Design = Annotated[str | None, AfterValidator(_known_design)]
 Step = Annotated[Number, Field(gt=0, le=1)]
 
 FORMS = {"ienks": ("transform", "bundle"), "es-mda": ("stochastic", "square-root")}
@@ -56,7 +43,7 @@ class Calibrate(Section):
     ies: subspace iterative ensemble smoother"""
     members: Annotated[Whole, Field(ge=4)]
     """size of the ensemble, with the default run"""
-    design: Design = None
+    design: AnyDesign = IndependentDraws()
     """where the first ensemble lies: prior, lhs, sobol, uniform, or a csv file of parameter values"""
     iterations: Annotated[Whole, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
     """number of updates, 0: none; of es-mda also a list of inflation factors up to a common factor, or
@@ -118,11 +105,11 @@ class Calibrate(Section):
 
     @model_validator(mode="after")
     def _updates_of_draws(self) -> Calibrate:
-        if self.iterations != 0 and not of_prior(self.design):
+        if self.iterations != 0 and not self.design.of_prior:
             raise ValueError(
-                f"design {self.design} goes with `iterations: 0` alone: a Kalman update takes the first "
-                "ensemble for draws of the prior, and would count what the design happens to be as prior "
-                "knowledge"
+                f"design {self.design.written} goes with `iterations: 0` alone: a Kalman update takes the "
+                "first ensemble for draws of the prior, and would count what the design happens to be as "
+                "prior knowledge"
             )
         return self
 

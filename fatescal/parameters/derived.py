@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from fatescal.base.errors import BadInput, did_you_mean
 
@@ -51,8 +51,13 @@ class Fixed:
     'fixed at 0.2'
     """
 
+    key: ClassVar[str] = "fixed"
     number: float
     names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, number: float, meant: Callable[[str], str]) -> Self:
+        return cls(number)
 
     def value(self, values: Mapping[str, float]) -> float:
         return self.number
@@ -65,7 +70,12 @@ class Fixed:
 class Same:
     """The value of another parameter."""
 
+    key: ClassVar[str] = "same_as"
     name: str
+
+    @classmethod
+    def of(cls, name: str, meant: Callable[[str], str]) -> Self:
+        return cls(meant(name))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,8 +123,14 @@ class Expression:
     nan
     """
 
+    key: ClassVar[str] = "derived"
     text: str
     meaning: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, text: str, meant: Callable[[str], str]) -> Self:
+        meaning = {name: meant(name) for name in cls(text).written}
+        return cls(text, {n: m for n, m in meaning.items() if n != m} or None)
 
     def __post_init__(self) -> None:
         if len(self.text) > LONGEST:
@@ -201,6 +217,10 @@ class Expression:
 
     def __str__(self) -> str:
         return f"derived, {self.text.strip()}"
+
+
+# By the key of a config: the rules of one parameter, each of a value and of what a name in it stands for.
+RULES: Mapping[str, Any] = {c.key: c for c in (Fixed, Same, Expression)}
 
 
 def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from fatescal.parameters.derived import Scaled
-from fatescal.parameters.designs import first_ensemble
-from fatescal.parameters.priors import kind
+from fatescal.parameters.designs.sobol import sobol_points
 from fatescal.parameters.space import ParameterSpace
 
 N_DRAWS = 4096  # for the quantiles of what follows from them
+CENTRAL = (0.025, 0.5, 0.975)  # shares of the quantiles that are told
 
 Row = dict[str, Any]
 
@@ -26,7 +25,7 @@ def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, floa
 
     >>> from fatescal.parameters.priors import Normal
     >>> from fatescal.parameters.derived import Same
-    >>> space = ParameterSpace(("a",), (Normal(1.0, 2.0),), {"a": 1.0}, rules={"b": Same("a")})
+    >>> space = ParameterSpace(("a",), (Normal(mean=1.0, sd=2.0),), {"a": 1.0}, rules={"b": Same("a")})
     >>> rows = overview(space, None)
     >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in rows]
     [('a', 'normal', '', 1.0), ('b', '', 'same as a', 1.0)]
@@ -35,27 +34,27 @@ def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, floa
     scaled = [(rule.factor, name) for name, rule in space.rules.items() if isinstance(rule, Scaled)]
     rows = []
     for name, prior in zip(space.names, space.priors, strict=True):
-        low, median, high = (float(prior.theta(u)) for u in (-1.959964, 0.0, 1.959964))
         rows.append(
-            _row(name, space, space.default[name], (low, median, high))
+            _row(name, space, space.default[name], prior.quantiles(CENTRAL).tolist())
             | {
-                "prior": kind(prior),
+                "prior": prior.kind,
+                "from": prior.description,
                 "scales": [target for factor, target in scaled if factor == name],
                 "correlations": {q if p == name else p: rho for p, q, rho in pairs if name in (p, q)},
-                "numbers": asdict(prior),  # type: ignore[call-overload]
+                "numbers": prior.numbers,
             }
         )
     default = space.following(space.theta_default, hidden=True)
-    draws = first_ensemble("sobol", 0, N_DRAWS, space) if default else space.u_default[None]
+    draws = sobol_points(len(space.names), N_DRAWS, 0) if default else space.u_default[None]
     for name, values in space.following(space.theta(draws), hidden=True).items():
-        quantiles = np.nanquantile(values, (0.025, 0.5, 0.975)).tolist()
-        rule = {"rule": str(space.rules[name])}
-        rows.append(_row(name, space, float(default[name][0]), quantiles) | rule)
+        rule = str(space.rules[name])
+        quantiles = np.nanquantile(values, CENTRAL).tolist()
+        rows.append(_row(name, space, float(default[name][0]), quantiles) | {"rule": rule, "from": rule})
     return rows
 
 
 def _row(name: str, space: ParameterSpace, default: float, quantiles: Any) -> Row:
-    of_nothing: Row = {"prior": "", "rule": "", "scales": [], "correlations": {}, "numbers": {}}
+    of_nothing: Row = {"prior": "", "rule": "", "from": "", "scales": [], "correlations": {}, "numbers": {}}
     names = ("q025", "q500", "q975")
     return {
         "parameter": name, "default": default, **dict(zip(names, quantiles, strict=True)),
@@ -65,7 +64,7 @@ def _row(name: str, space: ParameterSpace, default: float, quantiles: Any) -> Ro
 
 def words(row: Row) -> str:
     """Return in words how a parameter gets its value."""
-    parts = [row["rule"] or ", ".join([row["prior"], *(f"{k} {v:.5g}" for k, v in row["numbers"].items())])]
+    parts = [row["from"]]
     parts += [f"times it: {', '.join(row['scales'])}"] if row["scales"] else []
     parts += [f"correlation {rho:g} with {name}" for name, rho in row["correlations"].items()]
     parts += [] if row["given_to_model"] or row["scales"] else ["not given to the model"]
@@ -89,7 +88,7 @@ def flat(row: Row) -> Row:
     >>> flat({"scales": ["a", "b"], "correlations": {"c": 0.5}, "numbers": {"sd": 1.0}})
     {'scales': 'a; b', 'correlations': 'c 0.5', 'sd': 1.0}
     """
-    plain = {name: value for name, value in row.items() if name != "numbers"}
+    plain = {name: value for name, value in row.items() if name not in ("from", "numbers")}
     plain["scales"] = "; ".join(row["scales"])
     plain["correlations"] = "; ".join(f"{name} {rho:g}" for name, rho in row["correlations"].items())
     return plain | row["numbers"]

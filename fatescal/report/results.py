@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.config import of_prior
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
+from fatescal.parameters.registry import of_prior
 from fatescal.storage.records import (
     ChainBlock,
     Evaluation,

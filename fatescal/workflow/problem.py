@@ -24,8 +24,9 @@ from fatescal.models.base import Batched, Foresighted, ForwardModel
 from fatescal.observations import measurements, windows
 from fatescal.observations.align import align, foresee
 from fatescal.observations.windows import Summary
-from fatescal.parameters import designs
-from fatescal.parameters import space as parameters
+from fatescal.parameters.assembly import parameter_space
+from fatescal.parameters.space import ParameterSpace
+from fatescal.parameters.truth import truth
 from fatescal.storage.inputs import Sources
 from fatescal.storage.records import ObservationGrid, Observations
 from fatescal.update.base import UpdateScheme
@@ -41,7 +42,7 @@ from fatescal.workflow.snapshot import ModelFacts
 class Parts:
     """What root alone reads and checks, and sends to the other ranks; grids by site."""
 
-    space: parameters.ParameterSpace
+    space: ParameterSpace
     truth: Array | None
     grids: Mapping[str, ObservationGrid]
     observed: Observations | None
@@ -84,7 +85,7 @@ def problem(chosen: Config, world: World) -> Problem:
         noise_seed=noise_seed(chosen),
         n_members=chosen.calibrate.members,
         first=parts.first,
-        first_role="prior" if config.of_prior(chosen.calibrate.design) else "design",
+        first_role="prior" if chosen.calibrate.design.of_prior else "design",
         scheme=parts.scheme,
         emulator=emulator(chosen.emulate),
         rounds=chosen.emulate.rounds,
@@ -123,8 +124,8 @@ def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
     What is of no site stands under ''.
     """
     found: dict[str, Sources] = {}
-    if designs.is_file(chosen.calibrate.design):
-        found[""] = {"calibrate.design": [chosen.path(str(chosen.calibrate.design))]}
+    if design_files := chosen.calibrate.design.files(chosen.folder):
+        found[""] = {"calibrate.design": design_files}
     for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
         named = dict(site_models.files(place, site.model))
         if site.fallback is not None:
@@ -181,22 +182,16 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
     synthetic = _synthetic(chosen)
     return Parts(
         space=shared,
-        truth=None if synthetic is None else parameters.truth(synthetic.truth, shared),
+        truth=None if synthetic is None else truth(synthetic.truth, shared),
         grids=dict(zip(places, grids, strict=True)),
         observed=Observations.joined(observed) if synthetic is None else None,
         summary=tuple(s for of_site in summaries for s in of_site),
         table="\n".join(filter(None, tables_)),
         scheme=scheme(chosen.calibrate, len(shared.names)),
-        first=first_members(chosen, shared),
+        first=chosen.calibrate.design.ensemble(
+            shared, chosen.calibrate.members - 1, chosen.run.seed, chosen.folder
+        ),
     )
-
-
-def first_members(chosen: Config, space: parameters.ParameterSpace) -> Array:
-    """Return the coordinates (J-1, P) of the first ensemble, without the default run."""
-    design, n_members = chosen.calibrate.design, chosen.calibrate.members - 1
-    if designs.is_file(design):
-        return designs.read_ensemble(chosen.path(str(design)), n_members, space)
-    return designs.first_ensemble(design, chosen.run.seed, n_members, space)
 
 
 def _synthetic(chosen: Config) -> config.Synthetic | None:
@@ -215,20 +210,20 @@ def noise_seed(chosen: Config) -> int:
     return chosen.run.seed if synthetic is None or synthetic.seed is None else synthetic.seed
 
 
-def space(chosen: Config) -> parameters.ParameterSpace:
+def space(chosen: Config) -> ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
     places = site_models.located(chosen).places
     return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
 
 
-def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> parameters.ParameterSpace:
+def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> ParameterSpace:
     """Return the parameters, which the models of all sites must know under the same names, with the same
     defaults."""
     spaces = {}
     for site, forward in forwards.items():
         numbered, place = getattr(forward, "numbers_pfts", False), places[site]
         with site_models.at_site(place):
-            spaces[site] = parameters.space(
+            spaces[site] = parameter_space(
                 place.parameters, forward.defaults, forward.pfts, numbered, place.correlations
             )
     (first, shared), *others = spaces.items()

@@ -21,7 +21,7 @@ from fatescal.hpc.launch import HIDDEN_PREFIXES
 from fatescal.models.base import Foresighted, ForwardModel, ReadsFiles
 from fatescal.models.clm_fates import case_plan
 from fatescal.models.command import Command
-from fatescal.parameters import space as parameters
+from fatescal.parameters.space import ParameterSpace
 from fatescal.storage.inputs import Source, Sources
 from fatescal.workflow.preflight import Launching
 
@@ -241,13 +241,13 @@ def launching(machine: config.Machine) -> Launching:
     return Launching(machine.launcher, HIDDEN_PREFIXES if machine.hide is None else machine.hide)
 
 
-def check_values(forward: Foresighted, space: parameters.ParameterSpace) -> None:
+def check_values(forward: Foresighted, space: ParameterSpace) -> None:
     """Let the model see its default and both ends of the priors, at three standard deviations."""
     for theta in (space.theta_default, *space.ends()):
         forward.check_values(space.named(theta))
 
 
-def check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters.ParameterSpace) -> None:
+def check_fallback(other: ForwardModel, forward: ForwardModel, space: ParameterSpace) -> None:
     """Raise `BadInput` for a fallback that cannot run, or is another model than the one it stands in for."""
     for key in ("calendar", "pfts"):
         if getattr(other, key) != getattr(forward, key):

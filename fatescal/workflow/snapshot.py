@@ -20,8 +20,9 @@ import yaml
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
 from fatescal.config import Config, revived
-from fatescal.parameters import space as parameters
+from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.space import ParameterSpace
+from fatescal.parameters.truth import truth
 from fatescal.storage import stage_graph
 from fatescal.storage.inputs import Register
 from fatescal.storage.stage_graph import Reached
@@ -67,13 +68,13 @@ class Snapshot:
     def space(self) -> ParameterSpace:
         """The parameters with their priors and defaults."""
         facts, of = self.facts, self.config
-        return parameters.space(of.parameters, facts.defaults, facts.pfts, facts.numbered, of.correlations)
+        return parameter_space(of.parameters, facts.defaults, facts.pfts, facts.numbered, of.correlations)
 
     @property
     def truth(self) -> Array | None:
         """The parameters (P) that made the observations; None where these were measured."""
         synthetic = next(iter(self.config.places.values())).observations.synthetic
-        return None if synthetic is None else parameters.truth(synthetic.truth, self.space)
+        return None if synthetic is None else truth(synthetic.truth, self.space)
 
     @property
     def estimated(self) -> list[str]:

@@ -100,13 +100,60 @@ MISTAKES = {
         "lognormal",
         "parameters.mean.prior: unknown kind 'lognormal'; did you mean 'log-normal'?",
     ),
+    "missing kind": (
+        "parameters.mean.prior",
+        {"mean": 5, "sd": 1},
+        "parameters.mean.prior: `kind` is missing, one of logit-normal, log-normal, normal, "
+        "truncated-normal, uniform (line",
+    ),
+    "a kind that is no text": (
+        "parameters.mean.prior",
+        {"kind": 5, "mean": 5, "sd": 1},
+        "parameters.mean.prior: unknown kind '5'; known are 'logit-normal', 'log-normal'",
+    ),
+    "key of another prior": (
+        "parameters.mean.prior",
+        {"kind": "normal", "mean": 5, "scale": 1},
+        "parameters.mean.prior.scale: unknown key",
+    ),
+    "bounds reversed in a line": (
+        "parameters.mean.prior",
+        {"kind": "truncated-normal", "location": 5, "scale": 1, "bounds": [9, 1]},
+        "parameters.mean.prior.bounds: bounds are reversed or empty: lower 9, upper 1 (line",
+    ),
+    "relative bounds around nothing": (
+        "parameters.mean",
+        {"default": 0, "prior": {"kind": "uniform", "bounds": {"relative": 0.5}}},
+        "parameters.mean: relative bounds around a default of 0 are empty",
+    ),
     "years for days": (
         "observations.calibration",
         [2004, 2005],
         "calibration.0: input should be a day as 2004-01-31, got 2004",
     ),
     "more members than draws": ("posterior.members", 5000, "less than or equal to 4001"),
-    "unknown design": ("calibrate.design", "lhc", "prior, lhs, sobol, uniform or a file"),
+    "unknown design": (
+        "calibrate.design",
+        "lhc",
+        "calibrate.design: unknown design 'lhc'; did you mean 'lhs'?; "
+        "a design is one of prior, lhs, sobol, uniform or a file that ends in .csv (line",
+    ),
+    "unknown kind of design": (
+        "calibrate.design",
+        {"kind": "lhc"},
+        "unknown kind 'lhc'; did you mean 'lhs'?",
+    ),
+    "a design that is a number": (
+        "calibrate.design",
+        5,
+        "calibrate.design: unknown design 5; a design is one",
+    ),
+    "option of no design": (
+        "calibrate.design",
+        {"kind": "lhs", "strata": 5},
+        "calibrate.design.strata: unknown",
+    ),
+    "a csv without a name": ("calibrate.design", "csv", "calibrate.design: csv needs more than its name"),
     "updates of a design": ("calibrate.design", "uniform", "goes with `iterations: 0` alone"),
     "updates of a csv": ("calibrate.design", "members.csv", "goes with `iterations: 0` alone"),
     "negative iterations": ("calibrate.iterations", -1, "greater than or equal to 0"),

@@ -52,7 +52,7 @@ class Model:
 
 def members(folder: Path, model: Any, derived: str = "") -> Members:
     rules = {"b": Expression(derived)} if derived else {}
-    space = ParameterSpace(("a",), (Normal(0.0, 1.0),), {"a": 0.0}, None, rules)
+    space = ParameterSpace(("a",), (Normal(mean=0.0, sd=1.0),), {"a": 0.0}, None, rules)
     return Members(model, space, lambda data: data["y"].values, 2, folder / "members")
 
 

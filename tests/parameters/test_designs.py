@@ -10,49 +10,61 @@ import h5py
 import numpy as np
 import pytest
 from linear import draws, exact_posterior, fatescal, require_exact, write_problem
+from pydantic import TypeAdapter
 from scipy import stats
 from scipy.special import ndtr
 
 from fatescal import config as settings
-from fatescal.parameters.designs import first_ensemble, read_ensemble
 from fatescal.parameters.priors import LogitNormal, LogNormal, Normal, Prior, Uniform
+from fatescal.parameters.registry import AnyDesign
 from fatescal.parameters.space import ParameterSpace, factor
 from fatescal.storage.stage_graph import deciding
 
 
 def normals(n: int) -> ParameterSpace:
     """Return n parameters whose values are their coordinates."""
-    return ParameterSpace(tuple(f"p{i}" for i in range(n)), (Normal(0.0, 1.0),) * n, {})
+    return ParameterSpace(tuple(f"p{i}" for i in range(n)), (Normal(mean=0.0, sd=1.0),) * n, {})
+
+
+def ensemble(
+    design: object, space: ParameterSpace, n_members: int, seed: int = 1, folder: Path = Path()
+) -> np.ndarray:
+    """Return the coordinates (J, P) of a design as a config has it."""
+    return TypeAdapter(AnyDesign).validate_python(design).ensemble(space, n_members, seed, folder)
 
 
 @pytest.mark.parametrize(("design", "n_members"), [("lhs", 63), ("sobol", 64)])
 def test_every_stratum_of_every_parameter_holds_one_member(design: str, n_members: int) -> None:
-    u = first_ensemble(design, 3, n_members, normals(5))
+    u = ensemble(design, normals(5), n_members, 3)
     strata = np.sort((ndtr(u) * n_members).astype(int), axis=0)
     np.testing.assert_array_equal(strata, np.arange(n_members)[:, None].repeat(5, axis=1))
 
 
 @pytest.mark.parametrize("design", [None, "lhs", "sobol", "uniform"])
 def test_the_seed_decides_the_design(design: str | None) -> None:
-    u = first_ensemble(design, 3, 19, normals(4))
+    u = ensemble(design, normals(4), 19, 3)
     assert u.shape == (19, 4)
     assert np.isfinite(u).all()
-    np.testing.assert_array_equal(u, first_ensemble(design, 3, 19, normals(4)))
-    assert not np.array_equal(u, first_ensemble(design, 4, 19, normals(4)))
+    np.testing.assert_array_equal(u, ensemble(design, normals(4), 19, 3))
+    assert not np.array_equal(u, ensemble(design, normals(4), 19, 4))
 
 
 def test_another_design_is_another_ensemble() -> None:
-    given = {"members": 20}
-    assert settings.Calibrate.model_validate(given).design is None
-    assert settings.Calibrate.model_validate({**given, "design": "sobol"}).design == "sobol"
+    given = {"members": 20, "iterations": 0}
+    for design in (None, "prior", "sobol", "uniform", "my/members.csv", {"kind": "lhs"}):
+        made = settings.Calibrate.model_validate({**given, "design": design})
+        written = made.model_dump(mode="json")["design"]
+        assert written == {"None": "prior", "{'kind': 'lhs'}": "lhs"}.get(str(design), design)
+        assert settings.Calibrate.model_validate({**given, "design": written}) == made
+    assert settings.Calibrate.model_validate(given).design.kind == "prior"
     assert deciding("calibrate.design") == ("ensemble-NN",)
 
 
 MIXED: tuple[Prior, ...] = (
-    LogitNormal(8.0, 0.3, 1.0, 20.0),
-    Uniform(-1.0, 1.0),
-    LogNormal(2.0, 0.3),
-    Normal(5.0, 2.0),
+    LogitNormal(median=8.0, scale=0.3, bounds=(1.0, 20.0)),
+    Uniform(bounds=(-1.0, 1.0)),
+    LogNormal(median=2.0, scale=0.3),
+    Normal(mean=5.0, sd=2.0),
 )
 NAMES = ("slope", "share", "rate", "mean")
 
@@ -60,7 +72,7 @@ NAMES = ("slope", "share", "rate", "mean")
 def test_a_uniform_design_is_uniform_between_bounds_whatever_the_prior() -> None:
     correlated = factor({"slope": {"mean": 0.9}}, NAMES)
     space = ParameterSpace(NAMES, MIXED, {}, correlated)
-    theta = space.theta(first_ensemble("uniform", 1, 2000, space))
+    theta = space.theta(ensemble("uniform", space, 2000, 1))
     q = stats.norm.ppf(0.9995)
     ranges = np.array([(1, 20), (-1, 1), 2 * np.exp([-0.3 * q, 0.3 * q]), (5 - 2 * q, 5 + 2 * q)])
     for p, (low, high) in enumerate(ranges.tolist()):
@@ -72,7 +84,7 @@ def test_a_csv_gives_the_members_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "members.csv"
     path.write_text("# mine\nmean, other,slope,share,rate\n5.0,x,8.0,0.5,2.0\n\n6.0,x,9.0,0.0,1.0\n")
     space = ParameterSpace(NAMES, MIXED, {}, factor({"slope": {"mean": 0.9}}, NAMES))
-    theta = space.theta(read_ensemble(path, 2, space))
+    theta = space.theta(ensemble("members.csv", space, 2, folder=tmp_path))
     np.testing.assert_allclose(theta, [[8.0, 0.5, 2.0, 5.0], [9.0, 0.0, 1.0, 6.0]], rtol=1e-12, atol=1e-12)
 
 

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fatescal.base.errors import BadInput
-from fatescal.config import Parameter
 from fatescal.diagnostics.convergence import to_tree
 from fatescal.diagnostics.prior_check import weigh
+from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.derived import Expression
+from fatescal.parameters.entries import Parameter
 from fatescal.parameters.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
-from fatescal.parameters.space import ParameterSpace, factor, space, truth
+from fatescal.parameters.space import ParameterSpace, factor
+from fatescal.parameters.truth import truth
 from fatescal.storage.records import Observations
 
 number = st.floats(-100, 100).map(lambda x: round(x, 3))
@@ -40,13 +42,13 @@ def prior(draw: st.DrawFn) -> Prior:
     middle = lower + draw(st.floats(0.1, 0.9)) * (upper - lower)
     match draw(st.integers(0, 6)):
         case 0:
-            return LogitNormal(middle, draw(st.floats(0.05, 2.0)), lower, upper)
+            return LogitNormal(median=middle, scale=draw(st.floats(0.05, 2.0)), bounds=(lower, upper))
         case 1:
-            return Normal(draw(number), draw(positive))
+            return Normal(mean=draw(number), sd=draw(positive))
         case 2:
-            return LogNormal(draw(positive), draw(st.floats(0.01, 2.0)))
+            return LogNormal(median=draw(positive), scale=draw(st.floats(0.01, 2.0)))
         case 3:
-            return Uniform(lower, upper)
+            return Uniform(bounds=(lower, upper))
         case 4:
             return LogNormal.of_moments(draw(positive), draw(positive))
         case 5:
@@ -56,9 +58,10 @@ def prior(draw: st.DrawFn) -> Prior:
                 return LogitNormal.of_moments(middle, share * most, lower, upper)
             except BadInput:
                 assume(False)
-    ends = (draw(st.sampled_from([lower, -np.inf])), draw(st.sampled_from([upper, np.inf])))
+    ends = (draw(st.sampled_from([lower, None])), draw(st.sampled_from([upper, None])))
     scale = draw(positive)
-    return TruncatedNormal(middle + scale * draw(st.floats(-3.0, 3.0)), scale, *ends)
+    location = middle + scale * draw(st.floats(-3.0, 3.0))
+    return TruncatedNormal(location=location, scale=scale, bounds=ends)
 
 
 @st.composite
@@ -94,8 +97,8 @@ def test_u_is_the_inverse_of_theta(given_space: ParameterSpace, u: list[float]) 
 def test_a_prior_rises_and_keeps_to_its_bounds(chosen: Prior, a: float, b: float) -> None:
     low, high = chosen.theta(min(a, b)), chosen.theta(max(a, b))
     assert low <= high
-    assert chosen.bounds[0] <= low
-    assert high <= chosen.bounds[1]
+    assert chosen.support[0] <= low
+    assert high <= chosen.support[1]
 
 
 Z = np.random.default_rng(5).standard_normal(50_000)
@@ -104,11 +107,14 @@ Z = np.random.default_rng(5).standard_normal(50_000)
 @pytest.mark.parametrize(
     ("chosen", "distribution"),
     [
-        (TruncatedNormal(1.0, 2.0, 0.0, np.inf), stats.truncnorm(-0.5, np.inf, 1.0, 2.0)),
-        (TruncatedNormal(0.0, 1.0, 5.0, 6.0), stats.truncnorm(5.0, 6.0)),
-        (TruncatedNormal(0.0, 1.0, -6.0, -5.0), stats.truncnorm(-6.0, -5.0)),
+        (
+            TruncatedNormal(location=1.0, scale=2.0, bounds=(0.0, None)),
+            stats.truncnorm(-0.5, np.inf, 1.0, 2.0),
+        ),
+        (TruncatedNormal(location=0.0, scale=1.0, bounds=(5.0, 6.0)), stats.truncnorm(5.0, 6.0)),
+        (TruncatedNormal(location=0.0, scale=1.0, bounds=(-6.0, -5.0)), stats.truncnorm(-6.0, -5.0)),
         (LogNormal.of_moments(4.0, 2.0), stats.lognorm(np.sqrt(np.log(1.25)), scale=4 / np.sqrt(1.25))),
-        (Uniform(1.0, 4.0), stats.uniform(1.0, 3.0)),
+        (Uniform(bounds=(1.0, 4.0)), stats.uniform(1.0, 3.0)),
     ],
 )
 def test_draws_have_the_distribution(chosen: Prior, distribution: stats.rv_continuous) -> None:
@@ -137,7 +143,11 @@ def test_the_study_s_prior_comes_back_from_its_moments() -> None:
 
 def test_correlated_priors_correlate_and_keep_their_margins() -> None:
     given_names = ("a", "b", "c")
-    priors: tuple[Prior, ...] = (LogNormal(2.0, 0.4), Uniform(0.0, 1.0), Normal(0.0, 3.0))
+    priors: tuple[Prior, ...] = (
+        LogNormal(median=2.0, scale=0.4),
+        Uniform(bounds=(0.0, 1.0)),
+        Normal(mean=0.0, sd=3.0),
+    )
     given_space = ParameterSpace(
         given_names, priors, {}, factor({"a": {"b": 0.7}, "c": {"a": -0.4}}, given_names)
     )
@@ -155,7 +165,7 @@ def test_correlated_priors_correlate_and_keep_their_margins() -> None:
 def test_a_member_s_parameters_do_not_depend_on_its_batch() -> None:
     given_names = tuple("abcdefgh")
     tied = factor({"a": dict.fromkeys(given_names[1:], 0.3)}, given_names)
-    given_space = ParameterSpace(given_names, (Normal(1.0, 3.0),) * 8, {}, tied)
+    given_space = ParameterSpace(given_names, (Normal(mean=1.0, sd=3.0),) * 8, {}, tied)
     u = np.random.default_rng(1).standard_normal((37, 8))
     alone = np.concatenate([given_space.theta(row) for row in u])
     np.testing.assert_array_equal(given_space.theta(u), alone)
@@ -178,14 +188,16 @@ def test_correlated_parameters_move_alone_in_a_canary() -> None:
     given_names = ("a", "b")
     default = {"a": 1.0, "b": 2.0}
     tied = factor({"a": {"b": 0.8}}, given_names)
-    made = ParameterSpace(given_names, (Normal(0.0, 3.0), Normal(0.0, 2.0)), default, tied)
+    made = ParameterSpace(given_names, (Normal(mean=0.0, sd=3.0), Normal(mean=0.0, sd=2.0)), default, tied)
     np.testing.assert_allclose(made.moved(0), [4.0, 2.0])
     np.testing.assert_allclose(made.moved(1), [1.0, 4.0])
 
 
 def built(**parameters: dict) -> ParameterSpace:
     """Return the space of a model without parameters of its own."""
-    return space({name: Parameter.model_validate(given) for name, given in parameters.items()}, {}, ())
+    return parameter_space(
+        {name: Parameter.model_validate(given) for name, given in parameters.items()}, {}, ()
+    )
 
 
 def test_moments_may_refer_to_the_default() -> None:
@@ -221,13 +233,13 @@ DEFAULTS = {"v_tree": 62.0, "v_grass": 78.0, "s_tree": 8.0, "s_grass": 7.0, "k":
 def of_model(**parameters: dict) -> ParameterSpace:
     """Return the space of a model with two plant types and parameters of its own."""
     given = {name: Parameter.model_validate(value) for name, value in parameters.items()}
-    return space(given, DEFAULTS, ("tree", "grass"))
+    return parameter_space(given, DEFAULTS, ("tree", "grass"))
 
 
 def test_a_factor_scales_the_defaults_of_all_plant_types() -> None:
     relative = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
     made = of_model(group={"prior": relative, "scales": ["v", "s_tree"]})
-    assert made.priors == (LogitNormal(1.0, 0.3, 0.5, 1.5),)
+    assert made.priors == (LogitNormal(median=1.0, scale=0.3, bounds=(0.5, 1.5)),)
     assert made.named(made.theta_default) == {"v_tree": 62.0, "v_grass": 78.0, "s_tree": 8.0}
     assert made.named(made.moved(0))["s_tree"] > 8.0  # what a canary of the factor gives to the model
 
@@ -322,7 +334,7 @@ def of_awkward_names() -> ParameterSpace:
         "_": {"prior": NORMAL},
     }
     parameters = {name: Parameter.model_validate(value) for name, value in given.items()}
-    return space(parameters, {}, ("tree", "c3_grass"), numbered=True)
+    return parameter_space(parameters, {}, ("tree", "c3_grass"), numbered=True)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +377,7 @@ def test_a_truth_that_may_mean_two_parameters_is_refused() -> None:
         "a": {"prior": NORMAL, "pfts": ["b"]},
         "a_b": {"prior": NORMAL, "pfts": ["c"]},
     }
-    made = space({name: Parameter.model_validate(value) for name, value in given.items()}, {}, ())
+    made = parameter_space({name: Parameter.model_validate(value) for name, value in given.items()}, {}, ())
     with pytest.raises(BadInput, match="'a_b' is one parameter, and also one of plant types \\(a_b_c\\)"):
         truth({"a_b": 5}, made)
     np.testing.assert_array_equal(truth({"a_b": {"c": 5}, "a": 2}, made), [2.0, 5.0])
@@ -378,26 +390,26 @@ def test_a_default_of_no_use_is_refused() -> None:
 
 FAR = np.linspace(-8.0, 8.0, 4001)
 FAR_OUT: list[Prior] = [
-    LogitNormal(5.0, 0.3, 1.0, 9.0),
-    LogitNormal(5.0, 5.0, 0.0, 9.0),
-    LogitNormal(-5.0, 5.0, -9.0, 0.0),
-    LogitNormal(5.0, 10.0, 1.0, 9.0),
-    LogitNormal(1e-3, 2.0, 0.0, 1e6),
+    LogitNormal(median=5.0, scale=0.3, bounds=(1.0, 9.0)),
+    LogitNormal(median=5.0, scale=5.0, bounds=(0.0, 9.0)),
+    LogitNormal(median=-5.0, scale=5.0, bounds=(-9.0, 0.0)),
+    LogitNormal(median=5.0, scale=10.0, bounds=(1.0, 9.0)),
+    LogitNormal(median=1e-3, scale=2.0, bounds=(0.0, 1e6)),
     LogitNormal.of_moments(0.02, 0.01, 0.0, 1.0),
-    Uniform(0.0, 1.0),
-    Uniform(-1.0, 0.0),
-    Uniform(-3.0, 5.0),
-    Uniform(1e6, 1e6 + 1.0),
-    TruncatedNormal(1.0, 2.0, 0.0, np.inf),
-    TruncatedNormal(-1.0, 2.0, -np.inf, 0.0),
-    TruncatedNormal(0.0, 1.0, 5.0, 6.0),
-    TruncatedNormal(0.0, 1.0, -6.0, -5.0),
-    TruncatedNormal(7.0, 1.0, 0.0, 14.0),
-    TruncatedNormal(3.0, 1.0, 0.0, 1.0),
-    TruncatedNormal(0.0, 1.0, -40.0, 1e5),
-    LogNormal(2.0, 3.0),
-    LogNormal(2e5, 0.01),
-    Normal(1.0, 1e-5),
+    Uniform(bounds=(0.0, 1.0)),
+    Uniform(bounds=(-1.0, 0.0)),
+    Uniform(bounds=(-3.0, 5.0)),
+    Uniform(bounds=(1e6, 1e6 + 1.0)),
+    TruncatedNormal(location=1.0, scale=2.0, bounds=(0.0, None)),
+    TruncatedNormal(location=-1.0, scale=2.0, bounds=(None, 0.0)),
+    TruncatedNormal(location=0.0, scale=1.0, bounds=(5.0, 6.0)),
+    TruncatedNormal(location=0.0, scale=1.0, bounds=(-6.0, -5.0)),
+    TruncatedNormal(location=7.0, scale=1.0, bounds=(0.0, 14.0)),
+    TruncatedNormal(location=3.0, scale=1.0, bounds=(0.0, 1.0)),
+    TruncatedNormal(location=0.0, scale=1.0, bounds=(-40.0, 1e5)),
+    LogNormal(median=2.0, scale=3.0),
+    LogNormal(median=2e5, scale=0.01),
+    Normal(mean=1.0, sd=1e-5),
 ]
 
 
@@ -406,7 +418,7 @@ def test_far_out_u_comes_back_as_exactly_as_theta_is_representable(chosen: Prior
     """Half the width in u of one bit of theta is the best there is; where that bit ends at the bound, u is
     finite."""
     theta = chosen.theta(FAR)
-    lower, upper = chosen.bounds
+    lower, upper = chosen.support
     assert ((lower < theta) & (theta < upper)).all()
     assert (np.diff(theta) >= 0).all()
     back = chosen.u(theta)
@@ -423,21 +435,21 @@ def test_far_out_u_comes_back_as_exactly_as_theta_is_representable(chosen: Prior
 @given(prior(), st.floats(-8, 8))
 def test_no_coordinate_leads_to_a_bound(chosen: Prior, u: float) -> None:
     theta = float(chosen.theta(u))
-    assert chosen.bounds[0] < theta < chosen.bounds[1]
+    assert chosen.support[0] < theta < chosen.support[1]
     assert np.isfinite(chosen.u(theta))
 
 
 def test_a_value_at_a_small_distance_from_its_bound_keeps_its_digits() -> None:
     """Independent values: the logit of theta, and the truncated normal's density at its bound."""
-    far = LogitNormal(4.5, 10.0, 0.0, 9.0)  # logit of the median is 0
+    far = LogitNormal(median=4.5, scale=10.0, bounds=(0.0, 9.0))  # logit of the median is 0
     assert float(far.theta(-8.0)) == pytest.approx(9.0 * np.exp(-80.0), rel=1e-12)
-    negative = LogitNormal(-4.5, 10.0, -9.0, 0.0)
+    negative = LogitNormal(median=-4.5, scale=10.0, bounds=(-9.0, 0.0))
     assert float(negative.theta(8.0)) == pytest.approx(-9.0 * np.exp(-80.0), rel=1e-12)
-    half = TruncatedNormal(0.0, 1.0, 0.0, np.inf)
+    half = TruncatedNormal(location=0.0, scale=1.0, bounds=(0.0, None))
     assert float(half.theta(-8.0)) == pytest.approx(
         0.5 * stats.norm.cdf(-8.0) / stats.norm.pdf(0.0), rel=1e-12
     )
-    assert float(Uniform(-1.0, 0.0).theta(8.0)) == pytest.approx(-stats.norm.cdf(-8.0), rel=1e-12)
+    assert float(Uniform(bounds=(-1.0, 0.0)).theta(8.0)) == pytest.approx(-stats.norm.cdf(-8.0), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -481,24 +493,24 @@ ONE = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}}
 def test_a_name_that_no_file_can_hold_is_refused(name, words):
     for entries, defaults in (({name: ONE, "x": ONE}, {}), ({"x": ONE, name: ONE}, {"x": 0.0, name: 0.0})):
         with pytest.raises(BadInput, match="cannot be used") as caught:
-            space(entries, defaults, ())
+            parameter_space(entries, defaults, ())
         assert words in str(caught.value)
 
 
 def test_a_plant_type_is_part_of_a_name():
     one = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}, "pfts": ["C3/C4"]})
     with pytest.raises(BadInput, match="'k_C3/C4' cannot be used"):
-        space({"k": one}, {}, ())
+        parameter_space({"k": one}, {}, ())
 
 
 def test_two_spellings_of_one_letter_are_one_name():
     with pytest.raises(BadInput, match="given twice"):
-        space({"m\u00fc": ONE, "mu\u0308": ONE}, {}, ())
+        parameter_space({"m\u00fc": ONE, "mu\u0308": ONE}, {}, ())
 
 
 def test_names_of_other_models_are_taken_as_they_are():
     names = ("k%leaf(1)", "2stream", "soil:depth", "T opt", "k.a-b", "μ_max", "Chain")
-    made = space(dict.fromkeys(names, ONE), {}, ())
+    made = parameter_space(dict.fromkeys(names, ONE), {}, ())
     assert made.names == names
 
 

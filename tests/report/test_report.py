@@ -96,7 +96,11 @@ def made_up(n_days: int = 1096, n_members: int = 64, n_parameters: int = 6, n_st
 def _space(n_parameters: int) -> ParameterSpace:
     names = [f"fates_leaf_vcmax25top_{pft}" for pft in PFTS]
     names += [f"fates_leaf_stomatal_slope_ballberry_{pft}" for pft in PFTS]
-    priors: list[Prior] = [LogitNormal(60.0, 0.3, 15.0, 105.0), Uniform(1.0, 20.0), Normal(5.0, 2.0)] * 2
+    priors: list[Prior] = [
+        LogitNormal(median=60.0, scale=0.3, bounds=(15.0, 105.0)),
+        Uniform(bounds=(1.0, 20.0)),
+        Normal(mean=5.0, sd=2.0),
+    ] * 2
     names, priors = names[:n_parameters], priors[:n_parameters]
     default = {n: p.theta(np.array(0.2)).item() for n, p in zip(names, priors, strict=True)}
     return ParameterSpace(tuple(names), tuple(priors), default)

@@ -1,68 +1,38 @@
-"""Designs: where the members of the first ensemble lie, in the coordinates u."""
+"""A design of one's own: the members that a csv file holds."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from fatescal.base.errors import BadInput
-from fatescal.base.random_streams import stream
 from fatescal.base.types import Array
-from fatescal.parameters.priors import CENTRAL, Prior
+from fatescal.parameters.designs.base import Design
 from fatescal.parameters.space import ParameterSpace
 
-SOBOL_BITS = 30
-MARGIN = 1e-9  # of the range of a uniform design: at a bound itself u is infinite
 
+class CsvDesign(Design):
+    """The members that a csv file holds: a column for each parameter in its unit, a row for each member."""
 
-def first_ensemble(design: str | None, seed: int, n_members: int, space: ParameterSpace) -> Array:
-    """Return the coordinates (J, P) of the first ensemble.
+    kind: Literal["csv"] = "csv"
+    """members from a csv file; `design: FILE.csv` is short for it"""
+    file: str
+    """path of the file, relative to the config's folder"""
 
-    Parameters
-    ----------
-    design : {None, "lhs", "sobol", "uniform"}
-        None draws the members independently; `lhs` is a Latin hypercube (McKay et al., 1979), `sobol` a
-        scrambled Sobol sequence (Owen, 1998), both mapped by the inverse normal distribution function: the
-        members of these three are distributed as the prior. `uniform` is uniform between the priors' bounds,
-        or over the central 99.9 % of a prior without two of them.
-    seed : int
-        `run.seed` of the config.
-    """
-    members, n_parameters = range(1, n_members + 1), len(space.names)
-    if design is None:
-        return np.array([stream(seed, "prior", j).standard_normal(n_parameters) for j in members])
-    if design == "uniform":
-        shares = np.array([stream(seed, "design", j).random(n_parameters) for j in members])
-        low, high = np.array([reach(prior) for prior in space.priors]).T
-        return space.u(low + (high - low) * np.clip(shares, MARGIN, 1.0 - MARGIN))
-    from scipy.special import ndtri
-    from scipy.stats import qmc
+    example: ClassVar = {"kind": "csv", "file": "members.csv"}
 
-    rng = stream(seed, "design")
-    if design == "lhs":
-        return ndtri(qmc.LatinHypercube(n_parameters, rng=rng).random(n_members))
-    sobol = qmc.Sobol(n_parameters, bits=SOBOL_BITS, rng=rng)
-    points = sobol.random_base2((n_members - 1).bit_length())[:n_members]
-    return ndtri(points + 0.5 ** (SOBOL_BITS + 1))  # the middle of the cell: a point at 0 would lie at -inf
+    def ensemble(self, space: ParameterSpace, n_members: int, seed: int, folder: Path) -> Array:
+        return read_ensemble(self.files(folder)[0], n_members, space)
 
+    def files(self, folder: Path) -> list[Path]:
+        return [(folder / self.file).resolve()]
 
-def reach(prior: Prior) -> tuple[float, float]:
-    """Return the range of a prior: its bounds, or its central 99.9 %.
-
-    >>> from fatescal.parameters.priors import Normal, Uniform
-    >>> reach(Uniform(1.0, 2.0)), [round(x, 4) for x in reach(Normal(0.0, 1.0))]
-    ((1.0, 2.0), [-3.2905, 3.2905])
-    """
-    if np.isfinite(prior.bounds).all():
-        return prior.bounds
-    return float(prior.theta(-CENTRAL)), float(prior.theta(CENTRAL))
-
-
-def is_file(design: str | None) -> bool:
-    """Tell whether a design is the name of a file with the members."""
-    return design is not None and design.endswith(".csv")
+    @property
+    def written(self) -> str | dict[str, str]:
+        return self.file if self.file.endswith(".csv") else {"kind": self.kind, "file": self.file}
 
 
 def read_ensemble(path: Path, n_members: int, space: ParameterSpace) -> Array:
@@ -108,7 +78,7 @@ def read_ensemble(path: Path, n_members: int, space: ParameterSpace) -> Array:
         outside = ~np.isfinite(space.margin_u(theta))
     if outside.any():
         j, p = np.argwhere(outside)[0]
-        low, high = space.priors[p].bounds
+        low, high = space.priors[p].support
         raise BadInput(
             f"{where}, line {lines[j + 1][0]}: {space.names[p]} is outside its prior's bounds",
             expected=f"between {low:g} and {high:g}",

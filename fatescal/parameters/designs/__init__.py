@@ -1,0 +1,1 @@
+"""Designs of the first ensemble, a file for each kind."""
