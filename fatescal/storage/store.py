@@ -195,6 +195,13 @@ class Store:
                         f"fatescal {attributes.get('fatescal', 'of an unknown version')}; "
                         f"expected {record.__name__} of schema {SCHEMA}",
                     )
+                more = sorted(set(file) - {"checksums", *(f.name for f in fields(record))})
+                if more:
+                    raise self._outdated(
+                        key,
+                        f"holds {', '.join(more)}, which {record.__name__} of this version of fatescal does "
+                        f"not have (it was written by {attributes.get('fatescal', 'an unknown version')})",
+                    )
                 values, sums = _read(file, record)
                 stored = {n: file[f"checksums/{n}"][()] for n in sums}
         except (OSError, KeyError) as error:
