@@ -339,6 +339,7 @@ def test_emulator_and_chain_tables_show_the_records_numbers(whole: Results, read
         x[1]
         for x in (
             whole.diagnosis.rhat,
+            whole.diagnosis.rhat_walkers,
             whole.diagnosis.ess_bulk,
             whole.diagnosis.ess_tail,
             whole.diagnosis.mcse,
