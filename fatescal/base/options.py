@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,7 +13,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -47,12 +50,59 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_n
 Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_logical_value)]
 Count = Annotated[Whole, Field(ge=1)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Step = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
     """Part of a config; the docstring below a field describes its key in the schema."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class GoesWith:
+    """Annotation of an option that has a meaning only where another key has a certain value.
+
+    >>> from typing import Annotated
+    >>> class Pen(Options):
+    ...     kind: str = "ink"
+    ...     hardness: Annotated[int, GoesWith("kind", "lead")] = 2
+    >>> Pen(kind="lead").model_dump(), Pen().model_dump()
+    ({'kind': 'lead', 'hardness': 2}, {'kind': 'ink'})
+    >>> Pen(hardness=3)
+    Traceback (most recent call last):
+    ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Pen
+      Value error, `hardness` goes with `kind: lead` [type=value_error, ...
+    """
+
+    key: str
+    value: str
+
+
+class Options(Section):
+    """A section some of whose options go with the value of another (`GoesWith`).
+
+    Such an option is refused where it has no meaning, and left out of what the section is written as.
+    """
+
+    def _without_meaning(self) -> Iterator[tuple[str, GoesWith]]:
+        for name, field in type(self).model_fields.items():
+            for rule in field.metadata:
+                if isinstance(rule, GoesWith) and getattr(self, rule.key) != rule.value:
+                    yield name, rule
+
+    @model_validator(mode="after")
+    def _each_with_a_meaning(self) -> Any:
+        for name, rule in self._without_meaning():
+            if name in self.model_fields_set:
+                raise ValueError(f"`{name}` goes with `{rule.key}: {rule.value}`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _with_a_meaning(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        without = {name for name, _ in self._without_meaning()}
+        return {key: value for key, value in written(self).items() if key not in without}
 
 
 def merged(shared: Any, own: Any) -> Any:

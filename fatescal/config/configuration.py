@@ -12,7 +12,7 @@ from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import ClmFates, Model
 from fatescal.config.observation_options import Observations
-from fatescal.config.stage_options import Calibrate, Emulate, Posterior, Sample
+from fatescal.config.stage_options import AnyCalibrate, Emulate, Posterior, Sample
 from fatescal.parameters.entries import Correlations, Parameter
 
 SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
@@ -33,7 +33,7 @@ class Config(Section):
     run: Run
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
     correlations: Correlations | None = None
-    calibrate: Calibrate
+    calibrate: AnyCalibrate
     emulate: Emulate = Emulate()
     sample: Sample = Sample()
     posterior: Posterior

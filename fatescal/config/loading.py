@@ -64,7 +64,7 @@ def _described(model: Any, where: tuple[Any, ...]) -> list[dict[str, Any]]:
                 below += resolve(node["additionalProperties"])
             elif "patternProperties" in node:
                 below += [n for described in node["patternProperties"].values() for n in resolve(described)]
-            elif node.get("properties", {}).get("kind", {}).get("const") == part:
+            elif any(described.get("const") == part for described in node.get("properties", {}).values()):
                 below.append(node)  # pydantic names the chosen alternative of a tagged union
         nodes = below or nodes
     return nodes
@@ -101,7 +101,7 @@ def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Li
     messages: dict[tuple[str, ...], list[str]] = {}
     got: dict[tuple[str, ...], str] = {}
     for mistake in error.errors():
-        where = tuple(_written(mistake["loc"], raw))
+        where = tuple(_written(mistake["loc"], raw, mistake["type"] == "missing"))
         messages.setdefault(where, []).append(_words(mistake, model))
         if mistake["type"] not in ("extra_forbidden", "missing", "value_error", *TAGS):
             got[where] = f", got {mistake['input']!r}"
@@ -124,15 +124,15 @@ def _at_line(where: tuple[str, ...], lines: Lines) -> str:
     return f" (line {lines[where]})" if where else ""
 
 
-def _written(loc: tuple[Any, ...], raw: Any) -> list[str]:
-    """Return the keys of a place that are in the file, or missing from it: pydantic names alternatives in
-    between."""
+def _written(loc: tuple[Any, ...], raw: Any, missing: bool) -> list[str]:
+    """Return the keys of a place that are in the file, or `missing` from it: pydantic names alternatives in
+    between, and where the mistake is one of a section as a whole at the end."""
     keys = []
     for i, part in enumerate(loc):
         held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
         if held:
             raw = raw[part]
-        if held or (i == len(loc) - 1 and isinstance(raw, dict) and part != "[key]"):
+        if held or (missing and i == len(loc) - 1):
             keys.append(str(part))
     return keys
 
@@ -147,7 +147,8 @@ def _words(mistake: Any, model: type[BaseModel]) -> str:
         tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
         near = did_you_mean(tag, re.findall(r"'([^']*)'", expected))
         hint = UNUSABLE.get(tag) or near or f"known are {expected}"
-        return f"unknown kind {tag!r}; {hint}"  # the one key that tells alternatives apart
+        key = mistake["ctx"]["discriminator"].strip("'()")  # the one key that tells alternatives apart
+        return f"unknown {key} {tag!r}; {hint}"
     if mistake["type"] == "union_tag_not_found":
         return f"`kind` is missing, one of {', '.join(_known_kinds(model, mistake['loc']))}"
     if mistake["type"].startswith("date_"):

@@ -2,116 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
-from fatescal.base.options import Count, Number, Positive, Section, Share, Whole
+from fatescal.base.errors import BadInput
+from fatescal.base.options import Count, Number, Positive, Section, Whole
 from fatescal.parameters.designs.independent import IndependentDraws
 from fatescal.parameters.registry import AnyDesign
+from fatescal.update.base import UpdateScheme
+from fatescal.update.ienks import IEnKS
+from fatescal.update.registry import schemes, unusable
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
-Step = Annotated[Number, Field(gt=0, le=1)]
-
-FORMS = {"ienks": ("transform", "bundle"), "es-mda": ("stochastic", "square-root")}
-# The options of schemes: those that have it, and the key and value it goes with.
-OPTIONS: dict[str, tuple[tuple[str, ...], str | None, str | None]] = {
-    "form": (("ienks", "es-mda"), None, None),
-    "method": (("ienks",), None, None),
-    "step_length": (("ienks",), None, None),
-    "damping": (("ienks",), "method", "levenberg-marquardt"),
-    "tolerance": (("ienks",), None, None),
-    "bundle_width": (("ienks",), "form", "bundle"),
-    "truncation": (("es-mda",), None, None),
-    "max_iterations": (("es-mda",), "iterations", "adaptive"),
-    "first_step": (("ies",), None, None),
-    "last_step": (("ies",), None, None),
-    "half_life": (("ies",), None, None),
-}
+DEFAULT_SCHEME = IEnKS.kind
 
 
-class Calibrate(Section):
-    """The ensemble Kalman update, or with no iterations a design of runs alone; `members` counts the default
-    run.
+class Calibrate(UpdateScheme):
+    """What the section `calibrate` has whatever the update scheme; `members` counts the default run.
 
-    What a scheme does with its options is said where the scheme is (`fatescal.update`); one that belongs to
-    another scheme, form or method is refused.
+    The section of each scheme is this and the scheme's own class (`SECTIONS`), so that it is the scheme. With
+    no iterations, a design of runs alone is made.
     """
 
-    scheme: Literal["ienks", "es-mda", "ies"] = "ienks"
-    """ienks: iterative ensemble Kalman smoother; es-mda: ensemble smoother with multiple data assimilation;
-    ies: subspace iterative ensemble smoother"""
+    scheme: str
+    """the update scheme"""
     members: Annotated[Whole, Field(ge=4)]
     """size of the ensemble, with the default run"""
     design: AnyDesign = IndependentDraws()
     """where the first ensemble lies: prior, lhs, sobol, uniform, or a csv file of parameter values"""
-    iterations: Annotated[Whole, Field(ge=0)] | list[Positive] | Literal["adaptive"] = 4
-    """number of updates, 0: none; of es-mda also a list of inflation factors up to a common factor, or
-    adaptive: steps as long as the misfit allows"""
-    form: Literal["transform", "bundle", "stochastic", "square-root"] | None = None
-    """of ienks: transform (the default: sensitivities from an ensemble as wide as the posterior) or bundle
-    (from a narrow one); of es-mda: stochastic (the default: perturbed observations) or square-root"""
-    min_survivors: Share = 0.5
-    """share of the members that must run; never fewer than parameters + 2"""
     force: bool = False
     """go on although the prior check failed: data and prior ensemble contradict each other"""
-    method: Literal["gauss-newton", "levenberg-marquardt"] | None = None
-    """of ienks: gauss-newton (the default: fixed steps) or levenberg-marquardt (damped steps, each taken back
-    and halved when the cost function has risen)"""
-    step_length: Step | None = None
-    """of ienks: share of the full step that is taken, with levenberg-marquardt tried first; default 1"""
-    damping: Positive | None = None
-    """of ienks with levenberg-marquardt: added to the curvature, in units of the prior's precision; default
-    1"""
-    tolerance: Positive | None = None
-    """of ienks: converged when a step is shorter than this times sqrt(members - 1), in prior standard
-    deviations; default 1e-3"""
-    bundle_width: Positive | None = None
-    """of ienks with form bundle: width of the ensemble over that of the prior; default 1e-4"""
-    truncation: Step | None = None
-    """of es-mda: share of the variance of the whitened predictions that is kept, in their leading modes;
-    default 1"""
-    max_iterations: Count | None = None
-    """of es-mda with adaptive iterations: steps at most, of which the last takes all that is left; default
-    20"""
-    first_step: Step | None = None
-    """of ies: share of the full step that the first update takes; default 0.6"""
-    last_step: Step | None = None
-    """of ies: the share that it tends to; default 0.3"""
-    half_life: Positive | None = None
-    """of ies: updates in which the share comes half-way from first_step to last_step; default 1.5"""
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the scheme that are given, by the names of its own fields."""
-        return {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
-
-    @model_validator(mode="after")
-    def _options_of_scheme(self) -> Calibrate:
-        for name in self.options:
-            scheme, key, value = OPTIONS[name]
-            if self.scheme not in scheme:
-                raise ValueError(
-                    f"`{name}` is an option of scheme {' and '.join(scheme)}, not of {self.scheme}"
-                )
-            if key is not None and getattr(self, key) != value:
-                raise ValueError(f"`{name}` goes with `{key}: {value}`")
-        forms = FORMS.get(self.scheme, ())
-        if self.form is not None and self.form not in forms:
-            raise ValueError(f"form of {self.scheme} is one of {', '.join(forms)}, got {self.form}")
-        if self.scheme != "es-mda" and not isinstance(self.iterations, int):
-            raise ValueError(f"iterations of {self.scheme} is a number, got {self.iterations}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_scheme(cls, raw: Any) -> Any:
+        """Name the schemes that have an option which this one lacks; null leaves a key out."""
+        if not isinstance(raw, dict):
+            return raw
+        given = {key: value for key, value in raw.items() if value is not None}
+        for key in (key for key in given if key not in cls.model_fields):
+            owners = [kind for kind, section in SECTIONS.items() if key in section.model_fields]
+            if owners:
+                raise ValueError(f"`{key}` is an option of scheme {' and '.join(owners)}, not of {cls.kind}")
+        return given
 
     @model_validator(mode="after")
     def _updates_of_draws(self) -> Calibrate:
-        if self.iterations != 0 and not self.design.of_prior:
+        if self.planned_updates > 0 and not self.design.of_prior:
             raise ValueError(
                 f"design {self.design.written} goes with `iterations: 0` alone: a Kalman update takes the "
                 "first ensemble for draws of the prior, and would count what the design happens to be as "
                 "prior knowledge"
             )
         return self
+
+
+def section(scheme: type[UpdateScheme]) -> type[Calibrate]:
+    """Return the section `calibrate` of an update scheme: the common keys and the scheme's own."""
+    summary = (scheme.__doc__ or scheme.kind).strip().splitlines()[0].rstrip(".")
+    default: Any = scheme.kind if scheme.kind == DEFAULT_SCHEME else ...
+    bases: Any = (scheme, Calibrate)
+    named: Any = Literal[scheme.kind]
+    made: type[Calibrate] = create_model(
+        f"Calibrate_{scheme.kind}",
+        __base__=bases,
+        __doc__=scheme.__doc__,
+        __module__=__name__,
+        scheme=(named, Field(default, description=f"the update scheme: {summary}")),
+    )
+    return made
+
+
+SECTIONS = {kind: section(scheme) for kind, scheme in schemes().items()}
+globals().update({made.__name__: made for made in SECTIONS.values()})  # where the other ranks look for them
+
+
+def scheme(raw: Any) -> str:
+    """Return the name of the update scheme in a section `calibrate` as it is read.
+
+    Raises
+    ------
+    BadInput
+        If another package brings the scheme, and it cannot be used.
+    """
+    if isinstance(raw, Calibrate):
+        return raw.scheme
+    name = raw.get("scheme") if isinstance(raw, dict) else None
+    name = DEFAULT_SCHEME if name is None else str(name)
+    if name in unusable():
+        raise BadInput(f"calibrate.scheme: {name} cannot be used: {unusable()[name]}")
+    return name
+
+
+if TYPE_CHECKING:
+    AnyCalibrate = Calibrate
+else:
+    AnyCalibrate = Annotated[
+        Union[tuple(Annotated[made, Tag(kind)] for kind, made in SECTIONS.items())],  # noqa: UP007
+        Discriminator(scheme),
+    ]
 
 
 class Emulate(Section):

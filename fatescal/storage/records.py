@@ -195,15 +195,13 @@ class Observations(ObservationGrid):
 class KalmanState(Record):
     """What the next Kalman step needs. `u` holds the updated members only, not the default run.
 
-    `memory` are the scheme's own named arrays (IEnKS: u0, w, T), checkpointed with the rest;
-    `finished` is the scheme's word that no further update is wanted.
+    A scheme that remembers more has a subclass, which declares it; `finished`: no further update is wanted.
     """
 
     u: Array = array("J P")
     iteration: int = 0
     pseudo_time: float = 0.0
     finished: bool = False
-    memory: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -197,6 +197,13 @@ class Store:
                         f"holds {attributes.get('record')} of schema {attributes.get('schema')}, written by "
                         f"fatescal {attributes.get('fatescal', 'of an unknown version')}; "
                         f"expected {record.__name__} of schema {SCHEMA}",
+                    )
+                more = sorted(set(file) - {"checksums", *(f.name for f in fields(record))})
+                if more:
+                    raise self._outdated(
+                        key,
+                        f"holds {', '.join(more)}, which {record.__name__} of this version of fatescal does "
+                        f"not have (it was written by {attributes.get('fatescal', 'an unknown version')})",
                     )
                 values, sums = read_fields(file, record)
                 stored = {n: file[f"checksums/{n}"][()] for n in sums}

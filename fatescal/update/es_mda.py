@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fatescal.base.errors import BadInput
 from fatescal.base.linalg import centred, n_modes, principal_modes
+from fatescal.base.options import Count, Field, GoesWith, Positive, Step, Whole
 from fatescal.base.types import Array
 from fatescal.storage.records import KalmanInfo, KalmanState, Observations
 from fatescal.update import survivors
+from fatescal.update.base import UpdateScheme
 from fatescal.update.residuals import misfit, whitened_residuals
 from fatescal.update.schedules import AdaptiveSchedule, FixedSchedule, Schedule, normalised
 
+USUAL = 7  # updates of adaptive steps, for an estimate of the cost
 
-@dataclass(frozen=True)
-class ESMDA:
-    """ES-MDA in the ensemble subspace; satisfies `protocols.UpdateScheme`.
+
+class ESMDA(UpdateScheme):
+    """Ensemble smoother with multiple data assimilation, in the ensemble subspace.
 
     Failed members are replaced by draws from the updated Gaussian, so J never changes.
-
-    Parameters
-    ----------
-    schedule : int, sequence of float or "adaptive"
-        Number of equal steps; alphas up to a common factor; or steps by the data misfit controller.
-    form : "stochastic" or "square-root"
-        Perturbed observations, or a deterministic symmetric transform.
-    truncation : float
-        Share of the variance of the whitened predictions that the kept modes carry; 1 keeps all.
-    minimum_survivors : float
-        Share of the members that must run (and never fewer than P + 2).
-    max_iterations : int
-        Only with an adaptive schedule: the step at which time 1 is reached at the latest.
 
     References
     ----------
@@ -43,37 +30,34 @@ class ESMDA:
     Iglesias & Yang 2021, doi:10.1088/1361-6420/abd29b (adaptive steps).
     """
 
-    schedule: int | Sequence[float] | Literal["adaptive"] = 4
+    kind: ClassVar[str] = "es-mda"
+
+    iterations: (
+        Annotated[Whole, Field(ge=0)] | Annotated[list[Positive], Field(min_length=1)] | Literal["adaptive"]
+    ) = 4
+    """number of equal steps, 0: none; or a list of inflation factors up to a common factor; or adaptive:
+    steps as long as the misfit allows"""
     form: Literal["stochastic", "square-root"] = "stochastic"
-    truncation: float = 1.0
-    minimum_survivors: float = 0.5
-    max_iterations: int = 20
+    """stochastic (perturbed observations) or square-root (a deterministic symmetric transform)"""
+    truncation: Step = 1.0
+    """share of the variance of the whitened predictions that is kept, in their leading modes"""
+    max_iterations: Annotated[Count, GoesWith("iterations", "adaptive")] = 20
+    """of adaptive iterations: steps at most, of which the last takes all that is left"""
 
-    def __post_init__(self) -> None:
-        if self.form not in ("stochastic", "square-root"):
-            raise BadInput("form of es-mda", expected="stochastic or square-root", got=self.form)
-        if not 0 < self.truncation <= 1:
-            raise BadInput("truncation of es-mda", expected="a share in (0, 1]", got=self.truncation)
-        _ = self._schedule  # a wrong schedule shows before any model run
+    @property
+    def planned_updates(self) -> int:
+        """Number of updates; of adaptive ones a usual number."""
+        if isinstance(self.iterations, list):
+            return len(self.iterations)
+        return self.iterations if isinstance(self.iterations, int) else min(USUAL, self.max_iterations)
 
-    @cached_property
+    @property
     def _schedule(self) -> Schedule:
-        if self.schedule == "adaptive":
-            if self.max_iterations < 1:
-                raise BadInput("max_iterations of es-mda", expected="at least 1", got=self.max_iterations)
-            return AdaptiveSchedule(self.max_iterations)
-        if isinstance(self.schedule, str):
-            raise BadInput("schedule of es-mda", expected="a number, a list or 'adaptive'", got=self.schedule)
-        if isinstance(self.schedule, int):
-            if self.schedule < 1:
-                raise BadInput("number of es-mda steps", expected="at least 1", got=self.schedule)
-            return FixedSchedule((float(self.schedule),) * self.schedule)
-        return FixedSchedule(normalised(self.schedule))
-
-    def start(self, u: Array) -> KalmanState:
-        """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself."""
-        survivors.require_usable_ensemble(u)
-        return KalmanState(u=u)
+        if isinstance(self.iterations, list):
+            return FixedSchedule(normalised(self.iterations))
+        if isinstance(self.iterations, int):
+            return FixedSchedule((float(self.iterations),) * self.iterations)
+        return AdaptiveSchedule(self.max_iterations)
 
     def step(
         self, rng: np.random.Generator, state: KalmanState, predictions: Array, obs: Observations
@@ -81,7 +65,7 @@ class ESMDA:
         """Return the state after one more assimilation of all data with noise inflated by alpha."""
         n_members, n_parameters = state.u.shape
         alive = survivors.survivors(
-            predictions, n_parameters, n_started=n_members, fraction=self.minimum_survivors
+            predictions, n_parameters, n_started=n_members, fraction=self.min_survivors
         )
         residuals = whitened_residuals(predictions, obs, alive)
         phi = misfit(residuals)

@@ -15,138 +15,133 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from fatescal.base.errors import BadInput
 from fatescal.base.linalg import centred, symmetric_function
+from fatescal.base.options import Field, GoesWith, Positive, Step, Whole
 from fatescal.base.types import Array
-from fatescal.storage.records import KalmanInfo, KalmanState, Observations
+from fatescal.storage.records import KalmanInfo, KalmanState, Observations, array
 from fatescal.update import survivors
+from fatescal.update.base import UpdateScheme
 from fatescal.update.regression import StandardPrior, sensitivities
 from fatescal.update.residuals import misfit, whitened_residuals
+from fatescal.update.survivors import SurvivorState
 
 log = logging.getLogger(__name__)
 
 ROUNDING = 1e-10  # relative; a smaller rise of J(w) near its minimum says nothing about the step
+DAMPED = "levenberg-marquardt"
 
 
-@dataclass(frozen=True)
-class IEnKS:
-    """IEnKS of a parameter ensemble; satisfies `protocols.UpdateScheme`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchState(SurvivorState):
+    """What a line search remembers beside the prior members: all that takes its last step back."""
+
+    accepted: Array = array("J P")  # u of the last ensemble whose J(w) did not rise
+    target: Array = array("J P")  # a full step from there
+    predicted: Array = array("D", "unit of each observation")  # mean prediction of the accepted
+    gamma: float  # share of the step that was tried last
+
+
+class IEnKS(UpdateScheme):
+    """Iterative ensemble Kalman smoother.
 
     Minimises J(w) = 1/2 |y - G(x0 + X0 w)|^2 + 1/2 |w|^2, whitened. The first ensemble is the prior's in
-    both forms; the last one, at `finished`, has the covariance X0 H^-1 X0' of the Gauss-Newton Hessian H.
+    both forms: shrunk at once, the bundle would spend a whole set of model runs on one point and leave the
+    prior unscored. The last one, at `finished`, has the covariance X0 H^-1 X0' of the Gauss-Newton Hessian H.
 
-    Members that fail are left out for the rest of the loop: `u` then has fewer rows, and
-    ``memory["alive"]`` tells which of the prior members ``memory["u0"]`` they are. The prior of the
-    scheme is then the one of these members.
+    Members that fail are left out for the rest of the loop (`SurvivorState`). The prior of the scheme is then
+    the one of the other members.
 
-    Parameters
-    ----------
-    iterations : int
-        Budget: updates at most.
-    form : "transform" or "bundle"
-        Sensitivities from an ensemble as wide as the current posterior (tends to the
-        ensemble-averaged Gauss-Newton point), or from one shrunk by `bundle_width` (tends to the MAP and its
-        Laplace approximation).
-    method : "gauss-newton" or "levenberg-marquardt"
-        Fixed steps, or damped ones that are taken back and halved when J(w) has risen. With the
-        transform, the ensemble's width changes J(w) too: close to the solution some steps are then halved
-        for nothing.
-    step_length : float
-        gamma, the share of the full step taken (with Levenberg-Marquardt: tried first).
-    damping : float
-        lambda of Levenberg-Marquardt, in units of the prior's precision: slows the directions the
-        data hardly inform, does not move the solution.
-    tolerance : float
-        Converged when the step |dw| < tolerance sqrt(J).
-    bundle_width : float
-        Width of the bundle over that of the prior.
-    minimum_survivors : float
-        Share of the prior members that must run (and never fewer than P + 2).
+    The transform (sensitivities from an ensemble as wide as the current posterior) tends to the
+    ensemble-averaged Gauss-Newton point, the bundle to the MAP and its Laplace approximation. With
+    Levenberg-Marquardt and the transform, the ensemble's width changes J(w) too: close to the solution some
+    steps are then halved for nothing. The damping does not move the solution.
 
     References
     ----------
     Bocquet & Sakov 2014, doi:10.1002/qj.2236.
     """
 
-    iterations: int = 4
+    kind: ClassVar[str] = "ienks"
+
+    iterations: Annotated[Whole, Field(ge=0)] = 4
+    """number of updates at most, 0: none"""
     form: Literal["transform", "bundle"] = "transform"
+    """transform (sensitivities from an ensemble as wide as the posterior) or bundle (from a narrow one)"""
     method: Literal["gauss-newton", "levenberg-marquardt"] = "gauss-newton"
-    step_length: float = 1.0
-    damping: float = 1.0
-    tolerance: float = 1e-3
-    bundle_width: float = 1e-4
-    minimum_survivors: float = 0.5
+    """gauss-newton (fixed steps) or levenberg-marquardt (damped steps, each taken back and halved when the
+    cost function has risen)"""
+    step_length: Step = 1.0
+    """share of the full step that is taken, with levenberg-marquardt tried first"""
+    damping: Annotated[Positive, GoesWith("method", DAMPED)] = 1.0
+    """of levenberg-marquardt: added to the curvature, in units of the prior's precision; slows the directions
+    that the data hardly inform"""
+    tolerance: Positive = 1e-3
+    """converged when a step is shorter than this times sqrt(members - 1), in prior standard deviations"""
+    bundle_width: Annotated[Positive, GoesWith("form", "bundle")] = 1e-4
+    """of form bundle: width of the ensemble over that of the prior"""
 
-    def __post_init__(self) -> None:
-        if self.form not in ("transform", "bundle"):
-            raise BadInput("form of ienks", expected="transform or bundle", got=self.form)
-        if self.method not in ("gauss-newton", "levenberg-marquardt"):
-            raise BadInput("method of ienks", expected="gauss-newton or levenberg-marquardt", got=self.method)
-        if self.iterations < 1:
-            raise BadInput("iterations of ienks", expected="at least 1", got=self.iterations)
-        if not 0 < self.step_length <= 1:
-            raise BadInput("step_length of ienks", expected="a share in (0, 1]", got=self.step_length)
-        for name in ("damping", "tolerance", "bundle_width"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"{name} of ienks", expected="a positive number", got=getattr(self, name))
+    @property
+    def planned_updates(self) -> int:
+        """Number of updates at most."""
+        return self.iterations
 
-    def start(self, u: Array) -> KalmanState:
-        """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself.
-
-        The bundle, too, takes its first sensitivities from the prior: shrunk at once, it would spend a
-        whole set of model runs on one point and leave the prior unscored.
-        """
-        survivors.require_usable_ensemble(u)
-        return KalmanState(u=u, memory={"u0": u, "alive": np.ones(len(u), dtype=bool)})
+    @property
+    def record(self) -> type[KalmanState]:
+        """The type of the states that `step` returns."""
+        return SearchState if self.method == DAMPED else SurvivorState
 
     def step(
         self, rng: np.random.Generator, state: KalmanState, predictions: Array, obs: Observations
     ) -> tuple[KalmanState, KalmanInfo]:
         """Return the state after one more step; `rng` is not used."""
-        u0, alive = state.memory["u0"], np.array(state.memory["alive"])
-        n_parameters = u0.shape[1]
+        state = SurvivorState.of(state)
         ran = survivors.survivors(
-            predictions, n_parameters, n_started=len(u0), fraction=self.minimum_survivors
+            predictions, state.u.shape[1], n_started=len(state.u0), fraction=self.min_survivors
         )
-        alive[alive] = ran
-        prior = StandardPrior.of(u0[alive])
+        prior = StandardPrior.of(state.u0[state.left(ran)])
         residuals = whitened_residuals(predictions, obs, ran)
-        search = self._search(
-            prior, state, ran, residuals, np.mean(predictions, axis=0, where=ran[:, None]), obs
-        )
-
-        iteration = state.iteration + 1
-        converged = search.step < self.tolerance * np.sqrt(len(residuals))
-        finished = bool(converged or iteration == self.iterations)
-        if finished and not converged:
-            log.info("ienks ends at its budget, last step %.2g sqrt(J)", search.step / len(residuals) ** 0.5)
-        posterior = prior.parameters(search.posterior)
-        following = KalmanState(
-            u=posterior if finished else prior.parameters(search.trial),
-            iteration=iteration,
-            pseudo_time=1.0 if finished else 0.0,
-            finished=finished,
-            memory={"u0": u0, "alive": alive, **search.memory(prior, self.method)},
-        )
+        predicted = np.mean(predictions, axis=0, where=ran[:, None])
+        search = self._search(prior, state, ran, residuals, predicted, obs)
+        following = self._following(state, ran, prior, search)
+        variance = search.posterior.var(axis=0, ddof=1)
         info = KalmanInfo(
             alpha=1.0,
             misfit=misfit(residuals),
-            spread=posterior.std(axis=0, ddof=1),
+            spread=prior.parameters(search.posterior).std(axis=0, ddof=1),
             n_failed=int((~ran).sum()),
-            degrees_of_freedom=n_parameters - float(search.posterior.var(axis=0, ddof=1).sum()),
+            degrees_of_freedom=len(variance) - float(variance.sum()),
             step_length=search.gamma,
-            projected_iterations=iteration if finished else self.iterations,
+            projected_iterations=following.iteration if following.finished else self.iterations,
         )
         return following, info
+
+    def _following(
+        self, before: SurvivorState, ran: Array, prior: StandardPrior, search: _Search
+    ) -> KalmanState:
+        """Return the state that a search has led to."""
+        iteration, n_left = before.iteration + 1, len(prior.members)
+        converged = search.step < self.tolerance * np.sqrt(n_left)
+        finished = bool(converged or iteration >= self.iterations)
+        if finished and not converged:
+            log.info("ienks ends at its budget, last step %.2g sqrt(J)", search.step / n_left**0.5)
+        state = SurvivorState(
+            u=prior.parameters(search.posterior if finished else search.trial),
+            iteration=iteration,
+            pseudo_time=1.0 if finished else 0.0,
+            finished=finished,
+            u0=before.u0,
+            alive=before.left(ran),
+        )
+        return search.remembered(state, prior) if self.method == DAMPED else state
 
     def _search(
         self,
         prior: StandardPrior,
-        state: KalmanState,
+        state: SurvivorState,
         ran: Array,
         residuals: Array,
         predicted: Array,
@@ -156,12 +151,12 @@ class IEnKS:
 
         Both costs are computed with the errors of today: an estimated discrepancy changes between iterations.
         """
-        z, last = prior.coordinates(state.u[ran]), state.memory
-        if "predicted" in last:
-            accepted, target = (prior.coordinates(last[name][ran]) for name in ("accepted", "target"))
-            if _cost(z, predicted, obs) > _cost(accepted, last["predicted"], obs) * (1 + ROUNDING):
-                return _Search.shortened(accepted, target, last["predicted"], float(last["gamma"]) / 2)
-        damping = self.damping if self.method == "levenberg-marquardt" else 0.0
+        z = prior.coordinates(state.u[ran])
+        if isinstance(state, SearchState):
+            accepted, target = (prior.coordinates(u[ran]) for u in (state.accepted, state.target))
+            if _cost(z, predicted, obs) > _cost(accepted, state.predicted, obs) * (1 + ROUNDING):
+                return _Search.shortened(accepted, target, state.predicted, state.gamma / 2)
+        damping = self.damping if self.method == DAMPED else 0.0
         target = _gauss_newton(z, prior.members, residuals, damping)
         bundle = self.bundle_width * prior.members if self.form == "bundle" else None
         return _Search.fresh(z, target, predicted, self.step_length, bundle)
@@ -223,13 +218,12 @@ class _Search(NamedTuple):
             target - move,
         )
 
-    def memory(self, prior: StandardPrior, method: str) -> dict[str, Array]:
-        """Return what the next step needs to take this one back, by parameters."""
-        if method == "gauss-newton":
-            return {}
-        return {
-            "accepted": prior.parameters(self.accepted),
-            "target": prior.parameters(self.target),
-            "predicted": self.predicted,
-            "gamma": np.array(self.gamma),
-        }
+    def remembered(self, state: SurvivorState, prior: StandardPrior) -> SearchState:
+        """Return a state with what the next step needs to take this one back, by parameters."""
+        return SearchState(
+            **vars(state),
+            accepted=prior.parameters(self.accepted),
+            target=prior.parameters(self.target),
+            predicted=self.predicted,
+            gamma=self.gamma,
+        )

@@ -9,96 +9,78 @@ members, V (J, P) how far each member has moved in the same coordinates. The ens
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fatescal.base.errors import BadInput
 from fatescal.base.linalg import centred, column_blocks
+from fatescal.base.options import Field, Positive, Step, Whole
 from fatescal.base.types import Array
 from fatescal.storage.records import KalmanInfo, KalmanState, Observations
 from fatescal.update import survivors
+from fatescal.update.base import UpdateScheme
 from fatescal.update.regression import StandardPrior, sensitivities
 from fatescal.update.residuals import misfit, whitened_residuals
+from fatescal.update.survivors import SurvivorState
 
 
-@dataclass(frozen=True)
-class SubspaceIES:
-    """Subspace IES of a parameter ensemble; satisfies `protocols.UpdateScheme`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PerturbedState(SurvivorState):
+    """What the subspace IES remembers: the seed of the data's perturbations beside the prior members."""
+
+    perturbation_seed: int
+
+
+class SubspaceIES(UpdateScheme):
+    """Subspace iterative ensemble smoother.
 
     Members that fail are left out for the rest of the loop, as in `IEnKS`.
-
-    Parameters
-    ----------
-    iterations : int
-        Updates.
-    first_step, last_step : float
-        Step length gamma of the first update, and the one it decays to.
-    half_life : float
-        Updates in which gamma comes half-way to `last_step`.
-    minimum_survivors : float
-        Share of the prior members that must run (and never fewer than P + 2).
 
     References
     ----------
     Evensen et al. 2019, doi:10.3389/fams.2019.00047, Alg. 1.
     """
 
-    iterations: int = 8
-    first_step: float = 0.6
-    last_step: float = 0.3
-    half_life: float = 1.5
-    minimum_survivors: float = 0.5
+    kind: ClassVar[str] = "ies"
 
-    def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise BadInput("iterations of ies", expected="at least 1", got=self.iterations)
-        for name in ("first_step", "last_step"):
-            if not 0 < getattr(self, name) <= 1:
-                raise BadInput(f"{name} of ies", expected="a share in (0, 1]", got=getattr(self, name))
-        if not self.half_life > 0:
-            raise BadInput("half_life of ies", expected="a positive number", got=self.half_life)
+    iterations: Annotated[Whole, Field(ge=0)] = 4
+    """number of updates, 0: none"""
+    first_step: Step = 0.6
+    """share of the full step that the first update takes"""
+    last_step: Step = 0.3
+    """the share that it tends to"""
+    half_life: Positive = 1.5
+    """updates in which the share comes half-way from first_step to last_step"""
 
-    def start(self, u: Array) -> KalmanState:
-        """Return the state at iteration 0, which asks for the prior ensemble `u` (J, P) itself."""
-        survivors.require_usable_ensemble(u)
-        return KalmanState(u=u, memory={"u0": u, "alive": np.ones(len(u), dtype=bool)})
+    @property
+    def planned_updates(self) -> int:
+        """Number of updates."""
+        return self.iterations
+
+    @property
+    def record(self) -> type[KalmanState]:
+        """The type of the states that `step` returns."""
+        return PerturbedState
 
     def step(
         self, rng: np.random.Generator, state: KalmanState, predictions: Array, obs: Observations
     ) -> tuple[KalmanState, KalmanInfo]:
         """Return the state after one more step; the data are perturbed once, with the first `rng`."""
-        u0, alive = state.memory["u0"], np.array(state.memory["alive"])
-        seed = state.memory.get("perturbation_seed")
-        if seed is None:
-            seed = np.array(rng.integers(2**63))
-        n_members, n_parameters = u0.shape
+        state, seed = SurvivorState.of(state), _perturbation_seed(state, rng)
         ran = survivors.survivors(
-            predictions, n_parameters, n_started=n_members, fraction=self.minimum_survivors
+            predictions, state.u.shape[1], n_started=len(state.u0), fraction=self.min_survivors
         )
-        alive[alive] = ran
-        residuals = whitened_residuals(predictions, obs, ran)
-        prior = StandardPrior.of(u0[alive])
+        alive, residuals = state.left(ran), whitened_residuals(predictions, obs, ran)
+        prior = StandardPrior.of(state.u0[alive])
         z = prior.coordinates(state.u[ran])
         St = sensitivities(centred(z)[1], residuals)  # S' (P, D)
         StS = St @ St.T
         V = z - prior.members
         # S'H of Alg. 1, in rows, H = S W + D - g(X): the perturbed data are y + xi
-        SH = V @ StS + residuals @ St.T + _perturbations_along(St, int(seed), n_members)[alive]
-        solution = np.linalg.solve(np.eye(n_parameters) + StS, SH.T).T
-        gamma = self.last_step + (self.first_step - self.last_step) * 0.5 ** (
-            state.iteration / self.half_life
-        )
+        SH = V @ StS + residuals @ St.T + _perturbations_along(St, seed, len(alive))[alive]
+        solution = np.linalg.solve(np.eye(len(StS)) + StS, SH.T).T
+        gamma = self._gamma(state.iteration)
         u = prior.parameters(z - gamma * (V - solution))
-
-        iteration = state.iteration + 1
-        finished = iteration == self.iterations
-        following = KalmanState(
-            u=u,
-            iteration=iteration,
-            pseudo_time=float(finished),
-            finished=finished,
-            memory={"u0": u0, "alive": alive, "perturbation_seed": seed},
-        )
         s2 = np.linalg.eigvalsh(StS)
         info = KalmanInfo(
             alpha=1.0,
@@ -109,7 +91,30 @@ class SubspaceIES:
             step_length=gamma,
             projected_iterations=self.iterations,
         )
-        return following, info
+        return self._following(state, u, alive, seed), info
+
+    def _gamma(self, iteration: int) -> float:
+        """Return the share of the full step that the update after `iteration` others takes."""
+        return self.last_step + (self.first_step - self.last_step) * 0.5 ** (iteration / self.half_life)
+
+    def _following(self, before: SurvivorState, u: Array, alive: Array, seed: int) -> KalmanState:
+        """Return the state with the members `u` (J, P), those that are `alive` (J0) of the prior's."""
+        iteration = before.iteration + 1
+        finished = iteration >= self.iterations
+        return PerturbedState(
+            u=u,
+            iteration=iteration,
+            pseudo_time=float(finished),
+            finished=finished,
+            u0=before.u0,
+            alive=alive,
+            perturbation_seed=seed,
+        )
+
+
+def _perturbation_seed(state: KalmanState, rng: np.random.Generator) -> int:
+    """Return the seed of the data's perturbations: that of the steps before, in the first one a new one."""
+    return state.perturbation_seed if isinstance(state, PerturbedState) else int(rng.integers(2**63))
 
 
 def _perturbations_along(St: Array, seed: int, n_members: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.base.linalg import centred
 from fatescal.base.types import Array
+from fatescal.storage.records import KalmanState, array
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,43 @@ def survivors(predictions: Array, n_parameters: int, *, n_started: int, fraction
     if lost > WORRYING_SHARE * n_started:
         log.warning("%d of %d members failed: the update rests on the other %d", lost, n_started, n_left)
     return alive
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SurvivorState(KalmanState):
+    """State of a scheme that leaves failed members out for the rest of the loop.
+
+    `u` (J, P) has the rows of those prior members `u0` (J0, P) that are still `alive` (J0), in their order.
+    """
+
+    u0: Array = array("J0 P")
+    alive: Array = array("J0", dtype=np.bool_)
+
+    @staticmethod
+    def of(state: KalmanState) -> SurvivorState:
+        """Return a state as one of this kind; that of the prior ensemble has all members.
+
+        Raises
+        ------
+        BadInput
+            For a later state of a scheme that remembers something else.
+        """
+        if isinstance(state, SurvivorState):
+            return state
+        if state.iteration > 0:
+            raise BadInput(
+                f"the ensemble of iteration {state.iteration} was made by another scheme",
+                expected=SurvivorState.__name__,
+                got=type(state).__name__,
+                hint="a change of the scheme before the first update",
+            )
+        return SurvivorState(u=state.u, u0=state.u, alive=np.ones(len(state.u), dtype=bool))
+
+    def left(self, ran: Array) -> Array:
+        """Return the mask (J0) of the prior members still in when of those so far `ran` (J) have run."""
+        alive = np.array(self.alive)
+        alive[alive] = ran
+        return alive
 
 
 def replace_failed(rng: np.random.Generator, updated: Array, alive: Array) -> Array:

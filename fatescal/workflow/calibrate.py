@@ -234,7 +234,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         step = _Step(run, state, stage, observations, calibration)
         inputs += [stage, run.likelihood]
         info = store.once(f"update-{iteration + 1:02d}", KalmanInfo, step.info, inputs)
-        state = store.once(f"ensemble-{iteration + 1:02d}", KalmanState, step.state, inputs)
+        state = store.once(f"ensemble-{iteration + 1:02d}", problem.scheme.record, step.state, inputs)
         log.info(
             "update %d: mean reduced chi-squared %.3f, the data constrain about %.1f of %d directions, "
             "ensemble spread is %.0f %% of the prior's",

@@ -15,10 +15,7 @@ def planned_evaluations(chosen: Config) -> int:
     """Return how many ensembles will run before the posterior's, as far as the config tells."""
     if chosen.run.stop_after is not None:
         return 1
-    iterations = chosen.calibrate.iterations
-    if isinstance(iterations, list):
-        return len(iterations) + 1
-    return iterations + 1 if isinstance(iterations, int) else 8  # adaptive: a usual number
+    return chosen.calibrate.planned_updates + 1
 
 
 def _planned_batches(chosen: Config) -> list[int]:

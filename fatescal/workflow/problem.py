@@ -30,9 +30,6 @@ from fatescal.parameters.truth import truth
 from fatescal.storage.inputs import Sources
 from fatescal.storage.records import ObservationGrid, Observations
 from fatescal.update.base import UpdateScheme
-from fatescal.update.es_mda import ESMDA
-from fatescal.update.ienks import IEnKS
-from fatescal.update.ies import SubspaceIES
 from fatescal.workflow import site_models
 from fatescal.workflow.calibrate import Problem
 from fatescal.workflow.snapshot import ModelFacts
@@ -93,7 +90,7 @@ def problem(chosen: Config, world: World) -> Problem:
         force_prior=chosen.calibrate.force,
         sampling=chosen.sample,
         n_posterior=chosen.posterior.members,
-        updates=chosen.calibrate.iterations != 0 and chosen.run.stop_after is None,
+        updates=chosen.calibrate.planned_updates > 0 and chosen.run.stop_after is None,
         stop_after=chosen.run.stop_after,
     )
 
@@ -243,7 +240,7 @@ def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel])
 
 
 def scheme(chosen: config.Calibrate, n_parameters: int) -> UpdateScheme:
-    """Return the update scheme of a config.
+    """Return the update scheme of a config, which is its section `calibrate`.
 
     Raises
     ------
@@ -258,16 +255,7 @@ def scheme(chosen: config.Calibrate, n_parameters: int) -> UpdateScheme:
             got=chosen.members,
             hint="10 members per parameter",
         )
-    iterations = 1 if chosen.iterations == 0 else chosen.iterations  # with 0 no step is taken
-    options = {"minimum_survivors": chosen.min_survivors, **chosen.options}
-    if chosen.scheme == "es-mda":
-        return ESMDA(schedule=iterations, **options)
-    assert isinstance(iterations, int)
-    return (
-        IEnKS(iterations=iterations, **options)
-        if chosen.scheme == "ienks"
-        else SubspaceIES(iterations, **options)
-    )
+    return chosen
 
 
 def emulator(chosen: config.Emulate) -> Emulator:

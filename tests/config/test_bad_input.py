@@ -167,7 +167,7 @@ MISTAKES = {
     "no executable": ("model.command", ["no_such_program"], "no_such_program"),
     "bad time-out": ("model.timeout", "soon", "60 s"),
     "no such variable of the environment": ("observations.file", "$NO_SUCH_FOLDER/x.csv", "NO_SUCH_FOLDER"),
-    "wrong form": ("calibrate.form", "stochastic", "transform, bundle"),
+    "wrong form": ("calibrate.form", "stochastic", "'transform' or 'bundle'"),
     "section missing": ("posterior", ..., "posterior"),
     "unwritable run directory": ("run.directory", "/proc/nothing", "cannot be written"),
 }

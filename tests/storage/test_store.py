@@ -16,13 +16,21 @@ import pytest
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.communicator import World
 from fatescal.storage.lock import locked
-from fatescal.storage.records import Evaluation, KalmanInfo, KalmanState, Observations, Record, Validation
+from fatescal.storage.records import (
+    Evaluation,
+    KalmanInfo,
+    KalmanState,
+    Observations,
+    Posterior,
+    Record,
+    Validation,
+)
 from fatescal.storage.store import Store, discard
+from fatescal.update.survivors import SurvivorState
 
 
 def example_state(**changes: Any) -> KalmanState:
-    memory = {"u0": np.arange(6.0).reshape(3, 2), "alive": np.array([True, False, True])}
-    given: dict[str, Any] = {"u": np.eye(3, 2), "iteration": 2, "memory": memory}
+    given: dict[str, Any] = {"u": np.eye(3, 2), "iteration": 2}
     return KalmanState(**(given | changes))
 
 
@@ -57,9 +65,7 @@ def test_a_stage_is_computed_once_and_comes_back_the_same(store):
 
 def test_numpy_s_scalars_come_back_as_python_s(store):
     def state() -> KalmanState:
-        return example_state(
-            iteration=np.int64(2), pseudo_time=np.float32(0.25), finished=np.bool_(True), memory={}
-        )
+        return example_state(iteration=np.int64(2), pseudo_time=np.float32(0.25), finished=np.bool_(True))
 
     first = store.once("ensemble-02", KalmanState, state)
     assert [type(x) for x in (first.iteration, first.pseudo_time, first.finished)] == [int, float, bool]
@@ -91,12 +97,48 @@ def test_times_and_text_come_back_the_same(store):
     assert_same(observations, store.once("observations", Observations, never))
 
 
-@pytest.mark.parametrize("where", ["u", "memory/u0"])
+def example_posterior() -> Posterior:
+    """One with a mapping: what follows from the draws."""
+    u, more = np.eye(3, 2), {"slope": np.arange(3.0)}
+    return Posterior(u, u, np.array(["a", "b"]), u, u, more)
+
+
+@pytest.mark.parametrize("where", ["u", "draws_following/slope"])
 def test_a_flipped_bit_is_found_and_the_way_out_is_named(store, where):
+    first = store.once("posterior", Posterior, example_posterior)
+    assert_same(first, store.once("posterior", Posterior, never))
+    with h5py.File(store.path("posterior"), "r+") as file:
+        file[where][1] += 1e-12
+    with pytest.raises(RunFailed, match=r"damaged: checksum of .* Try: rm .*posterior.h5"):
+        store.once("posterior", Posterior, never)
+
+
+def test_a_record_that_declares_more_is_stored_by_its_declaration(store):
+    def state() -> SurvivorState:
+        return SurvivorState(
+            u=np.eye(2), u0=np.arange(6.0).reshape(3, 2), alive=np.array([True, False, True])
+        )
+
+    first = store.once("ensemble-01", SurvivorState, state)
+    assert_same(first, store.once("ensemble-01", SurvivorState, never))
+    with h5py.File(store.path("ensemble-01"), "r+") as file:
+        assert file["u0"].attrs["dims"] == "J0 P"
+        file["u0"][1, 1] += 1e-12
+    with pytest.raises(RunFailed, match="damaged: checksum of u0"):
+        store.once("ensemble-01", SurvivorState, never)
+    with pytest.raises(RunFailed, match=r"holds SurvivorState of schema .*--from ensemble-01"):
+        store.once("ensemble-01", KalmanState, never)
+    with pytest.raises(ValueError, match=r"SurvivorState\.alive: J0 is 2, elsewhere in the record 3"):
+        SurvivorState(u=np.eye(2), u0=np.ones((3, 2)), alive=np.array([True, False]))
+
+
+def test_a_file_with_more_than_its_record_declares_is_of_another_version(store):
     store.once("ensemble-00", KalmanState, example_state)
     with h5py.File(store.path("ensemble-00"), "r+") as file:
-        file[where][1, 1] += 1e-12
-    with pytest.raises(RunFailed, match=r"damaged: checksum of .* Try: rm .*ensemble-00.h5"):
+        file["memory/u0"] = np.ones(2)
+    with pytest.raises(
+        RunFailed, match=r"holds memory, which KalmanState of this version .*--from ensemble-00"
+    ):
         store.once("ensemble-00", KalmanState, never)
 
 
@@ -167,7 +209,7 @@ def test_a_stage_for_which_the_disk_is_too_small_does_not_appear(small_disk):
     store = Store(small_disk / "stages", World())
     store.once("ensemble-00", KalmanState, example_state)
     with pytest.raises(OSError, match="No space left on device"):
-        store.once("ensemble-01", KalmanState, lambda: example_state(u=np.ones((1000, 200)), memory={}))
+        store.once("ensemble-01", KalmanState, lambda: example_state(u=np.ones((1000, 200))))
     assert store.keys() == ["ensemble-00"]
 
 
