@@ -72,7 +72,9 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         begin = time.monotonic()
         not_validated: NotValidated | None = None
         try:
-            calibrate(Run(problem, world, store))
+            started = Run(problem, world, store)
+            _try_default(started, chosen, directory)
+            calibrate(started)
         except NotValidated as error:
             not_validated = error
         except OutOfTime:
@@ -109,6 +111,32 @@ def _accepted(
     Snapshot(chosen, _versions(), assemble.facts(problem)).write(directory)
     register.save(directory)
     return by_site
+
+
+def _try_default(run: Run, chosen: settings.Config, directory: Path) -> None:
+    """Make the default run, if it is to be made, and note which of its own files the model writes meanwhile.
+
+    A log that a script appends to beside itself would else count as an edited file at the next start.
+    """
+
+    def contents() -> dict[str, str]:
+        sources = assemble.outside(chosen, run.problem).values()
+        of_model = [{k: v for k, v in of.items() if ".model." in f".{k}"} for of in sources]
+        return {
+            path: digest for of in of_model for path, digest in Register.of(directory).contents(of).items()
+        }
+
+    def note(before: dict[str, str]) -> None:
+        register = Register.of(directory)
+        for path in register.note_written(before, contents()):
+            log.warning(
+                "the default run has written %s: it does not count as a file that the model reads", path
+            )
+        register.save(directory)
+
+    before = run.world.on_root(contents)
+    try_default(run)
+    run.world.on_root(lambda: note(before))
 
 
 def _reached(directory: Path, store: Store) -> dict[str, Reached]:
@@ -183,7 +211,7 @@ def check(
     if default_run:
         store = Store(directory / "stages", world)
         with _held(directory, world):
-            try_default(Run(problem, world, store))
+            _try_default(Run(problem, world, store), chosen, directory)
         world.on_root(lambda: _tell_tried(chosen, problem, world.size))
     if machine is None and world.size == 1:
         return 0

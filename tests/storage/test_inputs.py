@@ -135,6 +135,26 @@ def test_a_file_that_is_gone_and_one_that_comes_beside_are_named(tmp_path, capsy
     assert "forcing/2004-01.txt is not there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there before"])
+def test_what_the_model_writes_beside_itself_is_no_input(tmp_path, capsys, there):
+    """A script that appends to a file beside itself can be started again; edits of others are still seen."""
+    config = local(tmp_path)
+    script = tmp_path / "model.py"
+    log = f"def main() -> None:\n    open({str(tmp_path / 'calls.txt')!r}, 'a').write('x')\n"
+    script.write_text(script.read_text().replace("def main() -> None:\n", log, 1))
+    if there:
+        (tmp_path / "calls.txt").write_text("of old\n")
+    assert main([str(config)]) == 0
+    before = tree(tmp_path / "run")
+    assert main([str(config)]) == 0
+    assert main(["status", str(config)]) == 0
+    assert "has changed" not in capsys.readouterr().out
+    assert tree(tmp_path / "run") == before
+    one_byte(tmp_path / "notes.txt")
+    assert main([str(config)]) == 2
+    assert "notes.txt has another content" in capsys.readouterr().err
+
+
 def test_members_of_an_unfinished_stage_are_never_mixed(tmp_path, capsys):
     config, run = local(tmp_path), tmp_path / "run"
     assert main([str(config)]) == 0
