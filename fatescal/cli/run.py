@@ -33,7 +33,7 @@ from fatescal.report.results import Results
 from fatescal.storage.inputs import Register
 from fatescal.storage.lock import locked
 from fatescal.storage.records import Scorecard
-from fatescal.storage.stage_graph import PREPARATION, Reached, from_on, reads
+from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, from_on, reads
 from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
@@ -148,11 +148,19 @@ def _try_default(run: Run, chosen: settings.Config, directory: Path) -> None:
 
 
 def _reached(directory: Path, store: Store) -> dict[str, Reached]:
-    """Return what is there, in order: the runs before all members, finished stages, those begun."""
+    """Return what is there, in order: the runs before all members, finished stages, those begun.
+
+    The effect runs stand behind the first ensemble, which asks for them.
+    """
     finished = store.reached()
     others = begun(directory / "members", finished)
     first = {PREPARATION: others.pop(PREPARATION)} if PREPARATION in others else {}
-    return first | finished | others
+    there = first | finished | others
+    if EFFECTS not in there:
+        return there
+    order = [stage for stage in there if stage != EFFECTS]
+    at = order.index("evaluation-00") + 1 if "evaluation-00" in order else len(order)
+    return {stage: there[stage] for stage in [*order[:at], EFFECTS, *order[at:]]}
 
 
 def _results(directory: Path, store: Store) -> Results:
@@ -368,7 +376,9 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
         for note in prepared.glob("*/jobs/submission.json"):
             print(f"{prepared.name:28s} under way: {_under_way(note.parents[1])}")
     for folder in sorted((directory / "members").glob("*")):
-        if folder.name not in finished and folder != prepared:
+        if folder.name == EFFECTS:
+            print(f"{folder.name:28s} {len([*folder.rglob('member.json')])} runs with one parameter moved")
+        elif folder.name not in finished and folder != prepared:
             print(f"{folder.name:28s} under way: {_under_way(folder)}")
     if (directory / "scorecard.txt").exists():
         print((directory / "scorecard.txt").read_text())

@@ -155,6 +155,21 @@ def test_what_the_model_writes_beside_itself_is_no_input(tmp_path, capsys, there
     assert "notes.txt has another content" in capsys.readouterr().err
 
 
+def test_a_folder_moved_as_a_whole_goes_on(tmp_path, monkeypatch):
+    """Script, data, config and run elsewhere: nothing is computed again."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = local(tmp_path / "here")
+    change(config, "run.directory", "run")
+    assert main([str(config)]) == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    before = tree(tmp_path / "there" / "run")
+    assert any(name.startswith("members/effects/") for name in before)
+    assert main([str(tmp_path / "there" / config.name)]) == 0
+    assert tree(tmp_path / "there" / "run") == before
+
+
 def test_members_of_an_unfinished_stage_are_never_mixed(tmp_path, capsys):
     config, run = local(tmp_path), tmp_path / "run"
     assert main([str(config)]) == 0
