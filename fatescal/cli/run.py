@@ -33,7 +33,7 @@ from fatescal.report.results import Results
 from fatescal.storage.inputs import Register
 from fatescal.storage.lock import locked
 from fatescal.storage.records import Scorecard
-from fatescal.storage.stage_graph import PREPARATION, Reached, from_on, reads
+from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, from_on, reads
 from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
@@ -68,7 +68,9 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         begin = time.monotonic()
         not_validated: NotValidated | None = None
         try:
-            calibrate(Run(problem, world, store))
+            started = Run(problem, world, store)
+            _try_default(started, chosen, directory)
+            calibrate(started)
         except NotValidated as error:
             not_validated = error
         except OutOfTime:
@@ -119,12 +121,46 @@ def _accepted(
     return by_site
 
 
+def _try_default(run: Run, chosen: settings.Config, directory: Path) -> None:
+    """Make the default run, if it is to be made, and note which of its own files the model writes meanwhile.
+
+    A log that a script appends to beside itself would else count as an edited file at the next start.
+    """
+
+    def contents() -> dict[str, str]:
+        sources = assemble.outside(chosen, run.problem).values()
+        of_model = [{k: v for k, v in of.items() if ".model." in f".{k}"} for of in sources]
+        return {
+            path: digest for of in of_model for path, digest in Register.of(directory).contents(of).items()
+        }
+
+    def note(before: dict[str, str]) -> None:
+        register = Register.of(directory)
+        for path in register.note_written(before, contents()):
+            log.warning(
+                "the default run has written %s: it does not count as a file that the model reads", path
+            )
+        register.save(directory)
+
+    before = run.world.on_root(contents)
+    try_default(run)
+    run.world.on_root(lambda: note(before))
+
+
 def _reached(directory: Path, store: Store) -> dict[str, Reached]:
-    """Return what is there, in order: the runs before all members, finished stages, those begun."""
+    """Return what is there, in order: the runs before all members, finished stages, those begun.
+
+    The effect runs stand behind the first ensemble, which asks for them.
+    """
     finished = store.reached()
     others = begun(directory / "members", finished)
     first = {PREPARATION: others.pop(PREPARATION)} if PREPARATION in others else {}
-    return first | finished | others
+    there = first | finished | others
+    if EFFECTS not in there:
+        return there
+    order = [stage for stage in there if stage != EFFECTS]
+    at = order.index("evaluation-00") + 1 if "evaluation-00" in order else len(order)
+    return {stage: there[stage] for stage in [*order[:at], EFFECTS, *order[at:]]}
 
 
 def _results(directory: Path, store: Store) -> Results:
@@ -191,7 +227,8 @@ def check(
     if default_run:
         store = Store(directory / "stages", world)
         with _held(directory, world):
-            try_default(Run(_with_inputs(chosen, problem, directory, store, world), world, store))
+            known = _with_inputs(chosen, problem, directory, store, world)
+            _try_default(Run(known, world, store), chosen, directory)
         world.on_root(lambda: _tell_tried(chosen, problem, world.size))
     if machine is None and world.size == 1:
         return 0
@@ -339,7 +376,9 @@ def status(where: Path, world: World, fold: Fold = None, machine: str | None = N
         for note in prepared.glob("*/jobs/submission.json"):
             print(f"{prepared.name:28s} under way: {_under_way(note.parents[1])}")
     for folder in sorted((directory / "members").glob("*")):
-        if folder.name not in finished and folder != prepared:
+        if folder.name == EFFECTS:
+            print(f"{folder.name:28s} {len([*folder.rglob('member.json')])} runs with one parameter moved")
+        elif folder.name not in finished and folder != prepared:
             print(f"{folder.name:28s} under way: {_under_way(folder)}")
     if (directory / "scorecard.txt").exists():
         print((directory / "scorecard.txt").read_text())

@@ -7,7 +7,8 @@ coefficient gets one run of its own, the default's with this parameter moved by 
 Where all predictions are the default's bit for bit, it has no effect. A parameter that has one, but shows
 none in the ensemble, costs that run and nothing else.
 
-The result stands in `RUN/no-effect.json`, from which the report takes it.
+The runs are kept in `RUN/members/effects`. The result stands in `RUN/no-effect.json`, from which the report
+takes it.
 """
 
 from __future__ import annotations
@@ -27,18 +28,13 @@ from fatescal.hpc.communicator import World
 from fatescal.models.base import Batched, Prepared
 from fatescal.storage import atomic
 from fatescal.storage.records import Evaluation
-from fatescal.storage.stage_graph import PREPARATION
+from fatescal.storage.stage_graph import EFFECTS
 
 log = logging.getLogger(__name__)
 NOTE = "no-effect.json"
 LEADING = 5  # principal components of the predictions that are looked at
 SMALLEST = 1e-6  # of the first one's variance
 LEVEL = 1e-3  # the share of cases in which a parameter without effect passes for one that has it
-
-
-def folder(members: Path, site: str = "") -> Path:
-    """Return the folder of runs beside the ensembles under `RUN/members`, at each of several sites."""
-    return members / PREPARATION / site
 
 
 def check(sites: Sequence[Members], ensemble: Evaluation | None, world: World) -> None:
@@ -126,7 +122,7 @@ def _moved(members: Members, p: int) -> Array | None:
     space = members.space
     name, theta = space.names[p], space.named(space.moved(p))
     # What is compared decides too; after a change of the windows the runs are made anew.
-    place = folder(members.folder, members.site) / f"effect-{name}-{members.windows[:8]}"
+    place = members.folder / EFFECTS / members.site / f"{name}-{members.windows[:8]}"
 
     def work(part: Path) -> None:
         members.stragglers.begin()
@@ -136,7 +132,7 @@ def _moved(members: Members, p: int) -> Array | None:
             retention.trim(part, [retention.PREDICTIONS])
 
     try:
-        once(place, theta, {**members.identity, "windows": members.windows}, work)
+        once(place, theta, {**members.identity, "windows": members.windows}, work, EFFECTS)
     except ModelFailed as failure:
         log.warning(
             "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
@@ -150,7 +146,7 @@ def _moved(members: Members, p: int) -> Array | None:
 def _tell(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: int) -> None:
     """Write down and log which parameters have no effect."""
     if n_runs:
-        log.info("effect check: %d runs with one parameter moved", n_runs)
+        log.info("effect check: %d %s with one parameter moved", n_runs, "run" if n_runs == 1 else "runs")
     note(sites[0].folder.parent, "first ensemble", idle)
     for line in remarks(idle, len(sites)):
         log.warning(line)

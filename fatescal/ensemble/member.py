@@ -32,7 +32,7 @@ from fatescal.ensemble.stragglers import Straggled, Stragglers
 from fatescal.models.base import Batched, ForwardModel
 from fatescal.observations.align import describe
 from fatescal.parameters.space import ParameterSpace
-from fatescal.storage.stage_graph import PREPARATION, Reached
+from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
 from fatescal.storage.store import require_space
 
 if TYPE_CHECKING:
@@ -443,8 +443,9 @@ def once(
     parameters: Mapping[str, float],
     identity: Mapping[str, object],
     work: Callable[[Path], None],
+    stage: str = PREPARATION,
 ) -> None:
-    """Let `work` fill a folder, which appears when it is complete; nothing to do where it has already.
+    """Let `work` fill a folder of a `stage`, which appears when complete; nothing to do where it has already.
 
     Raises
     ------
@@ -453,15 +454,21 @@ def once(
     ModelFailed
         By `work`; what it left stays in a folder beside it.
     """
-    if require_own(folder, parameters, identity):
+    if require_own(folder, parameters, identity, stage):
         return
-    for old in [folder, *folder.parent.glob(f"{folder.name}.part-*")]:
+    failed = folder.with_name(f"{folder.name}.failed")
+    for old in [folder, failed, *folder.parent.glob(f"{folder.name}.part-*")]:
         _remove(old)
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
     part.mkdir(parents=True)
     begin = time.monotonic()
-    require_numbers(parameters)
-    work(part)
+    try:
+        require_numbers(parameters)
+        work(part)
+    except ModelFailed as failure:
+        if os.path.lexists(part):  # a model may remove it
+            os.rename(part, failed)
+        raise ModelFailed(failure.kind, failure.reason.replace(str(part), str(failed))) from failure
     mark = _fingerprint(parameters, identity)
     content = {"fingerprint": mark, "status": int(Status.OK), "seconds": time.monotonic() - begin}
     content |= {"parameters": dict(parameters), "model": dict(identity)}
@@ -469,11 +476,13 @@ def once(
     os.rename(part, folder)
 
 
-def require_own(folder: Path, parameters: Mapping[str, float], identity: Mapping[str, object]) -> bool:
+def require_own(
+    folder: Path, parameters: Mapping[str, float], identity: Mapping[str, object], stage: str = PREPARATION
+) -> bool:
     """Tell whether `once` has filled a folder; raise `BadInput` if for other parameters, or another model."""
     done = _marker(folder)
     if done is not None and done["fingerprint"] != _fingerprint(parameters, identity):
-        raise foreign(folder, done, parameters, identity, PREPARATION)
+        raise foreign(folder, done, parameters, identity, stage)
     return done is not None
 
 
@@ -528,7 +537,7 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
             model = done.get("model", {})
             inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
         if paths or any((members / name).rglob("jobs/*/result.json")):
-            found[name] = Reached(files=inputs, finished=name == PREPARATION)
+            found[name] = Reached(files=inputs, finished=name in (PREPARATION, EFFECTS))
     return found
 
 

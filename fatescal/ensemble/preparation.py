@@ -23,10 +23,10 @@ from pathlib import Path
 
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.ensemble import effects
-from fatescal.ensemble.effects import folder
 from fatescal.ensemble.member import Members, Pace, once, require_own
 from fatescal.hpc.communicator import World
 from fatescal.models.base import Batched, Prepared
+from fatescal.storage.stage_graph import PREPARATION
 
 log = logging.getLogger(__name__)
 SPIN_UP, DEFAULT = "spin-up", "canary-default"
@@ -47,6 +47,11 @@ class Task:
     name: str
     theta: Mapping[str, float]
     run: Callable[[Mapping[str, float], Path], None]
+
+
+def folder(members: Path, site: str = "") -> Path:
+    """Return the folder of runs before all members under `RUN/members`, at each of several sites."""
+    return members / PREPARATION / site
 
 
 def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:

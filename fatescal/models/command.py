@@ -91,12 +91,13 @@ class Command:
     def description(self) -> Mapping[str, object]:
         """The command, with a checksum of its files beside the config: an edited model is another model.
 
-        Files elsewhere (a program of the system, forcing data) count by their path.
+        These count by their path from there, so that the whole folder can be moved. Files elsewhere (a program
+        of the system, forcing data) count by their path.
         """
         beside = (Path(word) for word in self.command if Path(word).is_relative_to(self._beside))
         return {
             "kind": "command",
-            "command": list(self.command),
+            "command": [self._from_config(word) for word in self.command],
             "parameters_file": self._parameters_file,
             "output": self._output,
             "files": {
@@ -105,6 +106,10 @@ class Command:
                 if path.is_file()
             },
         }
+
+    def _from_config(self, word: str) -> str:
+        path = Path(word)
+        return str(path.relative_to(self._beside)) if path.is_relative_to(self._beside) else word
 
     def files(self) -> Sources:
         """Return the files that the command's words name, those beside a script that it names, and `reads`.

@@ -60,8 +60,9 @@ def align(history: xr.Dataset, grid: ObservationGrid, names: Mapping[str, str], 
         rows = np.flatnonzero(grid.variable == variable)
         series = _series(history, names[variable])
         values = np.asarray(series.values, dtype=np.float64)[axis.records]
-        _check_finite(names[variable], values, grid.select(rows), lo[rows], hi[rows])
-        values = np.where(missing_codes.fills(values), 0.0, values)  # what is missing lies in no window
+        lacking, codes = missing_codes.undeclared(values)
+        _check_finite(names[variable], lacking, codes, grid.select(rows), lo[rows], hi[rows])
+        values = np.where(lacking, 0.0, values)  # what is missing lies in no window
         means = _means(values, axis.length, lo[rows], hi[rows])
         predictions[rows] = _in_unit(means, series, str(grid.unit[rows[0]]))
     return predictions
@@ -86,7 +87,7 @@ def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
     for name in names:
         series = _series(history, name)
         values = np.asarray(series.values, dtype=np.float64)[axis.records]
-        values = values[~missing_codes.fills(values)]
+        values = values[~missing_codes.undeclared(values)[0]]
         numbers = (
             f"{values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}"
             if len(values)
@@ -374,13 +375,14 @@ def _listed(names: Iterable[Hashable]) -> str:
     return ", ".join(str(name) for name in names) or "nothing"
 
 
-def _check_finite(name: str, values: Array, grid: ObservationGrid, lo: Array, hi: Array) -> None:
-    """Raise `ModelFailed` where a window holds a record without a value."""
-    lacking, code = missing_codes.fills(values), missing_codes.code(values)
+def _check_finite(
+    name: str, lacking: Array, codes: list[float], grid: ObservationGrid, lo: Array, hi: Array
+) -> None:
+    """Raise `ModelFailed` where a window holds a record that is `lacking` (N) a value."""
     what = "NaN, infinite or a fill value"
-    if code is not None:
-        lacking |= values == code
-        what += f" ({code:.10g}, which no attribute says and which lies far outside all other values)"
+    if codes:
+        listed = " and ".join(f"{code:.10g}" for code in codes)
+        what += f" ({listed}, which no attribute says and which lies far outside all other values)"
     bad = calendars.sums(lacking.astype(np.int64), lo, hi)
     if bad.any():
         raise ModelFailed(

@@ -1,76 +1,138 @@
-"""Numbers that stand for a missing value where no attribute and no column says so.
+"""Numbers and texts that stand for a missing value, in tables and in model output.
 
 -9999 and its kin are written by models and makers of tables, 1e20, 1e36 and 9.96921e36 by libraries. Taken
-for data they dominate every mean. A library's fill value is larger than any quantity and never data. A code
-of nines may be data (9999 J), so it counts as missing only where it lies outside all other values by more
-than their range.
+for data they dominate every mean. A library's fill value is larger than any quantity and never data, and
+-9999 is not either. Other codes may be data (a pressure of 99999 Pa): they count as missing only where they
+lie far outside all other values.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fatescal.base.types import Array
 
-LARGE = 1e30  # nothing physical is larger; netCDF's and CLM's fill values (9.97e36, 1e36) are
+TEXTS = frozenset(
+    ("", "na", "nan", "-nan", "n/a", "n.a.", "#n/a", "<na>", "null", "none", "nil", "nd", "nodata", "no data")
+    + ("missing", "-", "--", "---", ".", "1.#qnan", "-1.#ind", "1.#ind")
+)
+LARGE = 1e30  # nothing physical is larger; the fill values of netCDF and CLM and the largest floats are
 FILLS = (1e20, 9.999e20)  # of CMIP and GRIB, smaller than LARGE
-_CODE = re.compile(r"-?(?:6?9{2,}|7{4,}|8{4,})(?:\.9+)?")  # -9999, 99999, -6999, -9999.9, -99 ...
-_SURE = re.compile(r"-[6-9]\d{2,}.*")  # of these one is enough; -99 or 999 must repeat
+# of flux networks and loggers: no measurement has such a value
+ALWAYS = (-9999.0, -9999.9, -9999.99, -9999.999, -6999.0, -99999.0, -99999.9, -999999.0)
+# codes that may be measurements too (a pressure of 99999 Pa): missing where they lie far outside all others
+POSSIBLE = (
+    *(-99.0, -99.9, -99.99, -999.0, -999.9, -999.99, -888.0, -8888.0, -777.0, -7777.0, -7999.0, -32768.0),
+    *(999.0, 999.9, 999.99, 9999.0, 9999.9, 9999.99, 99999.0, 99999.9, 999999.0, 7777.0, 8888.0, 32767.0),
+)
+_LEAST = 90.0  # codes are rarely smaller
+_MOST = 4  # different codes that are looked for on each side of the measurements
 
 
-def fills(values: npt.ArrayLike) -> Array:
-    """Return which values are no data whatever the others are: not finite, or a library's fill value.
+class Suspect(NamedTuple):
+    """A value far outside all others that is or may be a code for missing.
 
-    >>> fills([1.0, np.nan, 9.96921e36, 1e20, np.float32(1e20), -1e36]).tolist()
+    Attributes
+    ----------
+    known : bool
+        Whether it is one of `POSSIBLE`, and not merely a value that repeats.
+    """
+
+    value: float
+    number: int
+    known: bool
+
+
+def fills(values: Array) -> Array:
+    """Return which of `values` (any shape) are no data in any file: not finite, or a library's fill value.
+
+    >>> fills(np.array([1.0, np.nan, 9.96921e36, 1e20, np.float32(1e20), -1e36])).tolist()
     [False, True, True, True, True, True]
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    size = np.abs(numbers)
-    missing = ~np.isfinite(numbers) | (size >= LARGE)
-    for fill in FILLS:
-        missing |= np.abs(size - fill) < 1e-6 * fill
-    return missing
+    return ~(np.abs(values) < LARGE) | is_code(np.abs(values), FILLS)
 
 
-def code(values: npt.ArrayLike) -> float | None:
-    """Return the one value that probably stands for missing ones, None where there is none.
+def is_code(values: Array, codes: Sequence[float] = ALWAYS) -> Array:
+    """Return whether each of `values` (any shape) is one of `codes`, to the six digits that files keep.
+
+    >>> is_code(np.array([1.0, -9999.0, np.nan])).tolist()
+    [False, True, False]
+    """
+    same = np.zeros(np.shape(values), dtype=bool)
+    for code in codes:
+        same |= np.abs(values - code) <= 1e-6 * abs(code)
+    return same
+
+
+def undeclared(values: Array) -> tuple[Array, list[float]]:
+    """Return which of `values` (N) are missing without an attribute that says so, and the codes among them.
+
+    A value that is no known code counts as data, however far from all others it lies.
+
+    >>> undeclared(np.array([0.2, -9999.0, 1e36, 3.1, 999.0, 999.0]))
+    (array([False,  True,  True, False,  True,  True]), [-9999.0, 999.0])
+    >>> undeclared(np.array([9998.0, 9999.0, 10000.0]))[1]
+    []
+    """
+    missing, always = fills(values), is_code(values)
+    codes = [*np.unique(values[always]).tolist()]
+    codes += [
+        suspect.value for suspect in suspects(np.where(missing | always, np.nan, values), repeats=False)
+    ]
+    return missing | always | np.isin(values, codes), codes
+
+
+def suspects(values: Array, *, repeats: bool = True) -> list[Suspect]:
+    """Return the values (N) that lie far outside all others and are a known code, or repeat exactly.
+
+    The core is what is left without up to four different values at each end. A value of `POSSIBLE` is suspect
+    where its distance from the core exceeds that of the core's end from the median. Any other one must
+    repeat; its distance must exceed three times the range of the core and ten times its end's distance from
+    the median, its size three times that of the core's largest; below 90, a hundred times range and size.
+    Where all of several values are known codes there is no core, and each is suspect.
 
     Parameters
     ----------
-    values : array-like
-        Numbers of any shape; `fills` among them are left out.
+    values : array (N)
+        Measurements or model output; NaN is passed over. Values of `ALWAYS` must have been taken out.
+    repeats : bool
+        Whether a value that is no known code is suspect where it repeats.
 
-    >>> code([0.2, -9999.0, 3.1, -9999.0]), code([9998.0, 9999.0, 10000.0]), code([1.0, 999.0]), code([])
-    (-9999.0, None, None, None)
+    >>> suspects(np.array([1.0, 2.5, 4.0, 3.0, -999.0, 12345.0, 12345.0]))
+    [Suspect(value=-999.0, number=1, known=True), Suspect(value=12345.0, number=2, known=False)]
+    >>> suspects(np.array([98000.0, 99999.0, 101000.0, 1e6])), suspects(np.array([5.0, 5.0]))
+    ([], [])
+    >>> suspects(np.array([99999.0, 99999.0]))
+    [Suspect(value=99999.0, number=2, known=True)]
     """
-    numbers = np.asarray(values, dtype=np.float64).ravel()
-    distinct, times = np.unique(numbers[~fills(numbers)], return_counts=True)
-    low, high = 0, len(distinct)
-    while low < high and _is_code(distinct[low]):
-        low += 1
-    while high > low and _is_code(distinct[high - 1]):
-        high -= 1
-    for k in [*range(low), *range(high, len(distinct))]:
-        sure = times[k] > 1 or _SURE.fullmatch(_text(distinct[k]))
-        if sure and (low == high or _far(float(distinct[k]), distinct[low:high])):
-            return float(distinct[k])
-    return None
+    unique, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+    known = is_code(unique, POSSIBLE)
+    if known.all() and counts.sum() > 1:
+        return [Suspect(float(unique[k]), int(counts[k]), True) for k in range(len(unique))]
+    able = known | (counts > 1) if repeats else known
+    most = range(min(_MOST, len(unique) - 1) + 1)
+    ends = sorted(
+        ((low, high) for low in most for high in most), key=lambda pair: (sum(pair), pair), reverse=True
+    )
+    for low, high in ends:
+        out = np.r_[0:low, len(unique) - high : len(unique)]
+        if low + high and low + high < len(unique) and able[out].all():
+            core = slice(low, len(unique) - high)
+            if all(_is_far(unique[k], counts[k], known[k], unique[core], counts[core]) for k in out):
+                return [Suspect(float(unique[k]), int(counts[k]), bool(known[k])) for k in out]
+    return []
 
 
-def _is_code(value: float) -> bool:
-    return _CODE.fullmatch(_text(value)) is not None
-
-
-def _text(value: float) -> str:
-    """Return a number as a person writes it, which float32 may have changed: -9999.9 of -9999.900390625."""
-    return np.format_float_positional(np.float32(value), trim="-")
-
-
-def _far(value: float, others: Array) -> bool:
-    """Tell whether a value lies outside all others by more than their range."""
-    low, high = float(others.min()), float(others.max())
-    return max(low - value, value - high) > high - low
+def _is_far(value: float, count: int, known: bool, core: Array, counts: Array) -> bool:
+    """Whether a value lies far outside the core, ascending values with their counts."""
+    end = core[0] if value < core[0] else core[-1]
+    gap, spread, size = abs(value - end), core[-1] - core[0], np.abs(core).max()
+    tail = abs(core[np.searchsorted(np.cumsum(counts), counts.sum() / 2)] - end)
+    if known:
+        return bool(gap > (1 if count > 1 else 3) * tail and gap > 0.1 * size)
+    if abs(value) < _LEAST:  # two equal extremes in a short record of rain are no code; 0 to 1e-6 and -9 are
+        return bool(len(core) > 2 and gap > 100 * spread and abs(value) > 100 * size)
+    return bool(gap > 3 * spread and gap > 10 * tail and abs(value) > 3 * size)

@@ -48,24 +48,29 @@ class Register:
     known : dict
         By key and digest: what the digest stands for. Of each file, by its path, the digest of what counts in
         it and that of its bytes.
+    written : dict
+        Files among these that the model itself writes: by the path, the digest before the first run, or
+        `MISSING`. They are no inputs, and go on counting as what they were then.
     """
 
     seen: dict[str, list[Any]] = field(default_factory=dict)
     known: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Path) -> Register:
         """Return the register of a run, empty where there is none that can be read."""
         try:
             content = json.loads((run / NAME).read_text())
-            return cls(content["seen"], content["known"])
+            return cls(content["seen"], content["known"], content.get("written", {}))
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
     def save(self, run: Path) -> None:
         """Write the register into a run's folder."""
         part = run / f".{NAME}.part"
-        part.write_text(json.dumps({"seen": self.seen, "known": self.known}, indent=1) + "\n")
+        content = {"seen": self.seen, "known": self.known, "written": self.written}
+        part.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(part, run / NAME)
 
     def digests(self, sources: Sources) -> dict[str, str]:
@@ -80,10 +85,32 @@ class Register:
         """
         found = {}
         for key, several in sources.items():
-            files = {str(path): digests for source in several for path, digests in self._files(source)}
+            files = self._inputs(several)
             lines = (f"{Path(path).name} {counts}" for path, (counts, _) in files.items())
             found[key] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
             self.known.setdefault(key, {})[found[key]] = files
+        return found
+
+    def contents(self, sources: Sources) -> dict[str, str]:
+        """Return the digest of each file's bytes, by its path."""
+        every = (pair for several in sources.values() for source in several for pair in self._files(source))
+        return {str(path): raw for path, (_, raw) in every}
+
+    def note_written(self, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+        """Note the files that the model has written between two `contents`; return their paths."""
+        paths = [
+            path for path in after if after[path] != before.get(path, MISSING) and path not in self.written
+        ]
+        self.written |= {path: before.get(path, MISSING) for path in paths}
+        return paths
+
+    def _inputs(self, several: Sequence[Source]) -> dict[str, list[str]]:
+        """Return the digests of files by path; of one that the model writes, those before its first run."""
+        found = {}
+        for path, digests in (pair for source in several for pair in self._files(source)):
+            before = self.written.get(str(path))
+            if before != MISSING:
+                found[str(path)] = digests if before is None else [before, before]
         return found
 
     def changed(self, key: str, before: str, now: str) -> list[Path]:
@@ -109,7 +136,8 @@ class Register:
         found = []
         for path, (counts, raw) in self.known.get(key, {}).get(before, {}).items():
             with suppress(BadInput, OSError):  # what may not be read
-                if Path(path).is_file() and self._digest(Path(path)) != raw:
+                of_the_model = path in self.written
+                if not of_the_model and Path(path).is_file() and self._digest(Path(path)) != raw:
                     found.append((Path(path), counts == raw))
         return found
 

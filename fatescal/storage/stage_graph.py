@@ -26,7 +26,9 @@ from fatescal.storage.records import (
     Validation,
 )
 
-PREPARATION = "preparation"  # runs before all members: a folder of theirs, no stage file
+# folders of runs that have no stage file
+PREPARATION = "preparation"  # before all members
+EFFECTS = "effects"  # behind the first ensemble, of the parameters whose effect it does not show
 
 
 @dataclass(frozen=True)

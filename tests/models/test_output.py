@@ -141,11 +141,22 @@ def test_numbers_of_nines_that_may_be_data_are_data(tmp_path):
     np.testing.assert_array_equal(predicted(path, "y"), series)
 
 
-def test_an_output_that_is_the_code_alone_is_missing():
-    assert missing_codes.code(np.full(5, -9999.0)) == -9999
-    assert missing_codes.code([-9999.0, -6999.0, 1.0, 2.0]) == -9999  # two codes hide each other from no one
-    assert missing_codes.code([5.0]) is None
-    assert missing_codes.code([np.nan, 1e36]) is None
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        ([-9999.0] * 5, [-9999]),
+        ([-9999.0, -6999.0, 1.0, 2.0], [-9999, -6999]),  # two codes hide each other from no one
+        ([99999.0] * 5, [99999]),  # the code alone
+        ([999.0], []),
+        ([5.0, 5.0], []),
+        ([0.0, 0.0, 0.1, 12345.0, 12345.0], []),  # a flood is a flood
+        ([np.nan, 1e36], []),
+    ],
+)
+def test_codes_that_no_attribute_says(values, codes):
+    missing, seen = missing_codes.undeclared(np.array(values))
+    assert seen == codes
+    np.testing.assert_array_equal(missing, missing_codes.fills(np.array(values)) | np.isin(values, codes))
 
 
 def test_packed_numbers_are_unpacked(tmp_path):

@@ -18,9 +18,9 @@ from linear import fatescal, write_problem
 from fatescal import config as settings
 from fatescal.base.errors import BadInput
 from fatescal.observations import measurements, readers, units
+from fatescal.observations.missing_codes import suspects
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.readers.formats import FORMATS
-from fatescal.observations.readers.missing import suspects
 from fatescal.observations.windows import Quality, Variable, build
 
 PRR = Path("fluxnet2015") / "FLX_US-Prr_FLUXNET2015_SUBSET_DD_2010-2014_1-4.csv"
@@ -108,8 +108,9 @@ def test_local_time_is_turned_to_utc_once(tmp_path, time, zone, expected):
 def test_an_unknown_zone_and_an_hour_that_never_was_are_refused(tmp_path):
     path = write(tmp_path, "t,x\n2004-03-28 03:30,1\n")
     for zone in ("Hyytiala", "Europe/Helsinki"):
-        with pytest.raises(BadInput, match="winter time"):
+        with pytest.raises(BadInput, match="winter time") as refusal:
             readers.read(path, ["x"], "t", zone)
+        assert "argument" not in str(refusal.value)  # of pandas, which the user never calls
 
 
 @pytest.mark.parametrize(
@@ -574,6 +575,13 @@ def test_a_code_that_may_be_a_measurement_is_stated(tmp_path):
     )
 
 
+def test_a_column_of_one_code_alone_is_no_data(tmp_path):
+    path = write(tmp_path, column(texts("%Y-%m-%d", 9), values=[99999] * 9))
+    with pytest.raises(BadInput, match=r"no valid value, 9 x 99999 of x taken as missing.*not_missing"):
+        readers.read(path, ["x"], "t")
+    assert readers.read(path, ["x"], "t", not_missing=[99999])[0]["x"].min() == 99999
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -583,8 +591,8 @@ def test_a_code_that_may_be_a_measurement_is_stated(tmp_path):
         np.r_[np.linspace(-150, 900, 50), -99.9],  # latent heat
         -np.geomspace(10, 1500, 40).round(-1),  # a potential [kPa] that comes near -999
         np.r_[np.zeros(20), 50.0, 50.0, 7.0, 3.0],
-        np.full(9, -999.0),
-        np.array([5.0]),
+        np.full(9, 5.0),
+        np.array([999.0]),
     ],
 )  # fmt: skip
 def test_measurements_are_not_suspected(values):

@@ -135,6 +135,41 @@ def test_a_file_that_is_gone_and_one_that_comes_beside_are_named(tmp_path, capsy
     assert "forcing/2004-01.txt is not there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there before"])
+def test_what_the_model_writes_beside_itself_is_no_input(tmp_path, capsys, there):
+    """A script that appends to a file beside itself can be started again; edits of others are still seen."""
+    config = local(tmp_path)
+    script = tmp_path / "model.py"
+    log = f"def main() -> None:\n    open({str(tmp_path / 'calls.txt')!r}, 'a').write('x')\n"
+    script.write_text(script.read_text().replace("def main() -> None:\n", log, 1))
+    if there:
+        (tmp_path / "calls.txt").write_text("of old\n")
+    assert main([str(config)]) == 0
+    before = tree(tmp_path / "run")
+    assert main([str(config)]) == 0
+    assert main(["status", str(config)]) == 0
+    assert "has changed" not in capsys.readouterr().out
+    assert tree(tmp_path / "run") == before
+    one_byte(tmp_path / "notes.txt")
+    assert main([str(config)]) == 2
+    assert "notes.txt has another content" in capsys.readouterr().err
+
+
+def test_a_folder_moved_as_a_whole_goes_on(tmp_path, monkeypatch):
+    """Script, data, config and run elsewhere: nothing is computed again."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = local(tmp_path / "here")
+    change(config, "run.directory", "run")
+    assert main([str(config)]) == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    before = tree(tmp_path / "there" / "run")
+    assert any(name.startswith("members/effects/") for name in before)
+    assert main([str(tmp_path / "there" / config.name)]) == 0
+    assert tree(tmp_path / "there" / "run") == before
+
+
 def test_members_of_an_unfinished_stage_are_never_mixed(tmp_path, capsys):
     config, run = local(tmp_path), tmp_path / "run"
     assert main([str(config)]) == 0

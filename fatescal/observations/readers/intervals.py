@@ -241,8 +241,9 @@ def to_utc(index: pd.DatetimeIndex, zone: str | None) -> pd.DatetimeIndex:
     try:
         return index.tz_localize(zone).tz_convert("UTC").tz_localize(None)
     except Exception as error:  # zoneinfo, pytz and pandas each have their own
+        cause = str(error).partition(". Try")[0]  # pandas goes on with its own keys
         raise BadInput(
-            f"time_zone {zone!r} can't be used: {error}",
+            f"time_zone {zone!r} can't be used: {cause}",
             expected="an offset like 'UTC+2' or a name like 'Europe/Helsinki'",
             hint="towers keep winter time all year: an offset",
         ) from error

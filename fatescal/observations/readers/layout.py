@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from fatescal.base.errors import BadInput
+from fatescal.observations.missing_codes import TEXTS
 from fatescal.observations.readers.formats import FORMATS, format_of
 from fatescal.observations.readers.formats.base import Format, Head
-from fatescal.observations.readers.missing import TEXTS
 from fatescal.observations.readers.named_units import of_header, of_units_row
 from fatescal.observations.readers.opening import text_of
 

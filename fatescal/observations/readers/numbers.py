@@ -10,7 +10,7 @@ import numpy as np
 
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
-from fatescal.observations.readers import missing
+from fatescal.observations import missing_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +27,8 @@ def numbers(
 ) -> tuple[Array, list[str]]:
     """Return the numbers (N) of a column's cells, NaN where missing, and what is to be said of them.
 
-    Missing are `missing.TEXTS` and `missing.ALWAYS`, and the codes of `missing.POSSIBLE` that lie far outside
-    all other values. Cells with decimal commas are read where the whole column has no point.
+    Missing are the texts, fill values and codes of `missing_codes`, those that may be measurements where they
+    lie far outside all other values. Cells with decimal commas are read where the whole column has no point.
 
     Parameters
     ----------
@@ -44,19 +44,23 @@ def numbers(
         far outside all others and is in neither list, a column without any value.
     """
     text = text.str.strip()
-    codes = missing.TEXTS | {str(code).lower() for code in absent}
+    codes = missing_codes.TEXTS | {str(code).lower() for code in absent}
     kept = ~text.str.lower().isin(codes).to_numpy(dtype=bool)
     cells = text.to_numpy(dtype=object)
     notes: list[str] = []
     if any("," in cell for cell in cells[kept]):
         cells, notes = _decimal_commas(text, kept, path)
     values = _parsed(cells, kept, str(text.name), path)
-    values[missing.is_code(values, [code for code in absent if not isinstance(code, str)])] = np.nan
-    measured = missing.is_code(values, present)
-    values[missing.is_code(values) & ~measured] = np.nan
+    values[missing_codes.is_code(values, [code for code in absent if not isinstance(code, str)])] = np.nan
+    measured = missing_codes.is_code(values, present)
+    values[(missing_codes.fills(values) | missing_codes.is_code(values)) & ~measured] = np.nan
     notes += _take_out_suspects(values, measured, str(text.name), path)
     if np.isnan(values).all():
-        raise BadInput(f"{path}: column {text.name} has no valid value")
+        taken = [note for note in notes if "taken as missing" in note]
+        raise BadInput(
+            f"{path}: column {text.name} has no valid value{''.join(f', {note}' for note in taken)}",
+            hint="observations.not_missing: [values that were measured]" if taken else "",
+        )
     return values, notes
 
 
@@ -103,7 +107,7 @@ def _take_out_suspects(values: Array, measured: Array, name: str, path: str) -> 
         For other values that repeat there.
     """
     notes = []
-    for value, count, known in missing.suspects(np.where(measured, np.nan, values)):
+    for value, count, known in missing_codes.suspects(np.where(measured, np.nan, values)):
         if not known:
             raise BadInput(
                 f"{path}: {name} is {value:g} in {count} rows, suspected to be a missing value",
