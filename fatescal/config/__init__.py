@@ -19,15 +19,6 @@ from fatescal.config.model_options import (
     Site,
     Source,
 )
-from fatescal.config.observation_options import (
-    Error,
-    Observations,
-    Quality,
-    QuantileRule,
-    Scale,
-    Synthetic,
-    Variable,
-)
 from fatescal.config.parameter_options import (
     LogitNormal,
     LogNormal,
@@ -38,6 +29,15 @@ from fatescal.config.parameter_options import (
     Uniform,
 )
 from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample, of_prior
+from fatescal.observations.options import (
+    Error,
+    Observations,
+    Quality,
+    QuantileRule,
+    Scale,
+    Synthetic,
+    Variable,
+)
 
 __all__ = [
     "DRAWS",

@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import ClmFates, Model
-from fatescal.config.observation_options import Observations
 from fatescal.config.parameter_options import Correlations, Parameter
 from fatescal.config.stage_options import Calibrate, Emulate, Posterior, Sample
+from fatescal.observations.options import Observations
 
 SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from fatescal import config
 from fatescal.base.errors import BadInput
-from fatescal.config import Settings
-from fatescal.observations import fluxnet_units, quality, readers, units, windows
+from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
 from fatescal.observations.noise import ErrorModel, QuantileRule
 from fatescal.observations.quality import Quality
 from fatescal.observations.windows import Summary, Variable
@@ -18,6 +17,24 @@ from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class ObservedSite(Protocol):
+    """What is asked of the config of a site: its `observations`, its name, the paths it names."""
+
+    @property
+    def observations(self) -> options.Observations:
+        """The section of the config."""
+
+    @property
+    def site(self) -> str:
+        """The name of the site, '' where there is but one."""
+
+    def path(self, text: str) -> Path:
+        """Return a path that the config names."""
+
+    def label(self, variable: str) -> str:
+        """Return what an observed variable is called among those of all sites."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Source:
 
 
 def observe(
-    chosen: Settings, calendar: str
+    chosen: ObservedSite, calendar: str
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
     """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
     given = chosen.observations
@@ -103,7 +120,7 @@ def _unit_told(variable: Variable, source: Source) -> str:
     return words
 
 
-def _quality_told(name: str, chosen: config.Variable, table: pd.DataFrame, source: Source) -> str:
+def _quality_told(name: str, chosen: options.Variable, table: pd.DataFrame, source: Source) -> str:
     """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
     bounds = _quality(chosen)
     assert bounds is not None
@@ -111,7 +128,7 @@ def _quality_told(name: str, chosen: config.Variable, table: pd.DataFrame, sourc
     return quality.judged(bounds, table[bounds.column].to_numpy(), name, known)
 
 
-def observed_variable(name: str, chosen: config.Variable, source: Source | None) -> Variable:
+def observed_variable(name: str, chosen: options.Variable, source: Source | None) -> Variable:
     """Return an observed variable, in the unit of its column in the `source` where the config gives none.
 
     Raises
@@ -157,7 +174,7 @@ def _unit_needed(name: str, column: str, source: Source | None) -> BadInput:
     return BadInput(what, hint="unit: g C m-2 d-1")
 
 
-def _quality(chosen: config.Variable) -> Quality | None:
+def _quality(chosen: options.Variable) -> Quality | None:
     """The bounds of a variable's quality column."""
     if chosen.qc is None:
         return None
@@ -165,10 +182,10 @@ def _quality(chosen: config.Variable) -> Quality | None:
     return Quality(chosen.qc.column, **{key: value for key, value in bounds.items() if value is not None})
 
 
-def error_model(chosen: config.Error) -> ErrorModel:
+def error_model(chosen: options.Error) -> ErrorModel:
     """Return the error model of an observed variable."""
     given = {name: value for name, value in chosen if value is not None}
-    if isinstance(chosen.random, config.QuantileRule):
+    if isinstance(chosen.random, options.QuantileRule):
         given["random"] = QuantileRule(chosen.random.share, chosen.random.quantile)
     if chosen.discrepancy == "estimate":
         given |= {"discrepancy": 0.0, "estimate": True}
