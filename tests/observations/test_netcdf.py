@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cftime
 import netCDF4
@@ -35,14 +37,14 @@ def flux_file(data: Path, site: str) -> Path:
 
 def made(
     path: Path,
-    values: dict[str, object],
+    values: Mapping[str, Any],
     unit: str = "days since 2004-01-01",
-    stamps: object = None,
+    stamps: Any = None,
     dims: tuple[str, ...] = ("time", "y", "x"),
     sizes: dict[str, int] | None = None,
-    form: str = "NETCDF4",
-    time: dict[str, str] | None = None,
-    **attributes: dict[str, object],
+    form: Any = "NETCDF4",
+    time: Mapping[str, Any] | None = None,
+    **attributes: Any,
 ) -> Path:
     """Write a file of series; `attributes` by variable, `time` those of the time axis."""
     n = len(np.asarray(next(iter(values.values()))))
@@ -67,9 +69,9 @@ def made(
     return path
 
 
-def observe(folder: Path, observations: dict):
+def observe(folder: Path, observations: Mapping[str, Any]):
     """Observations, summaries and words of a config with these observations."""
-    config = {
+    config: dict[str, Any] = {
         "run": {"name": "t", "directory": "run", "seed": 1},
         "model": {"kind": "command", "command": ["/bin/true"]},
         "parameters": {"a": {"prior": {"kind": "normal", "mean": 0, "sd": 1}}},
@@ -82,7 +84,7 @@ def observe(folder: Path, observations: dict):
     return measurements.observe(settings.load(path).places[""], "standard")[1:]
 
 
-def variable(column: str, **error: object) -> dict:
+def variable(column: str, **error: Any) -> dict[str, Any]:
     return {"column": column, "model": "x", "error": error or {"sd": 1}}
 
 
@@ -109,7 +111,7 @@ def test_windows_and_their_errors_of_a_site_are_those_of_a_loop_over_days(data, 
     with xr.open_dataset(path) as file:
         frame = file[[f"{f}{k}_daily" for f in FLUXES for k in ("", "_uc")]].squeeze().to_dataframe()
     first, last = frame.index[0], frame.index[-1]
-    given = {
+    given: dict[str, Any] = {
         "file": str(path),
         "window": "MS",
         "min_valid": 0.03,
@@ -122,7 +124,9 @@ def test_windows_and_their_errors_of_a_site_are_those_of_a_loop_over_days(data, 
     observed, _, words = observe(tmp_path, given)
     for flux in FLUXES:
         mine, n = observed.variable == flux, 0
-        for month, days in frame.groupby(frame.index.to_period("M")):
+        months = pd.DatetimeIndex(frame.index).to_period("M")
+        for month in months.unique():
+            days = frame[months == month]
             good = days[f"{flux}_daily"].notna() & (days[f"{flux}_uc_daily"] > 0)
             if good.sum() < 0.03 * month.days_in_month:
                 continue
@@ -244,7 +248,8 @@ def test_a_comment_of_cell_methods_tells_that_stamps_are_ends(tmp_path):
     ],
 )
 def test_units_as_files_write_them(tmp_path, name, unit, more, expected):
-    path = made(tmp_path / "f.nc", {name: [1, 2, 3]}, **{name: {"units": unit, **more}})
+    attributes: dict[str, Any] = {name: {"units": unit, **more}}
+    path = made(tmp_path / "f.nc", {name: [1, 2, 3]}, **attributes)
     assert expected in readers.detect(path).units[name]
     assert "\u200b" not in readers.detect(path).units[name]
 
@@ -326,7 +331,7 @@ def test_two_time_axes(tmp_path):
 # quality and uncertainty in a config
 
 
-def half_hours(path: Path, flags: np.ndarray, **more: object) -> Path:
+def half_hours(path: Path, flags: np.ndarray, **more: Any) -> Path:
     n = len(flags)
     unit, stamps = "minutes since 2004-01-01", np.arange(n) * 30
     attributes = {"units": "umol/m2/s", "ancillary_variables": "NEE_qc"}
@@ -337,7 +342,7 @@ def half_hours(path: Path, flags: np.ndarray, **more: object) -> Path:
 
 def test_the_quality_column_of_the_file_is_taken_where_none_is_named(tmp_path):
     flags = np.tile([0, 0, 1, 101], 24)
-    given = {
+    given: dict[str, Any] = {
         "file": str(half_hours(tmp_path / "f.nc", flags)),
         "calibration": ["2004-01-01", "2004-01-02"],
         "variables": {"NEE": variable("NEE", sd=1) | {"qc": {"max": 0}}},
@@ -359,7 +364,7 @@ def test_uncertainties_of_a_table_are_combined_as_independent_ones(tmp_path):
         {"date": days, "x": [1, 2, 3, 4, 5, 6, 7, 8.0], "u": [0.3, 0.4, 0, "", 0.6, 0.6, 0.6, 0.6]}
     )
     table.to_csv(tmp_path / "t.csv", index=False)
-    given = {
+    given: dict[str, Any] = {
         "file": "t.csv", "time_column": "date", "window": "4D", "min_valid": 0.5,
         "calibration": ["2004-01-01", "2004-01-08"],
         "variables": {"x": variable("x", measured="u", systematic=0.4) | {"unit": "g C m-2 d-1"}},
@@ -385,7 +390,7 @@ def test_uncertainties_of_rows_of_unequal_length_count_by_their_time(tmp_path):
     pd.DataFrame({"date": stamps, "x": [1, 2, 3, 4, 5, 6.0], "u": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}).to_csv(
         tmp_path / "t.csv", index=False
     )
-    given = {
+    given: dict[str, Any] = {
         "file": "t.csv", "time_column": "date", "calibration": ["2004-01-01", "2004-01-02"],
         "variables": {"x": variable("x", measured="u") | {"unit": "W m-2"}},
     }  # fmt: skip
@@ -412,7 +417,7 @@ def test_uncertainties_of_rows_of_unequal_length_count_by_their_time(tmp_path):
 )
 def test_uncertainties_that_are_none_are_refused(tmp_path, error, words):
     (tmp_path / "t.csv").write_text("date,x,u,neg\n2004-01-01,1,1,1\n2004-01-02,2,1,-2\n2004-01-03,3,1,1\n")
-    given = {
+    given: dict[str, Any] = {
         "file": "t.csv", "time_column": "date", "calibration": ["2004-01-01", "2004-01-03"],
         "variables": {"x": {"model": "x", "unit": "W m-2", "error": error}},
     }  # fmt: skip
