@@ -284,6 +284,8 @@ def test_a_point_of_several(tmp_path):
         ({"stamps": [0, np.nan, 1]}, "missing in row 2"),
         ({"stamps": [0.5, 1.5, 2.5]}, "is not told; the first is 2004-01-01T12:00:00.*time_stamp"),
         ({"stamps": [14, 45, 74]}, "is not told"),
+        ({"stamps": [182, 547, 912]}, "is not told; the first is 2004-07-01"),
+        ({"stamps": [], "values": []}, "has no rows"),
         ({"unit": "minutes since 2004-01-01", "stamps": [15, 45, 75]}, "is not told"),
         ({"x": {"_FillValue": 1.0}, "values": [1, 1, 1]}, "x has no valid value"),
         ({"values": [1, np.inf, 1]}, "x is infinite in row 2"),
@@ -308,6 +310,37 @@ def test_a_file_cut_short_is_refused_not_read_as_zeros(tmp_path, form):
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(BadInput, match="can't be read as netCDF"):
         readers.read(path, ["x"])
+
+
+def test_times_in_single_precision_that_miss_the_minute_are_refused(tmp_path):
+    path = tmp_path / "f.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("time", 4)
+        axis = file.createVariable("time", "f4", ("time",))
+        axis.units, axis[:] = "days since 1900-01-01", 38000 + np.arange(4) / 48
+        file.createVariable("x", "f4", ("time",))[:] = np.arange(4)
+        file.createVariable("days", "f4", ("time",))
+    with pytest.raises(BadInput, match=r"single precision.*2004-01-16T00:28:08"):
+        readers.read(path, ["x"])
+    with netCDF4.Dataset(path, "a") as file:
+        file["time"][:] = 38000 + np.arange(4)
+    assert str(readers.read(path, ["x"])[0].index[1].date()) == "2004-01-17"
+
+
+@pytest.mark.parametrize("format", [None, "netcdf", {"kind": "netcdf", "point": {"y": 1}}])
+def test_a_config_with_a_format_is_the_same_when_it_is_read_again(tmp_path, format):
+    given = {
+        "file": str(made(tmp_path / "f.nc", {"x": np.arange(9.0)}, sizes={"y": 2}, dims=("time",))),
+        "calibration": ["2004-01-01", "2004-01-09"],
+        "variables": {"x": variable("x", measured="x") | {"unit": "1"}},
+    }
+    observe(tmp_path, given | ({} if format is None else {"format": format}))
+    chosen = settings.load(tmp_path / "t.yaml")
+    plain = chosen.plain()
+    assert plain["observations"]["format"] == format
+    again = settings.revived(plain)
+    assert again.plain() == plain
+    assert again.places[""].observations == chosen.places[""].observations
 
 
 def test_two_time_axes(tmp_path):

@@ -40,9 +40,12 @@ def starts(
     import pandas as pd
 
     unit, calendar = str(time.units), str(getattr(time, "calendar", "standard"))
+    if not time.size:
+        raise BadInput(f"{path} has no rows: {time.name} is empty")
     if "climatology" in time.ncattrs():
         raise BadInput(f"{path}: {time.name} is of a climatology", expected="a series of measurements")
     moments, utc = _moments(time[:], unit, calendar, time.name, path)
+    _require_resolution(time, moments, path)
     twice = pd.DatetimeIndex(moments)
     if twice.has_duplicates:
         first = twice[twice.duplicated()][0]
@@ -72,7 +75,13 @@ def _moments(numbers: Any, unit: str, calendar: str, name: str, path: str) -> tu
     import cftime
     import pandas as pd
 
-    calendars.canonical(calendar)
+    try:
+        calendars.canonical(calendar)
+    except BadInput:
+        raise BadInput(
+            f"{path}: {name} has the calendar {calendar!r}, whose days were not measured",
+            expected="standard, proleptic_gregorian or noleap",
+        ) from None
     values = np.ma.filled(np.ma.asarray(numbers).astype(np.float64), np.nan)
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax()) + 1
@@ -90,6 +99,16 @@ def _moments(numbers: Any, unit: str, calendar: str, name: str, path: str) -> tu
     if zone is not None:
         moments = intervals.to_utc(pd.DatetimeIndex(moments), zone[2] or "UTC").to_numpy()
     return moments.astype("datetime64[s]"), zone is not None
+
+
+def _require_resolution(time: Any, moments: Array, path: str) -> None:
+    """Refuse times as single-precision numbers that can't tell minutes: days since 1900 are minutes apart."""
+    if time.dtype == np.float32 and (moments.astype(np.int64) % 60 != 0).any():
+        shown = np.unique(moments[moments.astype(np.int64) % 60 != 0])[0]
+        raise BadInput(
+            f"{path}: {time.name} is stored in single precision, too coarse for its steps: {shown}",
+            expected="double precision, or a unit since a nearer date",
+        )
 
 
 def _bounds(data: Any, time: Any, unit: str, calendar: str, path: str) -> Array | None:
@@ -137,14 +156,19 @@ def _of_bounds(
 
 
 def _require_starts(moments: Array, name: str, path: str) -> None:
-    """Refuse stamps that would make odd starts: noon of daily rows, 0:15 of half-hourly, mid-months."""
+    """Refuse stamps that would make odd starts: noon of days, 0:15 of half hours, midst of months, years."""
     seconds = (moments - moments.astype("datetime64[D]")).astype(np.int64)
     steps = np.diff(moments).astype(np.int64)
     step = int(np.median(steps)) if len(steps) else _DAY
-    days = (moments.astype("datetime64[D]") - moments.astype("datetime64[M]")).astype(np.int64)
-    monthly = len(steps) > 0 and bool((steps >= 28 * _DAY).all()) and step <= 31 * _DAY
+    months = moments.astype("datetime64[M]")
+    first = months == moments.astype("datetime64[D]")  # of the month
+    monthly = len(steps) > 0 and bool((steps >= 28 * _DAY).all())
+    if monthly and bool((steps >= 365 * _DAY).all()):
+        first &= months == moments.astype("datetime64[Y]")
+    elif step > 31 * _DAY or step < 28 * _DAY:
+        monthly = False
     odd = seconds % min(max(step, 1), _DAY) != 0
-    if odd.all() or (monthly and (days > 0).any()):
+    if odd.all() or (monthly and not first.all()):
         raise BadInput(
             f"{path}: what {name} is of its interval is not told; the first is {moments[0]}, then "
             f"{step / 3600:g} h on",
