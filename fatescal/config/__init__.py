@@ -29,11 +29,11 @@ from fatescal.config.parameter_options import (
     Uniform,
 )
 from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample, of_prior
+from fatescal.observations.noise import QuantileRule
 from fatescal.observations.options import (
     Error,
     Observations,
     Quality,
-    QuantileRule,
     Scale,
     Synthetic,
     Variable,

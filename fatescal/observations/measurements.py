@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fatescal.base.errors import BadInput
 from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
-from fatescal.observations.noise import ErrorModel, QuantileRule
+from fatescal.observations.noise import ErrorModel
 from fatescal.observations.quality import Quality
 from fatescal.observations.windows import Summary, Variable
 from fatescal.storage.records import ObservationGrid, Observations
@@ -216,8 +216,6 @@ def error_model(chosen: options.Error, of: str = "", source: Source | None = Non
     Where the file has one unit for both, that of the variable counts, which the config may correct.
     """
     given = {name: value for name, value in chosen if value is not None}
-    if isinstance(chosen.random, options.QuantileRule):
-        given["random"] = QuantileRule(chosen.random.share, chosen.random.quantile)
     if chosen.discrepancy == "estimate":
         given |= {"discrepancy": 0.0, "estimate": True}
     if chosen.measured is not None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from fatescal.base.options import Positive, Section
 from fatescal.base.types import Array
 from fatescal.storage.records import Observations
 
 
-@dataclass(frozen=True)
-class QuantileRule:
+class QuantileRule(Section):
     """Random error of one measurement as a `share` of the mean over years of the annual `quantile`.
 
     Keetz et al. (2025) take 0.15 of the 99 % quantile of the half-hourly flux.
     """
 
-    share: float = 0.15
-    quantile: float = 0.99
+    share: Positive = 0.15
+    """Error of one measurement, as a share of the quantile."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Quantile of the measurements of a year, from 0 to 1."""
 
     def random(self, values: Array, years: Array) -> float:
         """Return the error sd of one of `values` (N, NaN where missing), measured in `years` (N).
@@ -27,7 +31,7 @@ class QuantileRule:
         quantile would be no annual one.
 
         >>> years = np.repeat([2004, 2005], 101)
-        >>> QuantileRule(0.1, 0.5).random(np.r_[0:101, 100:201].astype(float), years)
+        >>> QuantileRule(share=0.1, quantile=0.5).random(np.r_[0:101, 100:201].astype(float), years)
         10.0
         """
         valid = np.isfinite(values)

@@ -8,14 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fatescal.base.options import Finite, Positive, Section, wrong_name
+from fatescal.observations.noise import QuantileRule
 from fatescal.observations.readers.registry import Format
-
-
-class QuantileRule(Section):
-    """`share` of the mean over years of the annual `quantile` of the measurements."""
-
-    share: Positive = 0.15
-    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
 
 class Measured(Section):
