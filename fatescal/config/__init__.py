@@ -18,15 +18,9 @@ from fatescal.config.model_options import (
     Site,
     Source,
 )
-from fatescal.config.observation_options import (
-    Error,
-    Observations,
-    Quality,
-    QuantileRule,
-    Synthetic,
-    Variable,
-)
 from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample
+from fatescal.observations.noise import QuantileRule
+from fatescal.observations.options import Error, Observations, Quality, Synthetic, Variable
 
 __all__ = [
     "DRAWS",

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import ClmFates, Model
-from fatescal.config.observation_options import Observations
 from fatescal.config.stage_options import AnyCalibrate, Emulate, Posterior, Sample
+from fatescal.observations.options import Observations
 from fatescal.parameters.entries import Correlations, Parameter
 
 SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder

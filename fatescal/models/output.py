@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fatescal.base.errors import ModelFailed, Status
-from fatescal.models.classic_size import MAGIC, require_whole
+from fatescal.storage.classic_size import MAGIC, require_whole
 from fatescal.base.types import Array
 
 if TYPE_CHECKING:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from fatescal import config
 from fatescal.base.errors import BadInput
-from fatescal.config import Settings
-from fatescal.observations import fluxnet_units, quality, readers, units, windows
-from fatescal.observations.noise import ErrorModel, QuantileRule
+from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
+from fatescal.observations.noise import ErrorModel
 from fatescal.observations.quality import Quality
 from fatescal.observations.windows import Summary, Variable
 from fatescal.storage.records import ObservationGrid, Observations
@@ -20,11 +19,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class ObservedSite(Protocol):
+    """What is asked of the config of a site: its `observations`, its name, the paths it names."""
+
+    @property
+    def observations(self) -> options.Observations:
+        """The section of the config."""
+
+    @property
+    def site(self) -> str:
+        """The name of the site, '' where there is but one."""
+
+    def path(self, text: str) -> Path:
+        """Return a path that the config names."""
+
+    def label(self, variable: str) -> str:
+        """Return what an observed variable is called among those of all sites."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """What a file tells about its columns: its format, the step of its rows, units by column."""
+    """What a file tells about its columns: its layout, the step of its rows, units by column."""
 
-    format: str
+    layout: readers.Layout
     step: str  # 'hourly', 'daily', 'yearly' or '', as `fluxnet.step`
     step_words: str
     units: Mapping[str, str]
@@ -40,7 +57,12 @@ class Source:
             else {}
         )
         told = {name: unit for name, unit in known.items() if unit} if known else layout.units
-        return cls(layout.format, step, rows.step_in_words, told)
+        return cls(layout, step, rows.step_in_words, told)
+
+    @property
+    def format(self) -> str:
+        """The format of the file."""
+        return self.layout.format
 
     def why(self, column: str) -> str:
         """Why a column is taken to have its unit."""
@@ -52,7 +74,7 @@ class Source:
 
 
 def observe(
-    chosen: Settings, calendar: str
+    chosen: ObservedSite, calendar: str
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
     """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
     given = chosen.observations
@@ -65,9 +87,10 @@ def observe(
     if given.file is None:
         return windows.grid_of(labelled(None), *periods, given.fold), None, (), ""
     path = chosen.path(given.file)
-    columns = [v.column or name for name, v in given.variables.items()]
-    columns += [v.qc.column for v in given.variables.values() if v.qc]
-    columns += [v.temperature for v in given.variables.values() if v.temperature]
+    columns = [c for name, v in given.variables.items() for c in _columns(name, v)]
+    if any(v.qc and v.qc.column is None for v in given.variables.values()):
+        layout = readers.detect(path, given.format)
+        columns += [_quality_column(name, v, layout) for name, v in given.variables.items() if v.qc]
     table, layout = readers.read(
         path, columns, given.time_column, given.time_zone, given.format,
         time_stamp=given.time_stamp, time_format=given.time_format,
@@ -81,6 +104,7 @@ def observe(
         f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
     )
     told = ", ".join(_unit_told(variable, source) for variable in variables)
+    judged += [_error_told(v, table, source) for v in variables if v.error.measured]
     words = "; ".join([f"{path.name}: {layout.words}, {source.step_words}", zone, told, *judged])
     return observed, observed, tuple(summary), f"{chosen.site}: {words}" if chosen.site else words
 
@@ -103,15 +127,16 @@ def _unit_told(variable: Variable, source: Source) -> str:
     return words
 
 
-def _quality_told(name: str, chosen: config.Variable, table: pd.DataFrame, source: Source) -> str:
+def _quality_told(name: str, chosen: options.Variable, table: pd.DataFrame, source: Source) -> str:
     """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
-    bounds = _quality(chosen)
+    bounds = _quality(name, chosen, source.layout)
     assert bounds is not None
-    known = fluxnet_units.quality(bounds.column, source.step, source.format == "fluxnet")
+    known = "flag" if bounds.column in source.layout.flags else ""
+    known = known or fluxnet_units.quality(bounds.column, source.step, source.format == "fluxnet")
     return quality.judged(bounds, table[bounds.column].to_numpy(), name, known)
 
 
-def observed_variable(name: str, chosen: config.Variable, source: Source | None) -> Variable:
+def observed_variable(name: str, chosen: options.Variable, source: Source | None) -> Variable:
     """Return an observed variable, in the unit of its column in the `source` where the config gives none.
 
     Raises
@@ -129,11 +154,11 @@ def observed_variable(name: str, chosen: config.Variable, source: Source | None)
     return Variable(
         name=name,
         unit=chosen.compare_in or unit,
-        error=error_model(chosen.error),
+        error=error_model(chosen.error, column, source),
         column=column,
         measured_in=summed or measured,
         temperature=chosen.temperature or "",
-        quality=_quality(chosen),
+        quality=_quality(name, chosen, source.layout if source else None),
         min_valid=chosen.min_valid,
     )
 
@@ -157,19 +182,56 @@ def _unit_needed(name: str, column: str, source: Source | None) -> BadInput:
     return BadInput(what, hint="unit: g C m-2 d-1")
 
 
-def _quality(chosen: config.Variable) -> Quality | None:
+def _columns(name: str, chosen: options.Variable) -> list[str]:
+    """The columns that the config names for a variable."""
+    measured = chosen.error.measured
+    columns = [chosen.column or name, chosen.temperature, chosen.qc and chosen.qc.column]
+    return [column for column in (*columns, measured and measured.column) if column]
+
+
+def _quality_column(name: str, chosen: options.Variable, layout: readers.Layout) -> str:
+    """The quality column of a variable: as the config names it, else as the file does."""
+    assert chosen.qc is not None
+    column = chosen.column or name
+    if (found := chosen.qc.column or layout.quality_of(column)) is None:
+        raise BadInput(
+            f"observations.variables.{name}.qc needs `column`: the file names no quality of {column!r}",
+            expected=f"one of {', '.join(layout.names)}",
+        )
+    return found
+
+
+def _quality(name: str, chosen: options.Variable, layout: readers.Layout | None) -> Quality | None:
     """The bounds of a variable's quality column."""
-    if chosen.qc is None:
+    if chosen.qc is None or layout is None:
         return None
     bounds = {"low": chosen.qc.min, "high": chosen.qc.max}
-    return Quality(chosen.qc.column, **{key: value for key, value in bounds.items() if value is not None})
+    column = _quality_column(name, chosen, layout)
+    return Quality(column, **{key: value for key, value in bounds.items() if value is not None})
 
 
-def error_model(chosen: config.Error) -> ErrorModel:
-    """Return the error model of an observed variable."""
+def error_model(chosen: options.Error, of: str = "", source: Source | None = None) -> ErrorModel:
+    """Return the error model of a variable in column `of`; `source` tells the unit of its uncertainties.
+
+    Where the file has one unit for both, that of the variable counts, which the config may correct.
+    """
     given = {name: value for name, value in chosen if value is not None}
-    if isinstance(chosen.random, config.QuantileRule):
-        given["random"] = QuantileRule(chosen.random.share, chosen.random.quantile)
     if chosen.discrepancy == "estimate":
         given |= {"discrepancy": 0.0, "estimate": True}
+    if chosen.measured is not None:
+        column = chosen.measured.column
+        told = source.units if source else {}
+        own = "" if told.get(column) == told.get(of) else told.get(column, "")
+        given |= {"measured": column, "measured_in": chosen.measured.unit or own}
     return ErrorModel(**given)
+
+
+def _error_told(variable: Variable, table: pd.DataFrame, source: Source) -> str:
+    """What a column of uncertainties is taken for."""
+    error = variable.error
+    own = variable.measured_in or variable.unit
+    assumed = "" if error.measured in source.units else f" (assumed, that of {variable.column})"
+    unit = error.measured_in or f"{own}{assumed}"
+    n_zero = int((table[error.measured].to_numpy() == 0).sum())
+    zeros = f", {n_zero} of zero taken as missing" if n_zero else ""
+    return f"{error.measured} the sd of each {variable.column}, independent, in {unit}{zeros}"

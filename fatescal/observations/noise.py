@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from fatescal.base.options import Positive, Section
 from fatescal.base.types import Array
 from fatescal.storage.records import Observations
 
 
-@dataclass(frozen=True)
-class QuantileRule:
+class QuantileRule(Section):
     """Random error of one measurement as a `share` of the mean over years of the annual `quantile`.
 
     Keetz et al. (2025) take 0.15 of the 99 % quantile of the half-hourly flux.
     """
 
-    share: float = 0.15
-    quantile: float = 0.99
+    share: Positive = 0.15
+    """Error of one measurement, as a share of the quantile."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Quantile of the measurements of a year, from 0 to 1."""
 
     def random(self, values: Array, years: Array) -> float:
         """Return the error sd of one of `values` (N, NaN where missing), measured in `years` (N).
@@ -27,7 +31,7 @@ class QuantileRule:
         quantile would be no annual one.
 
         >>> years = np.repeat([2004, 2005], 101)
-        >>> QuantileRule(0.1, 0.5).random(np.r_[0:101, 100:201].astype(float), years)
+        >>> QuantileRule(share=0.1, quantile=0.5).random(np.r_[0:101, 100:201].astype(float), years)
         10.0
         """
         valid = np.isfinite(values)
@@ -41,8 +45,8 @@ class QuantileRule:
 class ErrorModel:
     """Error of a window's value d, the mean of n valid measurements, in the variable's unit.
 
-    sigma^2 = sd^2 + random^2 / n + systematic^2 + (relative d)^2 + discrepancy^2; windows of one variable
-    correlate with `ar1`^lag, the lag counted in windows.
+    sigma^2 = sd^2 + random^2 / n + measured^2 + systematic^2 + (relative d)^2 + discrepancy^2; windows of one
+    variable correlate with `ar1`^lag, the lag counted in windows.
 
     Attributes
     ----------
@@ -58,6 +62,10 @@ class ErrorModel:
         What the model cannot fit with any parameters.
     estimate : bool
         Whether the discrepancy is estimated from the best fit (`discrepancies`).
+    measured : str
+        The column with the uncertainty (1 sd) of each measurement, '' without one.
+    measured_in : str
+        The unit of that column, '' where it is that of the measurements.
     """
 
     sd: float = 0.0
@@ -67,9 +75,13 @@ class ErrorModel:
     discrepancy: float = 0.0
     ar1: float = 0.0
     estimate: bool = False
+    measured: str = ""
+    measured_in: str = ""
 
-    def noise(self, values: Array, n_valid: Array) -> Array:
+    def noise(self, values: Array, n_valid: Array, measured: Array | float = 0.0) -> Array:
         """Return the error sd (D) of windows with `values` (D), means of `n_valid` (D) measurements each.
+
+        `measured` (D) is the sd of each mean by the uncertainties of its measurements (`sd_of_mean`).
 
         >>> ErrorModel(random=3.0, systematic=4.0).noise(np.zeros(2), np.array([1, 9])).round(4).tolist()
         [5.0, 4.1231]
@@ -77,9 +89,25 @@ class ErrorModel:
         assert not isinstance(self.random, QuantileRule), "a rule becomes a number where the series is read"
         random = self.random / np.sqrt(np.maximum(n_valid, 1.0))
         total = np.full(np.shape(values), float(self.sd))
-        for part in (random, self.systematic, self.relative * np.abs(values), self.discrepancy):
+        for part in (random, measured, self.systematic, self.relative * np.abs(values), self.discrepancy):
             total = np.hypot(total, part)  # hypot(x, 0) is x to the last bit
         return total
+
+
+def sd_of_mean(variance: Array, weight: Array) -> Array:
+    """Return the sd (D) of weighted means of independent measurements: sqrt(sum w^2 sigma^2) / sum w.
+
+    Parameters
+    ----------
+    variance : array (D)
+        Sums of w^2 sigma^2 over the valid measurements of each window.
+    weight : array (D)
+        Sums of w over the same; 0 where a window has none, whose sd is 0.
+
+    >>> sd_of_mean(np.array([4 * 0.6**2, 0.0]), np.array([4.0, 0.0])).tolist()  # of four with 0.6
+    [0.3, 0.0]
+    """
+    return np.sqrt(variance) / np.where(weight > 0, weight, 1.0)
 
 
 def discrepancies(

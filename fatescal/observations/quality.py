@@ -59,7 +59,8 @@ def judged(quality: Quality, values: Array, variable: str, known: str = "") -> s
     variable : str
         The observed variable, for the message.
     known : str
-        'flag' or 'share' where the column's name and the file's step tell, as in FLUXNET files; else ''.
+        'flag' or 'share' where the column's name and the file's step tell, as in FLUXNET files, or the file
+        itself, as attributes of netCDF; else ''. Flags may be large whole numbers then (101 in PLUMBER2).
 
     Raises
     ------
@@ -67,7 +68,9 @@ def judged(quality: Quality, values: Array, variable: str, known: str = "") -> s
         For bounds that contradict the column: `min` alone on a flag, `max` alone on a share of good data.
     """
     found = kind(values)
-    meant = known if known and found == "binary" else found
+    whole = bool((values[np.isfinite(values)] % 1 == 0).all())
+    told = found == "binary" or (known == "flag" and whole and found in ("percent", "unknown"))
+    meant = known if known and told else found
     where = f"observations.variables.{variable}.qc: `{quality.bounds}` on {quality.column}"
     if meant == "flag":
         _refuse_for_flag(quality, values, where)

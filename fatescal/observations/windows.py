@@ -11,7 +11,7 @@ import numpy as np
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
 from fatescal.observations import calendars, units
-from fatescal.observations.noise import ErrorModel, QuantileRule
+from fatescal.observations.noise import ErrorModel, QuantileRule, sd_of_mean
 from fatescal.observations.outliers import outliers
 from fatescal.observations.quality import Quality
 from fatescal.storage.records import ObservationGrid, Observations
@@ -61,6 +61,7 @@ class Summary:
     first: str
     last: str
     refused: int = 0  # measurements, by the quality filter
+    uncertain: int = 0  # measurements without an uncertainty, where the error is put together from these
     outliers: str = ""  # windows far outside all others, with their z-scores, where they are kept or dropped
 
 
@@ -154,17 +155,20 @@ def build(
     """
     variables = [_with_numbers(variable, table) for variable in variables]
     grid = grid_of(variables, window, calibration, validation, calendar, fold)
-    columns, refused = {}, {}
+    columns, sds, refused, uncertain = {}, {}, {}, {}
     for variable in variables:
-        columns[variable.name], refused[variable.name] = measurements(variable, table)
+        values, refused[variable.name] = measurements(variable, table)
+        sds[variable.name] = uncertainties(variable, table)
+        uncertain[variable.name] = np.isfinite(values) & ~np.isfinite(sds[variable.name])
+        columns[variable.name] = np.where(uncertain[variable.name], np.nan, values)
     rows = Rows.of(table)
-    y, n_valid, share, short = _averages(columns, rows, grid, calendar)
+    y, n_valid, share, short, measured = _averages(columns, sds, rows, grid, calendar)
     least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
     wanted = np.array([least[name] for name in grid.variable.tolist()])
     used = (
         (share > 0) & (share >= wanted * (1 - 1e-12)) & ~short
     )  # 3 of 30 are a tenth, however it is rounded
-    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used)
+    grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used, measured)
     full = grid.with_values(y)
     far, z = _outliers(full, used, on_outliers)
     middles = rows.middles
@@ -190,6 +194,7 @@ def build(
                 replace(
                     _summary(full, fates, v, name, n_absent),
                     refused=int(refused[v.name][within].sum()),
+                    uncertain=int(uncertain[v.name][within].sum()),
                     outliers=f"{on_outliers}: {_named(full, z, named)}" if named.any() else "",
                 )
             )
@@ -200,8 +205,10 @@ def build(
             )
     empty = [s.variable for s in summaries if s.period == "calibration" and not s.used]
     if empty:
+        lost = [f"{name} has {n} without an uncertainty" for name in empty if (n := uncertain[name].sum())]
         raise BadInput(
-            f"{', '.join(empty)}: no window of the calibration period has enough valid measurements",
+            f"{', '.join(empty)}: no window of the calibration period has enough valid measurements"
+            + "".join(f"; {words}" for words in lost),
             hint="another period, a smaller min_valid, or leave the variable out",
         )
     return full.select(used), summaries
@@ -277,24 +284,63 @@ def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]
     return values, refused
 
 
+def uncertainties(variable: Variable, table: pd.DataFrame) -> Array:
+    """Return the uncertainty (N, 1 sd) of each measurement in the unit of the variable, NaN where unknown.
+
+    Zeros without a column of uncertainties. An uncertainty of zero is none: of an infinite weight nothing is
+    known.
+
+    Raises
+    ------
+    BadInput
+        For negative uncertainties, and a unit that does not fit.
+    """
+    error, column = variable.error, variable.error.measured
+    if not column:
+        return np.zeros(len(table))
+    sds = table[column].to_numpy(dtype=float)
+    if (negative := sds < 0).any():
+        raise BadInput(
+            f"{column}, the uncertainty of {variable.name}, is {sds[negative][0]:g} in the row of "
+            f"{table.index[negative][0]}, and {negative.sum() - 1} more are negative",
+            expected="standard deviations",
+            hint=f"observations.missing: [{sds[negative][0]:g}] if it stands for a missing value",
+        )
+    sds = np.where(sds > 0, sds, np.nan)
+    own = variable.measured_in or variable.unit
+    if error.measured_in:
+        sds = sds * (units.convert(1.0, error.measured_in, own) - units.convert(0.0, error.measured_in, own))
+    if not variable.measured_in:
+        return sds
+    temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
+    if variable.per_record:
+        sds = sds / Rows.of(table).lengths
+    zero = units.convert(0.0, variable.rate, variable.unit, temperature)
+    return units.convert(sds, variable.rate, variable.unit, temperature) - zero
+
+
 def with_errors(
     grid: ObservationGrid,
     y: Array,
     errors: Mapping[str, ErrorModel],
     n_valid: Array | float = 1.0,
     used: Array | bool = True,
+    measured: Array | float = 0.0,
 ) -> ObservationGrid:
     """Return the grid with the noise of values `y` (D), means of `n_valid` (D) measurements each.
+
+    `measured` (D) is the sd of each mean by the uncertainties of its measurements.
 
     Raises
     ------
     BadInput
         If an error that is `used` (D) isn't positive.
     """
-    noise, n_valid = np.empty(len(grid)), np.broadcast_to(n_valid, len(grid))
+    noise = np.empty(len(grid))
+    n_valid, measured = (np.broadcast_to(x, len(grid)) for x in (n_valid, measured))
     for name, error in errors.items():
         rows = grid.variable == name
-        noise[rows] = error.noise(np.asarray(y)[rows], n_valid[rows])
+        noise[rows] = error.noise(np.asarray(y)[rows], n_valid[rows], measured[rows])
         if not np.all(noise[rows & used] > 0):
             raise BadInput(
                 f"error sd of {name}", expected="positive in every window", got=noise[rows & used].min(),
@@ -355,6 +401,7 @@ def describe(summaries: Sequence[Summary]) -> str:
         if s.used:
             line += f" {s.first} to {s.last}, mean {s.mean:.4g}, error sd {s.sd:.4g} {s.unit}"
         line += f"; {s.refused} measurements refused by their quality" if s.refused else ""
+        line += f"; {s.uncertain} measurements left out, without an uncertainty" if s.uncertain else ""
         line += f"; OUTLIERS {s.outliers}" if s.outliers else ""
         lines.append(f"{line}; {dropped}" if dropped else line)
     return "\n".join(lines)
@@ -400,11 +447,12 @@ class Rows:
 
 
 def _averages(
-    columns: dict[str, Array], rows: Rows, grid: ObservationGrid, calendar: str
-) -> tuple[Array, Array, Array, Array]:
+    columns: dict[str, Array], sds: dict[str, Array], rows: Rows, grid: ObservationGrid, calendar: str
+) -> tuple[Array, Array, Array, Array, Array]:
     """Mean of each window (D), its valid measurements (D), the share (D) of its length that they fill.
 
-    And whether (D) it is shorter than they are, by more than weeks or months differ among themselves.
+    And whether (D) it is shorter than they are, by more than weeks or months differ among themselves; and the
+    sd (D) of its mean by the uncertainties (N) of its measurements.
     """
     here = calendars.exists(rows.middles, calendar)
     clock = calendars.clock(rows.middles[here], calendar)
@@ -419,7 +467,7 @@ def _averages(
     steps, counts = np.unique(rows.lengths, return_counts=True)
     step = steps[counts.argmax()]
     weights = lengths / step  # exactly 1 where all last as long, so that a mean is one
-    y, n_valid, filled = (np.zeros(len(grid)) for _ in range(3))
+    y, n_valid, filled, measured = (np.zeros(len(grid)) for _ in range(4))
     for name, column in columns.items():
         mine, values = grid.variable == name, column[here]
         valid = np.isfinite(values)
@@ -427,11 +475,13 @@ def _averages(
         filled[mine] = calendars.sums(np.where(valid, weights, 0.0), lo[mine], hi[mine])
         total = calendars.sums(np.where(valid, values * weights, 0.0), lo[mine], hi[mine])
         y[mine] = total / np.where(filled[mine] > 0, filled[mine], 1.0)
+        variance = np.where(valid, (sds[name][here] * weights) ** 2, 0.0)
+        measured[mine] = sd_of_mean(calendars.sums(variance, lo[mine], hi[mine]), filled[mine])
     short = np.zeros(len(grid), dtype=bool)
     for length in steps[steps > (end - start).min()]:
         holds = calendars.sums((lengths == length).astype(float), lo, hi) > 0
         short |= holds & (3 * length > 4 * (end - start))
-    return y, n_valid, filled * step / (end - start), short
+    return y, n_valid, filled * step / (end - start), short, measured
 
 
 def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array, Array]:

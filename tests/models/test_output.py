@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from fatescal.base.errors import ModelFailed, Status
-from fatescal.models import classic_size, output
+from fatescal.models import output
+from fatescal.storage import classic_size
 from fatescal.observations import missing_codes
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel

@@ -318,7 +318,7 @@ def test_times_as_people_write_them(tmp_path, times, expected):
     ("text", "word"),
     [
         ("date,GPP,NEE\n2004-01-01,1,2\n", r"no column 'ET'.*one of date, GPP, NEE"),
-        ("date,GPP,ETT\n2004-01-01,1,2\n", "Try: 'ETT'"),
+        ("date,GPP,ETT\n2004-01-01,1,2\n", "did you mean 'ETT'"),
         ("date,GPP,ET\n2004-01-01,1,2\nyesterday,1,2\n", "'yesterday' in data row 2"),
         ("date,GPP,ET\n31/12/2004,1,2\n01/01/2005,1,2\n,1,2\n", "data row 3"),
         ("date,GPP,ET\n2004-01-01,1,2\n2004-01-01,1,3\n", "given more than once, the first is 2004-01-01"),

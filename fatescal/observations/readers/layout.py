@@ -11,8 +11,7 @@ from pathlib import Path
 
 from fatescal.base.errors import BadInput
 from fatescal.observations.missing_codes import TEXTS
-from fatescal.observations.readers.formats import FORMATS, format_of
-from fatescal.observations.readers.formats.base import Format, Head
+from fatescal.observations.readers.base import Head, Layout
 from fatescal.observations.readers.named_units import of_header, of_units_row
 from fatescal.observations.readers.opening import text_of
 
@@ -22,96 +21,77 @@ _MARKS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", r"\s+": "spac
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a file is written: what `detect` found, and `read` with it.
+class TextLayout(Layout):
+    """How a table is written.
 
     Attributes
     ----------
     skip : int
         Lines above the first row of data.
-    units : mapping
-        Unit of each column, as far as the file or its format tells.
-    notes : tuple of str
-        What was guessed or assumed, for the user.
+    separator : str
+        What separates cells, as pandas has it.
+    units_row : tuple of str
+        Cells of the row below the names.
     """
 
-    format: str
-    skip: int
-    separator: str
-    names: tuple[str, ...]
-    units: dict[str, str]
-    notes: tuple[str, ...] = ()
+    skip: int = 0
+    separator: str = ","
     units_row: tuple[str, ...] = ()
 
-    @property
-    def words(self) -> str:
-        """The layout as it is told to the user."""
-        written = f"{self.format}, {_MARKS[self.separator]}-separated, {len(self.names)} columns"
-        return ", ".join((written, *self.notes))
 
-    @property
-    def kind(self) -> Format:
-        """The format."""
-        return next(f for f in FORMATS if f.name == self.format)
+def head_of(path: Path) -> Head:
+    """Return the beginning of a file: its first bytes, and its first lines where it is a text.
 
-    def column(self, name: str) -> int | None:
-        """Return the place of a column, its name written with or without quotes; None if there is none.
-
-        Raises
-        ------
-        BadInput
-            If several columns are called so.
-        """
-        for wanted in (name, name.strip().strip("\"'")):
-            if (count := self.names.count(wanted)) > 1:
-                raise BadInput(f"{count} columns are called {wanted!r}", hint="give them different names")
-            if count:
-                return self.names.index(wanted)
-        return None
-
-    def spelled(self, name: str) -> str:
-        """Return the name of a column of time as the file spells it, where capitals alone differ."""
-        alike = [other for other in self.names if other.lower() == name.lower()]
-        return alike[0] if self.column(name) is None and len(alike) == 1 else name
-
-
-def detect(path: str | Path, format: str | None = None) -> Layout:
-    """Return the layout of a file, which is taken to be of `format` where that is given.
-
-    Formats are those of `formats.FORMATS`; whatever else has names of columns is csv. Lines with # above the
-    names are comments. Rows below the names that hold neither a number nor a date are units and the like.
+    Lines with # above the names are comments.
 
     Raises
     ------
     BadInput
-        For a missing file, one that holds no text, one without names of columns, or one that lacks what the
-        given format demands.
+        For a missing file.
     """
-    path = Path(path)
-    with text_of(path) as (file, stored):
-        lines = list(islice(file, _LONGEST_HEADER))
-    comments = _comments(lines, path)
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist", expected="a file of observations")
+    with path.open("rb") as file:
+        first = file.read(64)
+    try:
+        with text_of(path) as (text, stored):
+            lines = list(islice(text, _LONGEST_HEADER))
+        comments = _comments(lines, path)
+    except BadInput as error:
+        return Head(path, first, refusal=error)
     places = [k for k in range(len(comments), len(lines)) if lines[k].strip()][:12]
     separator = _separator(lines[places[0]])
-    head = Head(comments, [_cells(lines[k], separator) for k in places])
-    kind = format_of(head, format)
-    if kind is None:
-        wanted = next(f for f in FORMATS if f.name == format)
-        raise BadInput(
-            f"{path} is no {format} file", expected=wanted.expected, got=", ".join(head.rows[0][:8])
-        )
-    names = kind.names(head)
-    _demand_names(names, comments, path)
-    below = _rows_below(head.rows[kind.above + 1 :])
-    data = head.rows[kind.above + 1 + below :]
-    units_row = kind.below(head) if below else []
-    if _has_row_names(names, data, separator):
+    rows = [_cells(lines[k], separator) for k in places]
+    return Head(path, first, comments, rows, separator, places, stored)
+
+
+def text_layout(format: str, head: Head, names: list[str], above: int, below: list[str]) -> TextLayout:
+    """Return the layout of a table whose names have `above` rows above and the cells `below` below them.
+
+    Rows below the names that hold neither a number nor a date are units and the like.
+
+    Raises
+    ------
+    BadInput
+        If the names are none.
+    """
+    _demand_names(names, head.comments, head.path)
+    n_below = _rows_below(head.rows[above + 1 :])
+    units_row = below if n_below else []
+    if _has_row_names(names, head.rows[above + 1 + n_below :], head.separator):
         names, units_row = [ROW_NAMES, *names], ["", *units_row]
-    units = of_units_row(names, units_row)
-    units |= of_header(names, comments)
+    units = of_units_row(names, units_row) | of_header(names, list(head.comments))
     units.pop("", None)
-    skip = places[kind.above + below] + 1
-    return Layout(kind.name, skip, separator, tuple(names), units, tuple(stored), tuple(units_row))
+    return TextLayout(
+        format,
+        tuple(names),
+        units,
+        tuple(head.stored),
+        f"{_MARKS[head.separator]}-separated, {len(names)} columns",
+        skip=head.lines[above + n_below] + 1,
+        separator=head.separator,
+        units_row=tuple(units_row),
+    )
 
 
 def _demand_names(names: Sequence[str], comments: Sequence[str], path: Path) -> None:

@@ -34,14 +34,14 @@ _CARBON = re.compile(
     r"(?:nee|gpp|reco|ter|er|nep|npp|fc|fco2|sc|co2_?flux|un_co2|co2_strg)(?:_.*|[A-Z].*)?", re.IGNORECASE
 )
 _WATER = re.compile(r"(?:h2o_?flux|un_h2o|h2o_strg|fh2o|et)(?:_.*)?", re.IGNORECASE)
-_MOLES = re.compile(r"([munµμk]?mol) ((?:m-2 s-1|s-1 m-2))")
+_MOLES = re.compile(r"([munµμk]?mol)( m-2 s-1| s-1 m-2|/m\^?2/s)")
 
 
 def _with_substance(name: str, unit: str) -> str:
     """The unit with what it is of, where the column's name tells and it counts moles."""
     for pattern, substance in ((_CARBON, "CO2"), (_WATER, "H2O")):
         if pattern.fullmatch(name):
-            return _MOLES.sub(rf"\1 {substance} \2", unit)
+            return _MOLES.sub(rf"\1 {substance}\2", unit)
     return unit
 
 

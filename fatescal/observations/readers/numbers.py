@@ -51,17 +51,41 @@ def numbers(
     if any("," in cell for cell in cells[kept]):
         cells, notes = _decimal_commas(text, kept, path)
     values = _parsed(cells, kept, str(text.name), path)
+    return values, notes + take_out_codes(values, str(text.name), path, absent, present)
+
+
+def take_out_codes(
+    values: Array,
+    name: str,
+    path: str,
+    absent: Sequence[float | str] = (),
+    present: Sequence[float] = (),
+) -> list[str]:
+    """Put NaN for the numbers among `values` (N) that mean missing, and return what is to be said of it.
+
+    Parameters
+    ----------
+    name : str
+        Of the column, for messages.
+    absent, present
+        As `numbers`.
+
+    Raises
+    ------
+    BadInput
+        For a value that repeats far outside all others, and a column without any value.
+    """
     values[missing_codes.is_code(values, [code for code in absent if not isinstance(code, str)])] = np.nan
     measured = missing_codes.is_code(values, present)
     values[(missing_codes.fills(values) | missing_codes.is_code(values)) & ~measured] = np.nan
-    notes += _take_out_suspects(values, measured, str(text.name), path)
+    notes = _take_out_suspects(values, measured, name, path)
     if np.isnan(values).all():
         taken = [note for note in notes if "taken as missing" in note]
         raise BadInput(
-            f"{path}: column {text.name} has no valid value{''.join(f', {note}' for note in taken)}",
+            f"{path}: column {name} has no valid value{''.join(f', {note}' for note in taken)}",
             hint="observations.not_missing: [values that were measured]" if taken else "",
         )
-    return values, notes
+    return notes
 
 
 def _parsed(cells: Array, kept: Array, name: str, path: str) -> Array:

@@ -16,10 +16,7 @@ from typing import IO, TextIO
 
 from fatescal.base.errors import BadInput
 
-_NETCDF = (
-    "a netCDF file",
-    "write the variable to a table, as with xarray: data[name].to_series().to_csv(...)",
-)
+_NETCDF = ("a netCDF file", "unpack it where it is compressed; leave observations.format out, or netcdf")
 _EXCEL = ("an Excel workbook", "save the sheet as csv")
 _R = ("an R data file", "write.csv(x, file, row.names = FALSE)")
 _UNPACK = "unpack it and name the table"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 _STAMPS = ("TIMESTAMP_START", "TIMESTAMP_MIDDLE", "TIMESTAMP_END")
 
 
-class Diive(Format):
+class Diive(TextTable):
     """A row of units below the names, which give the timestamp's form as yyyy-mm-dd HH:MM:SS."""
 
-    name = "diive"
-    expected = "a column TIMESTAMP_START, _MIDDLE or _END with the unit [yyyy-mm-dd HH:MM:SS]"
+    kind: Literal["diive"] = "diive"
+    expected: ClassVar[str] = "a column TIMESTAMP_START, _MIDDLE or _END with the unit [yyyy-mm-dd HH:MM:SS]"
 
     def fits(self, head: Head) -> bool:
         """Return whether a timestamp's unit is the form it is written in."""

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class EddyPro(Format):
-    """Rows of groups, names and units; date and time are the end of the averaging period."""
+class EddyPro(TextTable):
+    """Rows of groups (full output alone), names, units; date and time end the averaging period."""
 
-    name = "eddypro"
-    stamp = "end"
-    expected = "columns date, time and DOY, and a row of units as [yyyy-mm-dd] below the names"
-    above = 1
+    kind: Literal["eddypro"] = "eddypro"
+    stamp: ClassVar[str] = "end"
+    expected: ClassVar[str] = "columns date, time and DOY, and a row of units as [yyyy-mm-dd] below the names"
 
     def fits(self, head: Head) -> bool:
-        """Return whether the row of groups is there, and the columns of time."""
-        return (
-            bool(head.rows) and head.rows[0][0] == "file_info" and {"date", "time"} <= set(self.names(head))
-        )
+        """Return whether there is a row of groups and the columns of time, or these with EddyPro's units."""
+        if self.rows_above(head):
+            return {"date", "time"} <= set(self.names(head))
+        units = dict(zip(self.names(head), self.below(head), strict=False))
+        return "time" in units and units.get("date", "").strip("[]") == "yyyy-mm-dd"
+
+    def rows_above(self, head: Head) -> int:
+        """Return 1 for the full output, which has a row of groups."""
+        return int(bool(head.rows) and head.rows[0][0] == "file_info")
 
     def time_columns(self, names: list[str]) -> list[str]:
         """Return date and time."""
         return ["date", "time"]
-
-
-class EddyProBiomet(EddyPro):
-    """The same without the row of groups."""
-
-    above = 0
-
-    def fits(self, head: Head) -> bool:
-        """Return whether names and units of the columns of time are EddyPro's."""
-        units = dict(zip(self.names(head), self.below(head), strict=False))
-        return "time" in units and units.get("date", "").strip("[]") == "yyyy-mm-dd"

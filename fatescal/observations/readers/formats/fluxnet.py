@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class Fluxnet(Format):
+class Fluxnet(TextTable):
     """TIMESTAMP names a day, month or year; TIMESTAMP_START is that of a half-hour, hour or week."""
 
-    name = "fluxnet"
-    expected = "a column TIMESTAMP or TIMESTAMP_START"
+    kind: Literal["fluxnet"] = "fluxnet"
+    expected: ClassVar[str] = "a column TIMESTAMP or TIMESTAMP_START"
 
     def fits(self, head: Head) -> bool:
         """Return whether one of its columns of time is there."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class Plain(Format):
+class Plain(TextTable):
     """Any table with names; units of a row below them or of a comment ``# units: GPP,NEE g C m-2 d-1``."""
 
-    name = "csv"
+    kind: Literal["csv"] = "csv"
 
     def fits(self, head: Head) -> bool:
-        """Return True."""
-        return True
+        """Return whether it is a text."""
+        return bool(head.rows)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class REddyProc(Format):
+class REddyProc(TextTable):
     """Year, DoY and Hour, the end of the interval, 0.5 to 24; a row of units, - or -- for none."""
 
-    name = "reddyproc"
-    stamp = "end"
-    expected = "columns Year, DoY, Hour and a row of units below the names that begins with - or --"
+    kind: Literal["reddyproc"] = "reddyproc"
+    stamp: ClassVar[str] = "end"
+    expected: ClassVar[str] = "columns Year, DoY, Hour and a row of units below that begins with - or --"
 
     def fits(self, head: Head) -> bool:
         """Return whether the columns of time and their units without a unit are there."""

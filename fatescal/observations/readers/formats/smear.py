@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class Smear(Format):
+class Smear(TextTable):
     """A column date, the units in a comment ``# units: ...``."""
 
-    name = "smear"
-    expected = "a column date, and header lines with # that name SMEAR"
+    kind: Literal["smear"] = "smear"
+    expected: ClassVar[str] = "a column date, and header lines with # that name SMEAR"
 
     def fits(self, head: Head) -> bool:
         """Return whether the comments name SMEAR."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from fatescal.observations.readers.formats.base import Format, Head
+from typing import ClassVar, Literal
+
+from fatescal.observations.readers.base import Head
+from fatescal.observations.readers.text_table import TextTable
 
 
-class TOA5(Format):
+class TOA5(TextTable):
     """Rows of the logger, names, units and processing; a logger stamps a record when its interval ends."""
 
-    name = "toa5"
-    above = 1
-    stamp = "end"
-    expected = "a first line that begins with TOA5 or TOACI1"
+    kind: Literal["toa5"] = "toa5"
+    above: ClassVar[int] = 1
+    stamp: ClassVar[str] = "end"
+    expected: ClassVar[str] = "a first line that begins with TOA5 or TOACI1"
 
     def fits(self, head: Head) -> bool:
         """Return whether the first cell names the format."""

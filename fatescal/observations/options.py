@@ -8,14 +8,22 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fatescal.base.options import Finite, Positive, Section, wrong_name
+from fatescal.observations.noise import QuantileRule
+from fatescal.observations.readers.registry import Format
 from fatescal.parameters.truth import TruthValue
 
 
-class QuantileRule(Section):
-    """`share` of the mean over years of the annual `quantile` of the measurements."""
+class Measured(Section):
+    """The column with the uncertainty (1 sd) of each measurement, in `unit` where no file tells it."""
 
-    share: Positive = 0.15
-    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    column: str
+    unit: str | None = None
+    """Unit of the column; without it that of the file, else that of the variable's column."""
+
+
+def _as_column(value: object) -> object:
+    """The name of a column alone as a section with it."""
+    return {"column": value} if isinstance(value, str) else value
 
 
 class Error(Section):
@@ -27,20 +35,27 @@ class Error(Section):
     relative: Positive | None = None
     discrepancy: Positive | Literal["estimate"] | None = None
     ar1: Annotated[float, Field(gt=0, lt=1)] | None = None
+    measured: (
+        Annotated[Measured, BeforeValidator(_as_column, json_schema_input_type=str | Measured)] | None
+    ) = None
+    """Column with the uncertainty (1 sd) of each measurement, independent of each other."""
 
     @model_validator(mode="after")
     def _of_parts(self) -> Error:
         if self.sd is not None and (self.random is not None or self.systematic is not None):
             raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
-        if not any((self.sd, self.random, self.systematic, self.relative)):
-            raise ValueError("give `sd`, or parts of it: `random`, `systematic`, `relative`")
+        if self.measured is not None and (self.sd is not None or self.random is not None):
+            raise ValueError("`measured` is the random error of each measurement: leave `sd`, `random` out")
+        if not any((self.sd, self.random, self.systematic, self.relative, self.measured)):
+            raise ValueError("give `sd`, or parts of it: `random`, `measured`, `systematic`, `relative`")
         return self
 
 
 class Quality(Section):
     """Measurements count where `column` is at most `max` (a flag, a gap-filled share) or at least `min`."""
 
-    column: str
+    column: str | None = None
+    """Column of the quality; without it that of the file for the variable, by attribute or name (NAME_qc)."""
     max: Finite | None = None
     min: Finite | None = None
 
@@ -89,7 +104,8 @@ class Observations(Section):
     variables: Annotated[dict[str, Variable], Field(min_length=1)]
     synthetic: Synthetic | None = None
     file: str | None = None
-    format: Literal["csv", "diive", "eddypro", "fluxnet", "reddyproc", "smear", "toa5"] | None = None
+    format: Format | None = None
+    """Format of the file by its name, or with its options `{kind: NAME, ...}`; found out without it."""
     time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # several make up the time
     )
@@ -115,6 +131,9 @@ class Observations(Section):
     def _one_source(self) -> Observations:
         if (self.synthetic is None) == (self.file is None):
             raise ValueError("give exactly one of `file` and `synthetic`")
+        measured = [name for name, v in self.variables.items() if v.error.measured is not None]
+        if self.synthetic is not None and measured:
+            raise ValueError(f"{measured[0]}: a synthetic truth has no column of uncertainties")
         unitless = [name for name, v in self.variables.items() if v.unit is None]
         if self.synthetic is not None and unitless:
             raise ValueError(f"{unitless[0]} needs a `unit`")
