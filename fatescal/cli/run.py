@@ -21,7 +21,7 @@ from typing import Any
 
 from fatescal import __version__
 from fatescal import config as settings
-from fatescal.base.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
+from fatescal.base.errors import BadInput, FatescalError, NotConfirmed, OutOfTime, RunFailed, Status
 from fatescal.diagnostics import scores
 from fatescal.ensemble import preparation
 from fatescal.ensemble.member import begun
@@ -70,11 +70,11 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         if world.is_root:
             log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
         begin = time.monotonic()
-        not_validated: NotValidated | None = None
+        not_confirmed: NotConfirmed | None = None
         try:
             calibrate(Run(problem, world, store))
-        except NotValidated as error:
-            not_validated = error
+        except NotConfirmed as error:
+            not_confirmed = error
         except OutOfTime:
             took = time.monotonic() - begin
             left = world.on_root(lambda: _left_to_do(chosen, problem, world.size, took))
@@ -82,8 +82,8 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
                 log.warning("%s", left)
             raise
         world.on_root(lambda: _finish(directory, store, time.monotonic() - begin))
-        if not_validated is not None:
-            raise not_validated
+        if not_confirmed is not None:
+            raise not_confirmed
     return 0
 
 
@@ -123,7 +123,7 @@ def _results(directory: Path, store: Store) -> Results:
     """Return what a run has reached, read from its folder alone."""
     snapshot = Snapshot.read(directory)
     edited = edited_files(directory, _reached(directory, store))
-    return outputs.collect(store, snapshot, assemble.emulator(snapshot.config.emulate), edited)
+    return outputs.collect(store, snapshot, edited)
 
 
 def _finish(directory: Path, store: Store, seconds: float) -> None:
