@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fatescal"
 
 ROOMS = (  # from the ground up: a room imports only from those before it
     "base",
-    "storage",
     "hpc",
+    "storage",
     "config",
     "parameters",
     "observations",

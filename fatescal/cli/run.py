@@ -31,9 +31,10 @@ from fatescal.parameters import table as overview
 from fatescal.report import outputs
 from fatescal.report.results import Results
 from fatescal.storage.inputs import Register
+from fatescal.storage.lock import locked
 from fatescal.storage.records import Scorecard
 from fatescal.storage.stage_graph import PREPARATION, Reached, from_on, reads
-from fatescal.storage.store import PARALLEL, Store, discard, locked
+from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
 from fatescal.workflow.calibrate import Problem, Run, calibrate, first_evaluation, try_default
@@ -61,12 +62,7 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
     directory = chosen.run.directory.absolute()
     store = Store(directory / "stages", world, provenance={"fatescal": __version__})
     with _held(directory, world), _logged(directory / "run.log", world):
-        inputs = world.on_root(lambda: _accepted(chosen, problem, directory, store))
-        store.files = {key: digest for of_site in inputs.values() for key, digest in of_site.items()}
-        of_members = {
-            site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
-        }
-        problem = replace(problem, members=problem.members.with_inputs(of_members))
+        problem = _with_inputs(chosen, problem, directory, store, world)
         if world.is_root:
             log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
         begin = time.monotonic()
@@ -85,6 +81,18 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         if not_confirmed is not None:
             raise not_confirmed
     return 0
+
+
+def _with_inputs(
+    chosen: settings.Config, problem: Problem, directory: Path, store: Store, world: World
+) -> Problem:
+    """Return the problem with the digests of its files from outside, which store and members keep; see `_accepted`."""
+    inputs = world.on_root(lambda: _accepted(chosen, problem, directory, store))
+    store.files = {key: digest for of_site in inputs.values() for key, digest in of_site.items()}
+    of_members = {
+        site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
+    }
+    return replace(problem, members=problem.members.with_inputs(of_members))
 
 
 def _accepted(
@@ -183,7 +191,7 @@ def check(
     if default_run:
         store = Store(directory / "stages", world)
         with _held(directory, world):
-            try_default(Run(problem, world, store))
+            try_default(Run(_with_inputs(chosen, problem, directory, store, world), world, store))
         world.on_root(lambda: _tell_tried(chosen, problem, world.size))
     if machine is None and world.size == 1:
         return 0

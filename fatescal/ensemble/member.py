@@ -211,12 +211,17 @@ class Members:
     def default_run(self, stage: str, pace: Pace) -> tuple[Status, str]:
         """Run member 0 of a stage, the default run, in one attempt; return its status, and why it failed.
 
-        One that has failed in an earlier job is run again: what was wrong may have been mended.
+        One that has failed in an earlier job is run again: what was wrong may have been mended. One of
+        another model, of a trial or an earlier start, is set aside: no other member has followed it.
         """
         folder = self.place(stage, 0)
         done = _marker(folder)
+        parameters = self.space.named(self.space.theta_default)
         if done is not None and done["status"] != Status.OK:
             self._clear(folder)
+        elif done is not None and done["fingerprint"] not in self._valid(parameters, Status.OK):
+            n_before = len(list(folder.parent.glob(f"{folder.name}.before-*")))
+            os.rename(folder, folder.with_name(f"{folder.name}.before-{n_before + 1}"))
         row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)
         return Status(int(row["status"])), self.reason(stage, 0)
 
@@ -517,19 +522,14 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
             if "." not in str(path.parent.relative_to(members))
         ]
         inputs: dict[str, str] = {}
-        paths = [path for path in paths if not _failed_default(path.parent, members)]
+        if all(path.relative_to(members).parts[1] == "0000" for path in paths):
+            paths = []  # the default run alone commits nobody: it is made again where something has changed
         for done in filter(None, (_marker(path.parent) for path in paths)):
             model = done.get("model", {})
             inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
         if paths or any((members / name).rglob("jobs/*/result.json")):
             found[name] = Reached(files=inputs, finished=name == PREPARATION)
     return found
-
-
-def _failed_default(folder: Path, members: Path) -> bool:
-    """Tell whether a folder is that of a default run that failed: it ended its run, and is made again."""
-    done, parts = _marker(folder), folder.relative_to(members).parts
-    return len(parts) > 1 and parts[1] == "0000" and done is not None and done.get("status") != Status.OK
 
 
 @dataclass

@@ -9,21 +9,15 @@ stage names the digests of the stages it was computed from, and those of the fil
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import json
 import logging
 import os
-import re
 import shutil
-import socket
-import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import Field, dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -31,6 +25,16 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.storage import stage_graph
+from fatescal.storage.encoding import (
+    arrays_of,
+    checksum,
+    describe_fields,
+    digest_of,
+    read_fields,
+    row_checksums,
+    scalars_of,
+    to_hdf5,
+)
 from fatescal.storage.records import Record
 
 if TYPE_CHECKING:
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SCHEMA = 1
 FILE = "file."  # before the key of an attribute that holds the digest of files from outside
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
 NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
 R = TypeVar("R", bound=Record)
@@ -195,13 +198,13 @@ class Store:
                         f"fatescal {attributes.get('fatescal', 'of an unknown version')}; "
                         f"expected {record.__name__} of schema {SCHEMA}",
                     )
-                values, sums = _read(file, record)
+                values, sums = read_fields(file, record)
                 stored = {n: file[f"checksums/{n}"][()] for n in sums}
         except (OSError, KeyError) as error:
             raise self._damaged(key, str(error)) from None
         wrong = [name for name in sums if not np.array_equal(sums[name], stored[name])]
         value = record(**values)
-        if wrong or _digest(record, sums, _scalars(value)) != attributes["digest"]:
+        if wrong or digest_of(record, sums, scalars_of(value)) != attributes["digest"]:
             raise self._damaged(key, f"checksum of {', '.join(wrong) or 'its attributes'} does not match")
         for source, digest in json.loads(attributes["inputs"]).items():
             if self.path(source).exists() and self.digest(source) != digest:
@@ -230,17 +233,17 @@ class Store:
 
     def _write(self, key: str, value: Record, inputs: Sequence[str]) -> None:
         digests = {k: self.digest(k) for k in inputs}
-        arrays, scalars = _arrays(value), _scalars(value)
-        sums = {name: _checksums(array) for name, array in arrays.items()}
-        digest, order = _digest(type(value), sums, scalars), self._next()
+        arrays, scalars = arrays_of(value), scalars_of(value)
+        sums = {name: row_checksums(array) for name, array in arrays.items()}
+        digest, order = digest_of(type(value), sums, scalars), self._next()
         with self._published(key) as part, h5py.File(part, "w") as file:
             self._header(file, key, type(value), digests, order, digest)
             for name, scalar in scalars.items():
                 file.attrs[f"field.{name}"] = scalar
             for name, array in arrays.items():
-                file.create_dataset(name, data=_storable(array))
+                file.create_dataset(name, data=to_hdf5(array))
                 file.create_dataset(f"checksums/{name}", data=sums[name])
-            _describe(file, type(value))
+            describe_fields(file, type(value))
 
     def _write_rows(
         self,
@@ -252,7 +255,7 @@ class Store:
         order: int,
     ) -> None:
         arrays = {i: {n: np.asarray(a) for n, a in row.items()} for i, row in rows.items()}
-        mine = {i: {n: _checksum(a) for n, a in row.items()} for i, row in arrays.items()}
+        mine = {i: {n: checksum(a) for n, a in row.items()} for i, row in arrays.items()}
         kinds = {n: (a.shape, a.dtype.str) for row in arrays.values() for n, a in row.items()}
         everyone = self.world.allgather((mine, kinds))
         shapes = next(kinds for _, kinds in everyone if kinds)
@@ -261,9 +264,9 @@ class Store:
         sums = {name: np.zeros(n_rows, np.uint32) for name in shapes}
         for theirs, _ in everyone:
             for i, row_sums in theirs.items():
-                for name, checksum in row_sums.items():
-                    sums[name][i] = checksum
-        digest = _digest(record, sums, {})
+                for name, row_sum in row_sums.items():
+                    sums[name][i] = row_sum
+        digest = digest_of(record, sums, {})
         stage = _Rows(
             key,
             record,
@@ -300,7 +303,7 @@ class Store:
             kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
             h5py.h5d.create(file.id, name.encode(), kind, space, creation)
             file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
-        _describe(file, stage.record)
+        describe_fields(file, stage.record)
         for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
             for name, array in row.items():
                 file[name][i] = array
@@ -317,7 +320,7 @@ class Store:
                     for i in range(stage.n_rows):
                         data[i] = every[i][name]
                     file.create_dataset(f"checksums/{name}", data=stage.sums[name])
-                _describe(file, stage.record)
+                describe_fields(file, stage.record)
         self.world.meet()
 
     def _part(self, key: str) -> Path:
@@ -368,99 +371,6 @@ def discard(run: Path, first: str, reached: Sequence[str]) -> Path:
     return target
 
 
-@contextmanager
-def locked(run: Path, patience: float = 15.0) -> Iterator[None]:
-    """Hold the run for this process; the lock goes when the process does.
-
-    On a file system without such locks a file `RUN/lock.held` says who holds it; it stays when the process is
-    killed.
-
-    Raises
-    ------
-    RunFailed
-        If another process still holds it after `patience` seconds.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    give_up = time.monotonic() + patience
-    with open(run / "lock", "a+", encoding="utf-8") as file, ExitStack() as stack:
-        try:
-            _acquire(file, run, give_up)
-            file.seek(0)
-            file.truncate()
-            file.write(_holder())
-            file.flush()
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            stack.enter_context(_held_by_file(run / "lock.held", give_up))
-        yield
-
-
-def _holder() -> str:
-    job = next((os.environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID") if name in os.environ), "none")
-    return f"host {socket.gethostname()}, process {os.getpid()}, job {job}"
-
-
-def _acquire(file: IO[str], run: Path, give_up: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                file.seek(0)
-                raise RunFailed(
-                    f"another fatescal works on {run} ({file.read() or 'unknown process'}). "
-                    "Try: wait for it, cancel it, or give this run another run.directory"
-                ) from None
-        time.sleep(0.2)
-
-
-@contextmanager
-def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
-    """Hold a run by a file that only one process can create."""
-    mine = f"{_holder()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    while True:
-        try:
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
-                file.write(mine)
-            break
-        except FileExistsError:
-            if time.monotonic() > give_up:
-                raise RunFailed(_held_in_words(path)) from None
-        time.sleep(0.2)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # the folder may be gone
-            path.unlink()
-
-
-def _held_in_words(path: Path) -> str:
-    """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
-    try:
-        holder = path.read_text(encoding="utf-8") or "unknown process"
-    except OSError:
-        holder = "unknown process"
-    words = f"another fatescal works on {path.parent} ({holder}). "
-    words += (
-        "This file system has no locks that go with their process, so one that was killed leaves its file. "
-    )
-    number = re.search(r"process (\d+)", holder)
-    if number is not None and f"host {socket.gethostname()}," in holder and not _alive(int(number[1])):
-        return f"{words}That process is not there any more. Try: rm {path}, then start again"
-    return f"{words}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
-
-
-def _alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def require_space(folder: Path) -> None:
     """Raise ENOSPC where the file system is full: who met it (a model, MPI's part of HDF5) need not say
     so.
@@ -490,89 +400,3 @@ def _publish(part: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _declared(record: type[Record]) -> dict[str, Field]:
-    return {f.name: f for f in fields(record) if "dims" in f.metadata}
-
-
-def _arrays(value: Record) -> dict[str, Array]:
-    """Return all arrays of a record, those of a mapping field as `field/name`."""
-    found: dict[str, Array] = {name: getattr(value, name) for name in _declared(type(value))}
-    for f in fields(value):
-        content = getattr(value, f.name)
-        if isinstance(content, Mapping):
-            found |= {f"{f.name}/{n}": np.asarray(a) for n, a in content.items()}
-    return found
-
-
-def _scalars(value: Record) -> dict[str, Any]:
-    others = [f.name for f in fields(value) if "dims" not in f.metadata]
-    return {n: getattr(value, n) for n in others if not isinstance(getattr(value, n), Mapping)}
-
-
-def _storable(array: Array) -> Array:
-    """Return the array as HDF5 can hold it: text as UTF-8 bytes, times as int64 seconds.
-
-    >>> _storable(np.array(["GPP"])).dtype.kind, _storable(np.array(["2004"], "M8[s]")).dtype.str
-    ('S', '<i8')
-    """
-    if array.dtype.kind == "U":
-        encoded = np.char.encode(array, "utf-8")
-        return encoded if encoded.dtype.itemsize else encoded.astype("S1")
-    return array.astype(np.int64) if array.dtype.kind == "M" else array
-
-
-def _restored(data: Array, declared: Field | None) -> Array:
-    dtype = np.dtype(declared.metadata["dtype"]) if declared else data.dtype
-    if data.dtype.kind == "S":
-        return np.char.decode(data, "utf-8")
-    return data.astype(dtype) if dtype.kind == "M" else data
-
-
-def _checksums(array: Array) -> Array:
-    """Return the CRC-32 of every row (of the single value where there are no rows)."""
-    return np.array([_checksum(row) for row in np.atleast_1d(_storable(array))], dtype=np.uint32)
-
-
-def _checksum(row: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(row).data)
-
-
-def _digest(record: type[Record], sums: Mapping[str, Array], scalars: Mapping[str, Any]) -> str:
-    volatile = {f.name for f in fields(record) if f.metadata.get("wall_clock")}
-    hashed = hashlib.sha256(record.__name__.encode())
-    for name in sorted(set(sums) - volatile):
-        hashed.update(name.encode() + np.ascontiguousarray(sums[name], "<u4").tobytes())
-    for name in sorted(set(scalars) - volatile):
-        hashed.update(f"{name}={scalars[name]!r}".encode())
-    return hashed.hexdigest()
-
-
-def _read(file: h5py.File, record: type[Record]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return a file's field values and the checksums of what was read."""
-    values: dict[str, Any] = {}
-    sums: dict[str, Array] = {}
-    declared = _declared(record)
-    for f in fields(record):
-        if f.name in declared:
-            data = file[f.name][()]
-            sums[f.name] = _checksums(data)
-            values[f.name] = _restored(data, declared[f.name])
-        elif f"field.{f.name}" in file.attrs:
-            scalar = file.attrs[f"field.{f.name}"]
-            values[f.name] = scalar.item() if hasattr(scalar, "item") else scalar
-        else:
-            group = file.get(f.name, {})
-            content = {n: group[n][()] for n in group}
-            sums |= {f"{f.name}/{n}": _checksums(a) for n, a in content.items()}
-            values[f.name] = {n: _restored(a, None) for n, a in content.items()}
-    return values, sums
-
-
-def _describe(file: h5py.File, record: type[Record]) -> None:
-    """Write every field's declared dimensions and unit beside its data."""
-    for name, f in _declared(record).items():
-        data = cast(h5py.Dataset, file[name])
-        data.attrs["dims"] = " ".join(f.metadata["dims"])
-        data.attrs["unit"] = f.metadata["unit"]

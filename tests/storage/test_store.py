@@ -15,8 +15,9 @@ import pytest
 
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.communicator import World
+from fatescal.storage.lock import locked
 from fatescal.storage.records import Evaluation, KalmanInfo, KalmanState, Observations, Record, Validation
-from fatescal.storage.store import Store, discard, locked
+from fatescal.storage.store import Store, discard
 
 
 def example_state(**changes: Any) -> KalmanState:
@@ -44,7 +45,7 @@ def assert_same(one: Record, other: Record):
             assert value.dtype == match.dtype
             assert np.array_equal(value, match)
         else:
-            assert value == match
+            np.testing.assert_equal(value, match)  # NaN is NaN
             assert type(value) is type(match)
 
 

@@ -1,0 +1,111 @@
+"""One program at a time works on a run: its lock, which goes when the process does."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from fatescal.base.errors import RunFailed
+from fatescal.hpc.schedulers.registry import current
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
+
+
+@contextmanager
+def locked(run: Path, patience: float = 15.0) -> Iterator[None]:
+    """Hold the run for this process; the lock goes when the process does.
+
+    On a file system without such locks a file `RUN/lock.held` says who holds it; it stays when the process is
+    killed.
+
+    Raises
+    ------
+    RunFailed
+        If another process still holds it after `patience` seconds.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    give_up = time.monotonic() + patience
+    with open(run / "lock", "a+", encoding="utf-8") as file, ExitStack() as stack:
+        try:
+            _acquire(file, run, give_up)
+            file.seek(0)
+            file.truncate()
+            file.write(_holder())
+            file.flush()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            stack.enter_context(_held_by_file(run / "lock.held", give_up))
+        yield
+
+
+def _holder() -> str:
+    return f"host {socket.gethostname()}, process {os.getpid()}, job {current().job or 'none'}"
+
+
+def _acquire(file: IO[str], run: Path, give_up: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                file.seek(0)
+                raise RunFailed(
+                    f"another fatescal works on {run} ({file.read() or 'unknown process'}). "
+                    "Try: wait for it, cancel it, or give this run another run.directory"
+                ) from None
+        time.sleep(0.2)
+
+
+@contextmanager
+def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
+    """Hold a run by a file that only one process can create."""
+    mine = f"{_holder()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    while True:
+        try:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+                file.write(mine)
+            break
+        except FileExistsError:
+            if time.monotonic() > give_up:
+                raise RunFailed(_held_in_words(path)) from None
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder may be gone
+            path.unlink()
+
+
+def _held_in_words(path: Path) -> str:
+    """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
+    try:
+        holder = path.read_text(encoding="utf-8") or "unknown process"
+    except OSError:
+        holder = "unknown process"
+    words = f"another fatescal works on {path.parent} ({holder}). "
+    words += (
+        "This file system has no locks that go with their process, so one that was killed leaves its file. "
+    )
+    number = re.search(r"process (\d+)", holder)
+    if number is not None and f"host {socket.gethostname()}," in holder and not _alive(int(number[1])):
+        return f"{words}That process is not there any more. Try: rm {path}, then start again"
+    return f"{words}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
