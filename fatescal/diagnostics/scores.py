@@ -57,7 +57,7 @@ def crps(y: Array, ensemble: Array, sd: Array) -> float:
     >>> round(crps(np.array([0.0]), np.array([[-1.0], [1.0]]), error), 6)
     0.0
     >>> round(crps(np.array([0.7]), np.array([[0.0]]), np.array([1.0])), 4)  # of N(0, 1)
-    0.4213
+    0.4216
     """
     error = _mean_distance(y - ensemble, sd).mean(axis=0)
     wider = np.sqrt(2.0) * sd
