@@ -239,6 +239,11 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
     print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
     if more := cost.effect_runs(chosen, problem.members.sites):
         print(f"model runs    {more}")
+    if chosen.run.stop_after is None and chosen.emulate.rounds:
+        print(
+            f"model runs    and up to {chosen.emulate.rounds} rounds of {chosen.calibrate.members} or "
+            f"{chosen.posterior.members} more, while the emulator or its posterior is not confirmed"
+        )
 
 
 def _tell_tried(chosen: settings.Config, problem: Problem, n_ranks: int) -> None:

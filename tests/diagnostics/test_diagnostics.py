@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -324,6 +325,10 @@ def test_weights_of_rounds_must_go_with_their_members():
         mixture_log_weights(np.zeros(4), np.zeros((2, 4)), [0.0, 0.0], [1, 2])
 
 
+def normal_log_likelihood(centre, variance, u):
+    return -0.5 * np.sum((u - centre) ** 2, axis=1) / variance
+
+
 def linear_rounds(shifts, n=64, seed=0):
     """The same rounds as they are judged: each with its members, its draws and its emulated likelihood."""
     x, r = np.array([1.0, -2.0, 0.5]), 0.25
@@ -339,7 +344,7 @@ def linear_rounds(shifts, n=64, seed=0):
                 u=u,
                 misfit=0.5 * np.sum((u - x) ** 2, axis=1) / r,
                 draws=draws,
-                log_likelihood=lambda u, c=c: -0.5 * np.sum((u - c) ** 2, axis=1) / r,
+                log_likelihood=partial(normal_log_likelihood, c, r),
                 log_evidence=float(-1.5 * np.log(1 + 1 / r) - 0.5 * c @ c / (1 + r)),
             )
         )
@@ -359,13 +364,13 @@ def test_a_round_is_judged_by_its_own_members_whatever_came_before(shifts):
 
 
 def test_rounds_pooled_have_the_true_moments_though_the_last_one_is_wrong():
-    rounds, mean, sd = linear_rounds((0.0, 1.0), n=2000)
+    rounds, mean, sd = linear_rounds((0.0, 1.0), n=300)
     verdict = judge_rounds(rounds, NAMES)
     assert verdict.outcome == "not confirmed"
     assert verdict.distrusted == ("vcmax",)
     centre, scale = rounds[-1].draws.mean(axis=0), rounds[-1].draws.std(axis=0)
-    assert_allclose(centre + verdict.pooled_shift * scale, mean, atol=0.06 * sd)
-    assert_allclose(verdict.pooled_ratio * scale, sd, rtol=0.05)
+    assert_allclose(centre + verdict.pooled_shift * scale, mean, atol=0.2 * sd)
+    assert_allclose(verdict.pooled_ratio * scale, sd, rtol=0.15)
     assert_allclose(verdict.distance, 0.5, rtol=0.15)  # of normals one sd apart
     assert verdict.pooled_size > verdict.effective_size
 

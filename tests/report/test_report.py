@@ -396,7 +396,7 @@ def test_the_headline_comes_before_what_emulator_and_chains_say(
     distrust = np.arange(len(small.parameter)) == 0
     verdict = replace(small.verdict, outcome=outcome, distrust=distrust, round=0)
     made = page(replace(small, verdict=verdict, verdicts=[verdict]))
-    head = made[made.index("<header>") : made.index("</header>")]
+    head = made[made.index("<header>") : made.index("</header>")] + "</header>"
     kind = "good" if fine else "bad"
     assert f'<p class="verdict"><b class="{kind}">{headline}' in head
     assert head.count('class="good"') == fine
