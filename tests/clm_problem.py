@@ -44,7 +44,7 @@ def write_config(folder: Path, case: Case, **changes: dict) -> Path:
             },
         },
         "calibrate": {"scheme": "ienks", "members": 8, "iterations": 2},
-        "emulate": {"force": True},
+        "emulate": {"force": True, "rounds": 0},
         "posterior": {"members": 5},
     }
     for section, values in changes.items():

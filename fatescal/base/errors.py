@@ -65,8 +65,8 @@ class RunFailed(FatescalError):
     """The calibration cannot go on (too few survivors, full disk, a damaged stage ...)."""
 
 
-class NotValidated(FatescalError):
-    """The run ended, but its emulator did not validate: no posterior was sampled."""
+class NotConfirmed(FatescalError):
+    """The run ended, but without a posterior that the model confirms: its files say so."""
 
 
 class OutOfTime(FatescalError):

@@ -21,7 +21,7 @@ from typing import Any
 
 from fatescal import __version__
 from fatescal import config as settings
-from fatescal.base.errors import BadInput, FatescalError, NotValidated, OutOfTime, RunFailed, Status
+from fatescal.base.errors import BadInput, FatescalError, NotConfirmed, OutOfTime, RunFailed, Status
 from fatescal.diagnostics import scores
 from fatescal.ensemble import preparation
 from fatescal.ensemble.member import begun
@@ -66,13 +66,13 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
         if world.is_root:
             log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
         begin = time.monotonic()
-        not_validated: NotValidated | None = None
+        not_confirmed: NotConfirmed | None = None
         try:
             started = Run(problem, world, store)
             _try_default(started, chosen, directory)
             calibrate(started)
-        except NotValidated as error:
-            not_validated = error
+        except NotConfirmed as error:
+            not_confirmed = error
         except OutOfTime:
             took = time.monotonic() - begin
             left = world.on_root(lambda: _left_to_do(chosen, problem, world.size, took))
@@ -80,8 +80,8 @@ def run(config: Path, world: World, fold: Fold = None, machine: str | None = Non
                 log.warning("%s", left)
             raise
         world.on_root(lambda: _finish(directory, store, time.monotonic() - begin))
-        if not_validated is not None:
-            raise not_validated
+        if not_confirmed is not None:
+            raise not_confirmed
     return 0
 
 
@@ -167,7 +167,7 @@ def _results(directory: Path, store: Store) -> Results:
     """Return what a run has reached, read from its folder alone."""
     snapshot = Snapshot.read(directory)
     edited = edited_files(directory, _reached(directory, store))
-    return outputs.collect(store, snapshot, assemble.emulator(snapshot.config.emulate), edited)
+    return outputs.collect(store, snapshot, edited)
 
 
 def _finish(directory: Path, store: Store, seconds: float) -> None:
@@ -276,6 +276,11 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
     print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
     if more := cost.effect_runs(chosen, problem.members.sites):
         print(f"model runs    {more}")
+    if chosen.run.stop_after is None and chosen.emulate.rounds:
+        print(
+            f"model runs    and up to {chosen.emulate.rounds} rounds of {chosen.calibrate.members} or "
+            f"{chosen.posterior.members} more, while the emulator or its posterior is not confirmed"
+        )
 
 
 def _tell_tried(chosen: settings.Config, problem: Problem, n_ranks: int) -> None:

@@ -108,7 +108,7 @@ class Emulate(Section):
     target: Literal["outputs", "misfit"] = "outputs"
     variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None  # of outputs; None: auto
     force: bool = False  # sample an emulator that failed its validation; the report says so
-    rounds: Annotated[Whole, Field(ge=0)] = 3  # of refinement when the validation fails
+    rounds: Annotated[Whole, Field(ge=0)] = 3  # more, while the emulator or its posterior is not confirmed
 
     @model_validator(mode="after")
     def _variance_of_outputs(self) -> Emulate:

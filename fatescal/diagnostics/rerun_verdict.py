@@ -20,14 +20,15 @@ points are not; the estimator here is conservative for them (docs/trust.md has b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from fatescal.base.types import Array
+from fatescal.base.types import Array, LogLikelihood
+from fatescal.storage.records import Verdict
 
-Outcome = Literal["confirmed", "not confirmed", "cannot tell"]
+Outcome = Literal["confirmed", "not confirmed", "cannot tell", "not sampled"]
 
 SHIFT = 0.25  # of a mean, in posterior sd: more makes a posterior wrong
 RATIO = 1.25  # of two sd: more, or less than 1 / RATIO, makes a posterior wrong
@@ -36,103 +37,199 @@ USELESS = 2.5  # sd of log weights: densities wrong by a factor 12, beyond what 
 NOTHING = 5.0  # below the median of log weights: less need not be told apart
 LEAST_FOR_K = 100  # members: their largest fifth, 20, are the fewest a Pareto tail is fitted to with any use
 LEAST_MEMBERS = 4
+ENOUGH_MEMBERS = 15  # that usually settle a smooth case (docs/trust.md)
 ALIKE = 0.5  # range of log weights below which no tail is looked for
 RIDGES = 10.0 ** np.arange(-8, 3)  # variance of the residuals over that of the quadratic's coefficients
 INDEPENDENT_DRAWS = 2000  # that thinned chains are worth at most
 MOST_MORE = 10_000  # members: a larger need is named as out of reach
 
 
+def k_limit(n: int) -> float:
+    """Return the k-hat above which weighted means of `n` exchangeable draws are unreliable (Vehtari et al.
+    2024); NaN below 25.
+    """
+    return float(min(1 - 1 / np.log10(n), 0.7)) if n >= 25 else np.nan
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return the verdict in one sentence, with the parameters to distrust."""
+    n, names = len(verdict.weights), ", ".join(verdict.distrusted)
+    if verdict.outcome == "not sampled":
+        return f"no posterior was sampled: {verdict.reason}"
+    if verdict.outcome == "confirmed":
+        return (
+            f"the model confirms the emulated posterior: by {n} runs its means are right within {SHIFT} sd and "
+            f"its sd within {RATIO - 1:.0%} (largest correction {_worst(verdict)})"
+        )
+    if verdict.outcome == "not confirmed":
+        return (
+            f"the model does NOT confirm the emulated posterior: distrust {names} "
+            f"(by {n} runs: {_worst(verdict)})"
+        )
+    need = f"about {verdict.more} more would" if verdict.more < MOST_MORE else f"nor would {MOST_MORE} more"
+    return (
+        f"{n} members cannot tell whether the emulated posterior is right, {need}; until then do not rely on "
+        f"{names} (by {n} runs: {_worst(verdict)})"
+    )
+
+
+def details(verdict: Verdict) -> str:
+    """Return the numbers behind the verdict, for the log."""
+    n = len(verdict.weights)
+    k = "" if np.isnan(verdict.k) else f", k-hat {verdict.k:.2f} (limit {k_limit(n):.2f})"
+    pooled = ""
+    if len(verdict.pooled_weights) > n:
+        pooled = (
+            f"; of all rounds {verdict.pooled_size:.0f} of {len(verdict.pooled_weights)}, "
+            f"KL divergence from the round before {verdict.distance:.2g}"
+        )
+    return (
+        f"sd of log weights {verdict.log_weight_sd:.2f}, effective size {verdict.effective_size:.0f} of "
+        f"{n}{k}{pooled}"
+    )
+
+
+def advice(verdict: Verdict, n_rounds: int) -> str:
+    """Return what to do about a run that ended with a verdict which is not `confirmed`, after `n_rounds` of
+    refinement allowed.
+    """
+    more_rounds = f"emulate.rounds: {n_rounds + 2} (each round adds runs to those that are there)"
+    n = len(verdict.weights)
+    if verdict.outcome == "not sampled":
+        return (
+            f"more members or iterations, {more_rounds}, emulate.target: misfit, or (at your own risk) "
+            "emulate.force: true"
+        )
+    if n < LEAST_MEMBERS:
+        return f"posterior.members: {n + verdict.more + 1}, so few members can confirm nothing"
+    if verdict.outcome == "cannot tell" and n <= verdict.more < MOST_MORE / 10:
+        return f"posterior.members: {n + verdict.more + 1}, or {more_rounds}"
+    return f"{more_rounds}, or more posterior.members"
+
+
+def _worst(verdict: Verdict) -> str:
+    """Return the largest correction of a mean and of an sd, with their errors."""
+    v = verdict
+    if not len(v.shift) or np.isnan(v.shift).any():
+        return "no estimate"
+    p, q = int(np.argmax(np.abs(v.shift))), int(np.argmax(np.abs(np.log(v.ratio))))
+    return (
+        f"mean of {v.parameter[p]} {v.shift[p]:+.2f} +- {v.shift_error[p]:.2f} sd, "
+        f"sd of {v.parameter[q]} times {v.ratio[q]:.2f} +- {v.ratio_error[q]:.2f}"
+    )
+
+
+def not_sampled(parameter: Sequence[str], reason: str) -> Verdict:
+    """Return the verdict of a round whose emulator was refused."""
+    unknown = np.full(len(parameter), np.nan)
+    return _verdict(
+        "not sampled",
+        parameter,
+        [unknown] * 5,
+        np.ones(len(parameter), dtype=bool),
+        np.empty(0),
+        reason=reason,
+    )
+
+
+def _verdict(
+    outcome: Outcome,
+    parameter: Sequence[str],
+    estimates: Sequence[Array],
+    distrust: Array,
+    weights: Array,
+    **more: Any,
+) -> Verdict:
+    """Return a verdict of one round alone: nothing is pooled yet."""
+    shift, shift_error, ratio, ratio_error, unreached = estimates
+    unknown = np.full(len(parameter), np.nan)
+    return Verdict(
+        outcome=outcome, parameter=np.array(parameter, dtype=np.str_),
+        shift=shift, shift_error=shift_error, ratio=ratio, ratio_error=ratio_error, unreached=unreached,
+        distrust=distrust, weights=weights,
+        pooled_weights=np.empty(0), pooled_shift=unknown, pooled_ratio=unknown, **more,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
-class RerunVerdict:
-    """What the model's own runs of the posterior ensemble say about the emulated posterior.
+class Round:
+    """A round's emulated posterior and its members that ran.
 
     Attributes
     ----------
-    outcome : str
-        `confirmed`, `not confirmed` or `cannot tell`.
-    parameter : P names
-    shift, shift_error : (P) arrays
-        Of the mean by reweighting, in sd of the emulated posterior, and its standard error.
-    ratio, ratio_error : (P) arrays
-        Of the reweighted sd to the emulated one, and its standard error.
-    unreached : (P) array
-        sd of all draws over the sd that those as central as the members tell: far above 1 where it rests on a
-        few far draws.
-    weights : (J) array
-        Importance weights, sum 1.
-    log_weight_sd : float
-    k : float
-        Pareto k-hat; NaN below 100 members, -inf where all weights agree.
-    more : int
-        Members that must be added before the verdict can be expected; 0 if it stands.
-    distrusted : names
-        Parameters that are wrong (`not confirmed`) or undecided (`cannot tell`).
+    u : (J, P)
+        The members.
+    misfit : (J)
+        Their Phi, by the model.
+    draws : (N, P)
+        Of the emulated posterior.
+    log_likelihood : function u (M, P) -> (M)
+        The emulated one, that the chains saw.
+    log_evidence : float
+        Its log Z.
     """
 
-    outcome: Outcome
-    parameter: tuple[str, ...]
-    shift: Array
-    shift_error: Array
-    ratio: Array
-    ratio_error: Array
-    unreached: Array
-    weights: Array
-    log_weight_sd: float
-    k: float
-    more: int
-    distrusted: tuple[str, ...]
-
-    @property
-    def effective_size(self) -> float:
-        """How many equally weighted members the ensemble is worth, 1 / sum w^2."""
-        return float(1 / np.sum(self.weights**2))
-
-    @property
-    def k_limit(self) -> float:
-        """The k-hat above which weighted means of this many exchangeable draws are unreliable (Vehtari
-        et al. 2024).
-        """
-        return float(min(1 - 1 / np.log10(len(self.weights)), 0.7)) if len(self.weights) >= 25 else np.nan
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in one sentence, with the parameters to distrust."""
-        n, names = len(self.weights), ", ".join(self.distrusted)
-        if self.outcome == "confirmed":
-            return (
-                f"the model confirms the emulated posterior: by {n} runs its means are right within {SHIFT} sd and its "
-                f"sd within {RATIO - 1:.0%} (largest correction {self._worst})"
-            )
-        if self.outcome == "not confirmed":
-            return f"the model does NOT confirm the emulated posterior: distrust {names} (by {n} runs: {self._worst})"
-        need = f"about {self.more} more would" if self.more < MOST_MORE else f"nor would {MOST_MORE} more"
-        return (
-            f"{n} members cannot tell whether the emulated posterior is right, {need}; until then do not rely on "
-            f"{names} (by {n} runs: {self._worst})"
-        )
-
-    @property
-    def details(self) -> str:
-        """The numbers behind the verdict, for the log."""
-        k = "" if np.isnan(self.k) else f", k-hat {self.k:.2f} (limit {self.k_limit:.2f})"
-        n = len(self.weights)
-        return (
-            f"sd of log weights {self.log_weight_sd:.2f}, effective size {self.effective_size:.0f} of {n}{k}"
-        )
-
-    @property
-    def _worst(self) -> str:
-        """The largest correction of a mean and of an sd, with their errors."""
-        if not len(self.shift) or np.isnan(self.shift).any():
-            return "no estimate"
-        p, q = int(np.argmax(np.abs(self.shift))), int(np.argmax(np.abs(np.log(self.ratio))))
-        return (
-            f"mean of {self.parameter[p]} {self.shift[p]:+.2f} +- {self.shift_error[p]:.2f} sd, "
-            f"sd of {self.parameter[q]} times {self.ratio[q]:.2f} +- {self.ratio_error[q]:.2f}"
-        )
+    u: Array
+    misfit: Array
+    draws: Array
+    log_likelihood: LogLikelihood
+    log_evidence: float
 
 
-def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[str]) -> RerunVerdict:
+def judge_rounds(rounds: Sequence[Round], parameter: Sequence[str]) -> Verdict:
+    """Return the verdict of the last of some rounds, and what all of them tell together.
+
+    The last round is judged by its own members: its emulator has learnt from those of the rounds before, and
+    reproduces them. Pooled, the members of all rounds are weighted as one sample of the mixture of the
+    emulated posteriors, which stays right whatever an emulator has learnt from.
+    """
+    last = rounds[-1]
+    verdict = judge_rerun(-last.misfit - last.log_likelihood(last.u), last.u, last.draws, parameter)
+    pooled = [one for one in rounds if len(one.u)]
+    if not pooled:
+        return verdict
+    u = np.concatenate([one.u for one in pooled])
+    log_weights = mixture_log_weights(
+        np.concatenate([one.misfit for one in pooled]),
+        [one.log_likelihood(u) for one in pooled],
+        [one.log_evidence for one in pooled],
+        [len(one.u) for one in pooled],
+    )
+    weights = _normalised(log_weights)
+    centre, scale = last.draws.mean(axis=0), np.maximum(last.draws.std(axis=0), np.finfo(float).tiny)
+    mean = weights @ u
+    return replace(
+        verdict,
+        pooled_weights=weights,
+        pooled_shift=(mean - centre) / scale,
+        pooled_ratio=np.sqrt(weights @ (u - mean) ** 2) / scale,
+        pooled_k=_pareto_k(log_weights),
+        distance=divergence(rounds[-2].draws, last.draws) if len(rounds) > 1 else np.nan,
+    )
+
+
+def divergence(before: Array, after: Array) -> float:
+    """Return the Kullback-Leibler divergence of draws `after` (N, P) from `before` (M, P), taken as normal.
+
+    >>> x = np.random.default_rng(0).standard_normal((1000, 1))
+    >>> round(divergence(x, x), 9), round(divergence(x, x + x.std(ddof=1)), 3)
+    (0.0, 0.5)
+    """
+    old, new = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (before, after))
+    difference = after.mean(axis=0) - before.mean(axis=0)
+    solved = np.linalg.solve(old, np.column_stack([new, difference]))
+    log_ratio = np.linalg.slogdet(old)[1] - np.linalg.slogdet(new)[1]
+    trace = np.trace(solved[:, :-1]) - len(old)
+    return float(0.5 * (trace + difference @ solved[:, -1] + log_ratio))
+
+
+def _normalised(log_weights: Array) -> Array:
+    """Return weights of sum 1."""
+    weights = np.exp(log_weights - log_weights.max(initial=-np.inf))
+    return weights / max(weights.sum(), 1e-300)
+
+
+def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[str]) -> Verdict:
     """Return the verdict of members that were run again.
 
     Parameters
@@ -163,26 +260,13 @@ def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[
         raise ValueError(
             f"{len(log_weights)} log weights, members {u.shape}, draws {draws.shape}, {len(names)} names"
         )
-    centred = log_weights - log_weights.max(initial=-np.inf)
-    weights = np.exp(centred) / max(np.exp(centred).sum(), 1e-300)
+    weights = _normalised(log_weights)
     sd = float(log_weights.std(ddof=1)) if len(log_weights) > 1 else np.nan
     unknown = np.full(len(names), np.nan)
     if len(log_weights) < LEAST_MEMBERS:
-        more = 15 - len(log_weights)
-        return RerunVerdict(
-            "cannot tell",
-            names,
-            unknown,
-            unknown,
-            unknown,
-            unknown,
-            unknown,
-            weights,
-            sd,
-            np.nan,
-            more,
-            names,
-        )
+        more = ENOUGH_MEMBERS - len(log_weights)
+        all_ = np.ones(len(names), dtype=bool)
+        return _verdict("cannot tell", names, [unknown] * 5, all_, weights, log_weight_sd=sd, more=more)
     # a member where the model says "impossible" weighs nothing, but would rule a fit to logarithms
     bounded = np.maximum(log_weights, np.median(log_weights) - NOTHING)
     estimate = _moments(log_weights, bounded, u, draws)
@@ -190,10 +274,10 @@ def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[
     suspect = ~(unreached < RATIO) | _alone(bounded, u, draws)
     spread = 0.5 * float(np.diff(np.quantile(log_weights, [0.16, 0.84]))[0])
     outcome, which, more = _decide(len(log_weights), spread, *estimate, suspect)
-    distrusted = tuple(name for name, listed in zip(names, which, strict=True) if listed)
-    return RerunVerdict(
-        outcome, names, *estimate, unreached, weights, sd, _pareto_k(log_weights), more, distrusted
-    )
+    return _verdict(
+        outcome, names, [*estimate, unreached], which, weights,
+        log_weight_sd=sd, k=_pareto_k(log_weights), more=more,
+    )  # fmt: skip
 
 
 def mixture_log_weights(

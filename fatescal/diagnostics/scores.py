@@ -10,6 +10,7 @@ from fatescal.base.types import Array
 from fatescal.storage.records import Observations, Scorecard
 
 LEVEL = 0.9  # of the central predictive interval whose coverage is scored
+MOST_LAGS = 128  # members apart whose differences stand for those of all pairs: exact up to 257 members
 
 
 def rmse(y: Array, g: Array) -> float:
@@ -18,12 +19,12 @@ def rmse(y: Array, g: Array) -> float:
 
 
 def bias(y: Array, g: Array) -> float:
-    """Return the mean of observed minus modelled, the sign of Keetz et al. (2025).
+    """Return the mean of modelled minus observed.
 
     >>> bias(np.array([1.0, 2.0]), np.array([0.0, 2.0]))
-    0.5
+    -0.5
     """
-    return float(np.mean(y - g))
+    return float(np.mean(g - y))
 
 
 def r2(y: Array, g: Array) -> float:
@@ -37,29 +38,43 @@ def r2(y: Array, g: Array) -> float:
     return float(y @ g) ** 2 / (float(y @ y) * float(g @ g))
 
 
-def crps(y: Array, ensemble: Array) -> float:
-    """Return the mean continuous ranked probability score of `ensemble` (J, D) against `y` (D), in its unit.
+def crps(y: Array, ensemble: Array, sd: Array) -> float:
+    """Return the mean continuous ranked probability score of what could have been measured, in the unit of
+    `y`.
 
-    The fair estimate, mean |g_j - y| - sum_{j<k} |g_j - g_k| / (J (J-1)): its expectation is the score of the
-    distribution the members are drawn from, so that ensembles of different sizes compare. The standard one
-    (J^2 for J (J-1)) punishes small ensembles. A single run has no spread: its absolute error. The ensemble
-    is compared as it is, without observation noise. O(J log J).
+    The predictive distribution is that of `coverage`: the members of `ensemble` (J, D) with the error sd (D)
+    of the observations `y` (D). With A(m, s) = E|N(m, s^2)| the score is mean_j A(y - g_j, sd) less half the
+    mean of A(g_j - g_k, sqrt(2) sd) over pairs of different members. Different, so that its expectation is
+    the score of the distribution the members are drawn from, and ensembles of different sizes compare; the
+    pairs of members `MOST_LAGS` places apart and nearer stand for all. A single run is a normal distribution
+    about it.
 
     References
     ----------
-    Ferro (2014) doi:10.1002/qj.2270; the sum over sorted members as in Jordan et al. (2019)
-    doi:10.18637/jss.v090.i12, equation 3.
+    Grimit et al. (2006) doi:10.1256/qj.05.235, equation 5; Ferro (2014) doi:10.1002/qj.2270.
 
-    >>> crps(np.array([0.0]), np.array([[-1.0], [1.0]]))
+    >>> error = np.array([1e-9])
+    >>> round(crps(np.array([0.0]), np.array([[-1.0], [1.0]]), error), 6)
     0.0
+    >>> round(crps(np.array([0.7]), np.array([[0.0]]), np.array([1.0])), 4)  # of N(0, 1)
+    0.4216
     """
-    n = len(ensemble)
-    error = np.abs(ensemble - y).mean()
-    if n == 1:
-        return float(error)
-    rank = 2.0 * np.arange(n) - (n - 1)  # sum_{j<k} |g_j - g_k| = sum_j rank_j g_(j)
-    differences = (rank[:, None] * np.sort(ensemble, axis=0)).sum(axis=0) / (n * (n - 1))
-    return float(error - differences.mean())
+    error = _mean_distance(y - ensemble, sd).mean(axis=0)
+    wider = np.sqrt(2.0) * sd
+    if len(ensemble) == 1:
+        return float(np.mean(error - 0.5 * _mean_distance(0.0 * y, wider)))
+    lags = range(1, min(len(ensemble) // 2, MOST_LAGS) + 1)
+    apart = [_mean_distance(ensemble - np.roll(ensemble, lag, axis=0), wider).mean(axis=0) for lag in lags]
+    weights = [0.5 if 2 * lag == len(ensemble) else 1.0 for lag in lags]  # the half-way lag meets pairs twice
+    return float(np.mean(error - 0.5 * np.average(apart, axis=0, weights=weights)))
+
+
+def _mean_distance(m: Array, s: Array) -> Array:
+    """Return E|X| of X ~ N(m, s^2)."""
+    from scipy.special import erf
+
+    z = m / (np.sqrt(2.0) * s)
+    return m * erf(z) + s * np.sqrt(2.0 / np.pi) * np.exp(-(z**2))
 
 
 def coverage(y: Array, ensemble: Array, sd: Array, level: float = LEVEL) -> float:
@@ -108,7 +123,7 @@ def _scores(y: Array, ensemble: Array, sd: Array) -> dict[str, float]:
         "rmse": rmse(y, mean),
         "bias": bias(y, mean),
         "r2": r2(y, mean),
-        "crps": crps(y, ensemble),
+        "crps": crps(y, ensemble, sd),
         "coverage": coverage(y, ensemble, sd),
     }
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.convergence import diagnose, to_tree
-from fatescal.diagnostics.rerun_verdict import RerunVerdict, judge_rerun
-from fatescal.emulate.base import Emulator
+from fatescal.diagnostics.rerun_verdict import advice, details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
 from fatescal.report.results import Results
@@ -29,6 +28,7 @@ from fatescal.storage.records import (
     Scorecard,
     Surrogate,
     Validation,
+    Verdict,
 )
 from fatescal.storage.store import Store
 from fatescal.workflow.snapshot import Snapshot
@@ -37,13 +37,11 @@ R = TypeVar("R", bound=Record)
 SCORECARDS = ("scorecard", "scorecard-prior", "scorecard-default")  # the last two with run.stop_after
 
 
-def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Iterable[str] = ()) -> Results:
+def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Results:
     """Return what a run has reached so far, read from its folder alone; on root.
 
     Parameters
     ----------
-    emulator : Emulator
-        That of the config.
     further : iterable of str
         Remarks beside those that the stages give.
     """
@@ -59,8 +57,11 @@ def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Itera
         return max((k for k in keys if k.startswith(prefix)), default="")
 
     observations = store.load(last("observations"), Observations)
-    round_ = last("surrogate-")[-2:]
-    validation = f"validation-{round_}"
+    verdict, verdicts = maybe("verdict", Verdict), list(every("verdict-", Verdict).values())
+    sampled = [v for v in verdicts if v.outcome != "not sampled"]
+    # a finished run shows the round that its verdict is about; another one how far it is
+    round_ = last("surrogate-")[-2:] if verdict is None or not sampled else f"{verdict.round:02d}"
+    validations = [maybe(f"validation-{round_}-{what}", Validation) for what in ("draws", "block", "rows")]
     results: dict[str, Any] = {
         "name": snapshot.config.run.name,
         "settings": snapshot.config.plain(),
@@ -73,14 +74,16 @@ def collect(store: Store, snapshot: Snapshot, emulator: Emulator, further: Itera
         "truth": snapshot.truth,
         "updates": list(every("update-", KalmanInfo).values()),
         "surrogate": maybe(f"surrogate-{round_}", Surrogate),
-        "validation": maybe(f"{validation}-draws", Validation) or maybe(f"{validation}-rows", Validation),
+        "validation": next(filter(None, validations), None),
         "chains": list(every(f"chains-{round_}-", ChainBlock).values()) if round_ else [],
-        "posterior": maybe("posterior", Posterior),
+        "posterior": maybe(f"posterior-{round_}", Posterior),
+        "verdicts": verdicts,
+        "verdict": verdict,
         "scorecard": next(filter(None, (maybe(k, Scorecard) for k in SCORECARDS)), None),
         "climatology": climatology(observations),
         "versions": dict(snapshot.versions),
     }
-    remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot, emulator)]
+    remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot)]
     idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
     remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
     return Results(**results, remarks=tuple(remarks))
@@ -99,9 +102,13 @@ def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot)
         )
 
 
-def _remarks(results: Mapping[str, Any], snapshot: Snapshot, emulator: Emulator) -> Iterable[str]:
+def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
     """Say whether the result can be trusted, and why not."""
-    validation, posterior = results["validation"], results["posterior"]
+    validation, posterior, verdict = results["validation"], results["posterior"], results["verdict"]
+    if verdict is not None:
+        yield sentence(verdict) + ("" if verdict.outcome == "not sampled" else f"; {details(verdict)}")
+        if verdict.outcome != "confirmed":
+            yield f"what to do: {advice(verdict, snapshot.config.emulate.rounds)}"
     stop_after, sampling = snapshot.config.run.stop_after, snapshot.config.sample
     if stop_after is not None and posterior is None:
         yield (
@@ -114,10 +121,6 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot, emulator: Emulator)
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
         found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
-    rerun = results["history"].get("evaluation-posterior")
-    if posterior is not None and rerun is not None:
-        verdict = _rerun_verdict(results, emulator, posterior, rerun)
-        yield f"{verdict.sentence}; {verdict.details}"
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
     places = snapshot.config.places.values()
     spinups = [getattr(place.model, "spinup", None) for place in places]
@@ -136,20 +139,6 @@ def _failures(results: Mapping[str, Any]) -> Iterable[str]:
             yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
 
 
-def _rerun_verdict(
-    results: Mapping[str, Any], emulator: Emulator, posterior: Posterior, rerun: Evaluation
-) -> RerunVerdict:
-    """Return what the model says of the emulated posterior, by the members that ran."""
-    rows = np.flatnonzero(rerun.ok[1:])
-    observations = results["observations"]
-    columns = observations.period == "calibration"
-    calibration = observations.select(columns)
-    u = posterior.u[rows]
-    emulated = emulator.log_likelihood(results["surrogate"], calibration)(u)
-    misfit = calibration.misfit(rerun.predictions[1:][rows][:, columns])
-    return judge_rerun(-misfit - emulated, u, posterior.draws_u, results["parameter"])
-
-
 def write(results: Results, directory: Path) -> Path:
     """Write scorecard, posterior and report into the run's folder, each whole or not at all; return the
     page.
@@ -161,7 +150,7 @@ def write(results: Results, directory: Path) -> Path:
         names = ("variable", "period", "ensemble", "score", "value")
         columns = [getattr(card, name) for name in names]
         _put(directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True)))
-        _put(directory / "scorecard.txt", lambda part: part.write_text(scores.render(card) + "\n"))
+        _put(directory / "scorecard.txt", lambda part: part.write_text(_scored(results, card)))
     if posterior is not None:
         following = [name for name in results.prior.rules if name in posterior.draws_following]
         header = [*posterior.parameter, *following]
@@ -175,6 +164,12 @@ def write(results: Results, directory: Path) -> Path:
             with suppress(FileNotFoundError):
                 (directory / stale).unlink()
     return write_page(results, directory / "report")
+
+
+def _scored(results: Results, card: Scorecard) -> str:
+    """Return the scorecard as text, under the verdict of the run where there is one."""
+    head = f"verdict: {results.headline}\n" if results.verdict is not None else ""
+    return f"{head}{scores.render(card)}\n"
 
 
 def _put(path: Path, write: Callable[[Path], object]) -> None:

@@ -9,16 +9,18 @@ import numpy as np
 from fatescal.report.chains import chains
 from fatescal.report.emulator_section import emulator
 from fatescal.report.fit import fit
-from fatescal.report.markup import Markup, element, framed, html, number
+from fatescal.report.markup import Markup, element, framed, number
 from fatescal.report.misfit_surface import misfit
 from fatescal.report.parameter_figures import parameters
 from fatescal.report.prior_check_section import evidence
 from fatescal.report.provenance import provenance
 from fatescal.report.results import Results
 from fatescal.report.scorecard import scorecard
+from fatescal.report.verdict_section import verdict
 from fatescal.storage import atomic
 
 SECTIONS = {
+    "Verdict": verdict,
     "Scorecard": scorecard,
     "Evidence": evidence,
     "Parameters": parameters,
@@ -79,30 +81,36 @@ def _head(results: Results) -> Markup:
     return element(
         "header",
         element("h1", results.name),
-        element("p", *_verdict(results), class_="verdict"),
+        element("p", _headline(results), class_="verdict"),
+        _steps(results),
         element("ul", *remarks) if remarks else "",
         _key_numbers(results),
     )
 
 
-def _verdict(results: Results) -> list[Markup]:
-    """Return in one line whether emulator and chains may be believed."""
+def _headline(results: Results) -> Markup:
+    """Return the one word on the run, which comes before all others."""
+    fine = results.verdict is not None and results.verdict.outcome == "confirmed"
+    distrust = ""
+    if results.verdict is not None and results.verdict.outcome in ("not confirmed", "cannot tell"):
+        distrust = f": do not rely on {', '.join(results.verdict.distrusted)}"
+    return element("b", f"{results.headline}{distrust}", class_="good" if fine else "bad")
+
+
+def _steps(results: Results) -> Markup:
+    """Return in one line what emulator and chains say of themselves: no verdict on the posterior."""
     validation, diagnosis = results.validation, results.diagnosis
     words = []
     if validation is None:
-        words.append(("emulator not reached", False))
+        words.append("emulator not reached")
     else:
-        words.append(("emulator validated" if validation.passed else "NOT VALIDATED", validation.passed))
+        words.append("emulator validated" if validation.passed else "emulator NOT VALIDATED")
     if diagnosis is None:
-        words.append(("not sampled", False))
+        words.append("no chains")
     else:
-        words.append(
-            ("chains converged" if diagnosis.converged else "chains NOT CONVERGED", diagnosis.converged)
-        )
-    if "posterior" not in results.ensembles:
-        words.append(("posterior not run again", False))
-    marked = [element("b", text, class_="good" if fine else "bad") for text, fine in words]
-    return [Markup(html(" · ").join(marked))]
+        words.append("chains converged" if diagnosis.converged else "chains NOT CONVERGED")
+    words.append("posterior run again" if "posterior" in results.ensembles else "posterior not run again")
+    return element("p", " · ".join(words))
 
 
 def _key_numbers(results: Results) -> Markup:

@@ -21,9 +21,16 @@ from fatescal.storage.records import (
     Scorecard,
     Surrogate,
     Validation,
+    Verdict,
 )
 
-RERUN = "evaluation-posterior"
+RERUN = "evaluation-posterior-"  # of each round
+HEADLINES = {
+    "confirmed": "confirmed by the model",
+    "not confirmed": "not confirmed",
+    "cannot tell": "cannot tell",
+    "not sampled": "not sampled",
+}
 
 
 class PriorMap(Protocol):
@@ -61,7 +68,11 @@ class Results:
         Parameters of the default run and, of a synthetic run, those that made the observations.
     history : mapping of str to Evaluation
         In order: "evaluation-00" (prior), "evaluation-01" ... of the Kalman iterations, perhaps
-        "evaluation-refinement-01" ..., at last "evaluation-posterior".
+        "evaluation-refinement-01" or "evaluation-posterior-00" ..., of each round of emulation.
+    verdicts : sequence of Verdict
+        Of each finished round.
+    verdict : Verdict or None
+        That of the run: of the last round that was sampled.
     climatology : (D,)
         Day-of-year means of the calibration period, as predictions.
     remarks : sentences
@@ -83,6 +94,8 @@ class Results:
     chains: Sequence[ChainBlock] = ()
     posterior: Posterior | None = None
     scorecard: Scorecard | None = None
+    verdicts: Sequence[Verdict] = ()
+    verdict: Verdict | None = None
     climatology: Array | None = None
     remarks: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +115,7 @@ class Results:
         roles = {
             self.first_role: kalman[0] if kalman else None,
             "last": kalman[-1] if len(kalman) > 1 else None,
-            "posterior": self.history.get(RERUN),
+            "posterior": self.history.get(self.rerun),
         }
         return {role: e for role, e in roles.items() if e is not None and ran(e).any()}
 
@@ -122,7 +135,23 @@ class Results:
         """Return what an evaluation of `history` stands for: prior, iteration, last or posterior."""
         kalman = [key for key in self.history if is_kalman(key)]
         ends = {kalman[-1]: "last", kalman[0]: self.first_role} if kalman else {}
-        return (ends | {RERUN: "posterior"}).get(stage, "iteration")
+        return (ends | {self.rerun: "posterior"}).get(stage, "iteration")
+
+    @property
+    def rerun(self) -> str:
+        """The evaluation of the posterior ensemble: of the round that the run's verdict is about, or the
+        last.
+        """
+        if self.verdict is not None and self.verdict.outcome != "not sampled":
+            return f"{RERUN}{self.verdict.round:02d}"
+        return max((stage for stage in self.history if stage.startswith(RERUN)), default="")
+
+    @property
+    def headline(self) -> str:
+        """The one word on the run: confirmed by the model, not confirmed, cannot tell, or not sampled."""
+        if self.verdict is None:
+            return "not sampled" if self.posterior is None else "not run again yet"
+        return HEADLINES[self.verdict.outcome]
 
     @property
     def first_role(self) -> str:

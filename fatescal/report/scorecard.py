@@ -40,8 +40,8 @@ def scorecard(results: Results) -> Markup | None:
         "Scorecard",
         paragraph(
             "Every ensemble against the observations; the calibration period was used to fit, the validation "
-            "period was not. RMSE, bias (observed minus modelled) and r² (squared correlation) are those "
-            "of the ensemble mean; CRPS compares the whole ensemble. RMSE, bias and CRPS are in the variable's unit and "
+            "period was not. RMSE, bias (modelled minus observed) and r² (squared correlation) are those "
+            "of the ensemble mean; CRPS compares the predictive distribution (ensemble and observation error). RMSE, bias and CRPS are in the variable's unit and "
             "best at 0, r² is best at 1; coverage is the share of observations inside the central "
             f"{100 * LEVEL:.0f} % interval of prediction plus observation error, best at {LEVEL:g}. ",
             element("b", element("mark", "Marked")),

@@ -347,6 +347,83 @@ class Posterior(Record):
     draws_u: Array = array("N P")
     draws_theta: Array = array("N P", "unit of each parameter")
     draws_following: Mapping[str, Array] = field(default_factory=dict)
+    log_evidence: float = np.nan  # log Z of the emulated likelihood, from the chains
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict(Record):
+    """What the model's own runs of the posterior ensemble say about the emulated posterior.
+
+    Attributes
+    ----------
+    outcome : str
+        `confirmed`, `not confirmed`, `cannot tell`, or `not sampled` where the emulator was refused.
+    parameter : P names
+    shift, shift_error : (P) arrays
+        Of the mean by reweighting, in sd of the emulated posterior, and its standard error.
+    ratio, ratio_error : (P) arrays
+        Of the reweighted sd to the emulated one, and its standard error.
+    unreached : (P) array
+        sd of all draws over the sd that those as central as the members tell: far above 1 where it rests on a
+        few far draws.
+    distrust : (P) mask
+        Parameters that are wrong (`not confirmed`) or undecided (`cannot tell`).
+    weights : (J) array
+        Importance weights of the members that ran, sum 1.
+    pooled_weights : (M) array
+        Those of the members of all rounds so far, as one sample of the mixture of their emulated posteriors.
+    pooled_shift, pooled_ratio : (P) arrays
+        Of the weighted mean and sd of that sample, in sd of the emulated posterior.
+    log_weight_sd : float
+    k, pooled_k : float
+        Pareto k-hat; NaN below 100 members, -inf where all weights agree.
+    more : int
+        Members that must be added before the verdict can be expected; 0 if it stands.
+    round : int
+    n_runs : int
+        Model runs up to here, default runs and failed ones included.
+    distance : float
+        Kullback-Leibler divergence of the posterior of the sampled round before from this one, both as normal
+        distributions; NaN in the first.
+    reason : str
+        Why nothing was sampled.
+    """
+
+    outcome: str
+    parameter: Array = array("P", dtype=np.str_)
+    shift: Array = array("P", "posterior sd")
+    shift_error: Array = array("P", "posterior sd")
+    ratio: Array = array("P")
+    ratio_error: Array = array("P")
+    unreached: Array = array("P")
+    distrust: Array = array("P", dtype=np.bool_)
+    weights: Array = array("J")
+    pooled_weights: Array = array("M")
+    pooled_shift: Array = array("P", "posterior sd")
+    pooled_ratio: Array = array("P")
+    log_weight_sd: float = np.nan
+    k: float = np.nan
+    pooled_k: float = np.nan
+    more: int = 0
+    round: int = 0
+    n_runs: int = 0
+    distance: float = np.nan
+    reason: str = ""
+
+    @property
+    def distrusted(self) -> tuple[str, ...]:
+        """The names of the parameters to distrust."""
+        return tuple(self.parameter[self.distrust].tolist())
+
+    @property
+    def effective_size(self) -> float:
+        """How many equally weighted members the ensemble is worth, 1 / sum w^2; 0 of none."""
+        return float(1 / np.sum(self.weights**2)) if len(self.weights) else 0.0
+
+    @property
+    def pooled_size(self) -> float:
+        """How many equally weighted members those of all rounds are worth; 0 of none."""
+        return float(1 / np.sum(self.pooled_weights**2)) if len(self.pooled_weights) else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from fatescal.storage.records import (
     Scorecard,
     Surrogate,
     Validation,
+    Verdict,
 )
 
 # folders of runs that have no stage file
@@ -66,12 +67,15 @@ class Stage:
         return self._pattern.fullmatch(stage) is not None
 
 
-EVALUATIONS = ("evaluation-NN", "evaluation-refinement-NN")  # all model runs that the emulator learns from
+# all model runs that the emulator learns from
+EVALUATIONS = ("evaluation-NN", "evaluation-refinement-NN", "evaluation-posterior-RR")
+BEFORE = ("evaluation-NN",)  # the loop of emulation and rerun; its runs change no error model
 ERRORS = ("observations", "observations-NN")  # the observations with the errors in use
 # `sites` is which sites there are, and their order; what each of them has is looked up without its name.
 MEMBERS = ("model", "model.fallback", "sites")  # the preparation runs without the fallback
 PARAMETERS = ("parameters", "correlations")
-STOPPED = ("emulate.rounds", "emulate.force")  # what decides whether there is a posterior
+VALIDATIONS = ("validation-RR-rows", "validation-RR-block", "validation-RR-draws")
+FORCED = ("emulate.force",)  # decides whether a refused emulator is sampled
 
 GRAPH = (
     Stage(PREPARATION, None, (), ("model",)),
@@ -82,7 +86,7 @@ GRAPH = (
         ("truth",),
         ("observations", "observations.synthetic.noise", "observations.synthetic.seed", "sites", "run.seed"),
     ),
-    Stage("observations-NN", Observations, ("observations", *EVALUATIONS)),
+    Stage("observations-NN", Observations, ("observations", *BEFORE)),
     Stage(
         "ensemble-NN",
         KalmanState,
@@ -99,21 +103,29 @@ GRAPH = (
     Stage("evaluation-NN", Evaluation, (PREPARATION, "ensemble-NN"), MEMBERS),
     Stage("surrogate-RR", Surrogate, (*ERRORS, *EVALUATIONS), ("emulate", "calibrate.iterations")),
     Stage("validation-RR-rows", Validation, (*ERRORS, "surrogate-RR")),
-    Stage("warm-up-RR", ChainBlock, ("surrogate-RR",), ("sample", "emulate.variance")),
+    Stage("warm-up-RR", ChainBlock, ("surrogate-RR",), ("sample", "emulate.variance", *FORCED)),
     Stage("chains-RR-BBB", ChainBlock, ("warm-up-RR", "chains-RR-BBB")),
-    Stage("validation-RR-draws", Validation, (*ERRORS, "surrogate-RR")),
-    Stage("refinement-NN", Batch, (*ERRORS, "surrogate-RR", "chains-RR-BBB")),
+    Stage("validation-RR-block", Validation, (*ERRORS, "surrogate-RR", "chains-RR-BBB")),
+    Stage("validation-RR-draws", Validation, (*ERRORS, "surrogate-RR", "chains-RR-BBB")),
+    Stage("refinement-NN", Batch, (*ERRORS, "surrogate-RR", "chains-RR-BBB"), FORCED),
     Stage("evaluation-refinement-NN", Evaluation, (PREPARATION, "refinement-NN"), MEMBERS),
     Stage(
-        "posterior",
+        "posterior-RR",
         Posterior,
         ("chains-RR-BBB",),
-        ("posterior", "sample.max_steps", "sample.rhat", "sample.ess", *STOPPED),
+        ("posterior", "sample.max_steps", "sample.rhat", "sample.ess", *FORCED),
     ),
-    Stage("evaluation-posterior", Evaluation, (PREPARATION, "posterior"), MEMBERS),
+    Stage("evaluation-posterior-RR", Evaluation, (PREPARATION, "posterior-RR"), MEMBERS),
+    Stage(
+        "verdict-RR",
+        Verdict,
+        (*ERRORS, "surrogate-RR", "posterior-RR", "evaluation-posterior-RR", *VALIDATIONS),
+        FORCED,
+    ),
+    Stage("verdict", Verdict, ("verdict-RR",), ("emulate.rounds", *FORCED)),
     Stage("scorecard-default", Scorecard, (*ERRORS, "evaluation-default")),
     Stage("scorecard-prior", Scorecard, (*ERRORS, "evaluation-NN")),
-    Stage("scorecard", Scorecard, (*ERRORS, "evaluation-NN", "evaluation-posterior"), STOPPED),
+    Stage("scorecard", Scorecard, (*ERRORS, "verdict", "evaluation-NN", "evaluation-posterior-RR")),
 )
 # Keys that decide no stage: how a run is called, how far it goes, what is kept and how long it may take.
 UNDECISIVE = (

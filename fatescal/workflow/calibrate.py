@@ -9,19 +9,29 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from fatescal.base.errors import NotValidated, RunFailed
+from fatescal.base.errors import NotConfirmed, RunFailed
 from fatescal.base.random_streams import stream
 from fatescal.base.types import Array, LogLikelihood
 from fatescal.config import DRAWS, Sample
 from fatescal.diagnostics import failures, prior_check, scores
 from fatescal.diagnostics.convergence import diagnose
+from fatescal.diagnostics.rerun_verdict import (
+    LEAST_MEMBERS,
+    Round,
+    advice,
+    details,
+    judge_rounds,
+    not_sampled,
+    sentence,
+)
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.base import Emulator
+from fatescal.emulate.training import NEAR, near_optimum
 from fatescal.emulate.validation import validate
 from fatescal.ensemble import effects
 from fatescal.ensemble.evaluate import Ensemble
@@ -30,7 +40,8 @@ from fatescal.hpc.communicator import World
 from fatescal.observations.noise import ErrorModel, discrepancies
 from fatescal.observations.windows import Summary, climatology, synthesise
 from fatescal.parameters.space import ParameterSpace
-from fatescal.sample.tempered_run import advance, end_states, warm_up
+from fatescal.sample.log_evidence import evidence
+from fatescal.sample.tempered_run import LEAST_ROUNDS, advance, end_states, warm_up
 from fatescal.sample.thinning import representative
 from fatescal.storage.records import (
     Batch,
@@ -46,11 +57,13 @@ from fatescal.storage.records import (
     TemperedState,
     TrainingSet,
     Validation,
+    Verdict,
 )
 from fatescal.storage.store import Store
 from fatescal.update.base import UpdateScheme
 
 log = logging.getLogger(__name__)
+TUNING = 6  # rounds of tuning before chains that are to converge
 BLOCK = 500  # kept steps between two looks at R-hat; each block is a checkpoint
 
 
@@ -108,8 +121,9 @@ def calibrate(run: Run) -> Scorecard:
 
     Raises
     ------
-    NotValidated
-        No emulator passed its validation: the last ensemble is scored, nothing was sampled.
+    NotConfirmed
+        No emulator passed its validation, or the model does not confirm the posterior: what there is is
+        scored.
     RunFailed
         Too few members survive, or the chains do not converge within `sample.max_steps`.
     """
@@ -126,22 +140,12 @@ def calibrate(run: Run) -> Scorecard:
     if last != "evaluation-00":
         ensembles["last"] = last
     calibration = observations.select(observations.period == "calibration")
-    posterior = explore(run, observations, calibration)
-    if posterior is not None:
-        run.evaluate("evaluation-posterior", posterior.u, ["posterior"])
-        ensembles["posterior"] = "evaluation-posterior"
-    card = score(run, observations, "scorecard", "evaluation-00", ensembles)
-    if posterior is None:
-        instead = (
-            "and the last ensemble stands in for it"
-            if "last" in ensembles
-            else "and no ensemble stands in for it"
-        )
-        not_validated = NotValidated(
-            f"the emulator did not validate, so no posterior was sampled {instead}. "
-            "Try: more members or iterations, emulate.target: misfit, or (at your own risk) emulate.force: true"
-        )
-        run.world.agree(not_validated)
+    verdict = explore(run, observations, calibration)
+    if verdict.outcome != "not sampled":
+        ensembles["posterior"] = f"evaluation-posterior-{verdict.round:02d}"
+    card = score(run, observations, "scorecard", "evaluation-00", ensembles, ["verdict"])
+    if verdict.outcome != "confirmed":
+        run.world.agree(NotConfirmed(f"{sentence(verdict)}. Try: {advice(verdict, problem.rounds)}"))
     return card
 
 
@@ -166,10 +170,15 @@ def first_evaluation(problem: Problem) -> str:
 
 
 def score(
-    run: Run, observations: Observations, key: str, default: str, ensembles: Mapping[str, str]
+    run: Run,
+    observations: Observations,
+    key: str,
+    default: str,
+    ensembles: Mapping[str, str],
+    further: Sequence[str] = (),
 ) -> Scorecard:
     """Score the ensembles, stages by role, side by side with the default run of a stage and the seasons'
-    mean.
+    mean; `further` are stages that decide which.
     """
 
     def scored() -> Scorecard:
@@ -180,7 +189,7 @@ def score(
             predictions[name] = result.predictions[1:][result.ok[1:]]
         return scores.score_table(observations, predictions)
 
-    inputs = list(dict.fromkeys([run.likelihood, default, *ensembles.values()]))
+    inputs = list(dict.fromkeys([run.likelihood, *further, default, *ensembles.values()]))
     return run.store.once(key, Scorecard, scored, inputs)
 
 
@@ -348,31 +357,163 @@ class _Step:
         return self._result[1]
 
 
-def explore(run: Run, observations: Observations, calibration: Observations) -> Posterior | None:
-    """Emulate and sample; return the posterior, or None if no emulator passed in any round.
+def explore(run: Run, observations: Observations, calibration: Observations) -> Verdict:
+    """Emulate, sample, run the posterior ensemble again, until the model confirms it or all rounds are spent.
 
-    Each failed round adds a batch of model runs where the emulated posterior is.
+    Each round that ends otherwise adds its model runs to those that the next emulator learns from: the
+    posterior ensemble itself, or, where the emulator was refused, a batch where its posterior seems to be.
+
+    Returns
+    -------
+    Verdict
+        Of the last round that was sampled; `not sampled` where none was.
     """
-    problem, store = run.problem, run.store
+    problem = run.problem
+    verdicts: list[Verdict] = []
     for round_ in range(problem.rounds + 1):
         surrogate = emulate(run, round_, observations, calibration)
-        log_likelihood = problem.emulator.log_likelihood(surrogate, calibration)
-        word = validated(run, round_, surrogate, observations, calibration)
-        chains = sample(run, round_, log_likelihood, until_converged=word.passed or problem.force)
-        word = validated(run, round_, surrogate, observations, calibration, chains)
+        word, chains, inputs = gate(run, round_, surrogate, observations, calibration)
         if word.passed or problem.force:
-            key = f"chains-{round_:02d}-{len(chains) - 1:03d}"
-            return store.once("posterior", Posterior, functools.partial(condense, run, chains), [key])
-        if round_ < problem.rounds:
-            batch = f"refinement-{round_ + 1:02d}"
-            refined = store.once(
-                batch,
-                Batch,
-                functools.partial(refine, run, round_, surrogate, calibration, chains),
-                [run.likelihood, f"surrogate-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"],
-            )
-            run.evaluate(f"evaluation-{batch}", refined.u, [batch])
-    return None
+            rerun(run, round_, chains)
+            verdicts.append(judge(run, round_, verdicts, observations, inputs))
+        else:
+            refused = functools.partial(_refused, run, round_, word)
+            verdicts.append(run.store.once(f"verdict-{round_:02d}", Verdict, refused, inputs))
+            if round_ < problem.rounds:
+                extend(run, round_, surrogate, calibration, chains)
+        tell(run, round_, verdicts[-1], observations)
+        if verdicts[-1].outcome == "confirmed" or _too_few(verdicts[-1]):
+            break
+    sampled = [verdict for verdict in verdicts if verdict.outcome != "not sampled"]
+    chosen = (sampled or verdicts)[-1]
+    every = [f"verdict-{verdict.round:02d}" for verdict in verdicts]
+    return run.store.once("verdict", Verdict, lambda: chosen, every)
+
+
+def _too_few(verdict: Verdict) -> bool:
+    """Tell whether the posterior ensemble is so small that it could confirm nothing, however often it is
+    run.
+    """
+    return verdict.outcome == "cannot tell" and len(verdict.weights) < LEAST_MEMBERS
+
+
+def gate(
+    run: Run, round_: int, surrogate: Surrogate, observations: Observations, calibration: Observations
+) -> tuple[Validation, list[ChainBlock | None], list[str]]:
+    """Return the word on an emulator, the chains that it was sampled with, and the stages they are.
+
+    An emulator that is refused by its rows, or by its first block of steps, is not sampled any further: one
+    block tells where to run the model next.
+    """
+    log_likelihood = run.problem.emulator.log_likelihood(surrogate, calibration)
+    check = functools.partial(validated, run, round_, surrogate, observations, calibration)
+    by_rows = check("rows", None)
+    trusted = by_rows.passed or run.problem.force
+    chains = begin_sampling(run, round_, log_likelihood, trusted)
+    word, what = check("block", chains), "block"
+    if word.passed or run.problem.force:
+        sample(run, round_, log_likelihood, chains)
+        word, what = check("draws", chains), "draws"
+    return word, chains, [f"surrogate-{round_:02d}", f"validation-{round_:02d}-{what}"]
+
+
+def rerun(run: Run, round_: int, chains: list[ChainBlock | None]) -> None:
+    """Run the model at the posterior ensemble of a round."""
+    key, last = f"posterior-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"
+    posterior = run.store.once(key, Posterior, functools.partial(condense, run, chains), [last])
+    run.evaluate(f"evaluation-{key}", posterior.u, [key])
+
+
+def judge(
+    run: Run, round_: int, before: Sequence[Verdict], observations: Observations, inputs: list[str]
+) -> Verdict:
+    """Return what the model says of the posterior of a round, with those sampled before it."""
+    sampled = [verdict.round for verdict in before if verdict.outcome != "not sampled"]
+    inputs = [run.likelihood, *inputs]
+    for r in (*sampled, round_):
+        inputs += [f"surrogate-{r:02d}", f"posterior-{r:02d}", f"evaluation-posterior-{r:02d}"]
+
+    def judged() -> Verdict:
+        rounds = [_round(run, r, observations) for r in (*sampled, round_)]
+        verdict = judge_rounds(rounds, run.problem.space.names)
+        return replace(verdict, round=round_, n_runs=_n_runs(run))
+
+    return run.store.once(f"verdict-{round_:02d}", Verdict, judged, list(dict.fromkeys(inputs)))
+
+
+def _round(run: Run, round_: int, observations: Observations) -> Round:
+    """Return a finished round as it is judged; on root."""
+    posterior = run.store.load(f"posterior-{round_:02d}", Posterior)
+    surrogate = run.store.load(f"surrogate-{round_:02d}", Surrogate)
+    result = run.evaluated(f"evaluation-posterior-{round_:02d}")
+    rows = np.flatnonzero(result.ok[1:])
+    columns = observations.period == "calibration"
+    calibration = observations.select(columns)
+    return Round(
+        u=posterior.u[rows],
+        misfit=calibration.misfit(result.predictions[1:][rows][:, columns]),
+        draws=posterior.draws_u,
+        log_likelihood=run.problem.emulator.log_likelihood(surrogate, calibration),
+        log_evidence=posterior.log_evidence,
+    )
+
+
+def _refused(run: Run, round_: int, word: Validation) -> Verdict:
+    """Return the verdict of a round whose emulator was refused; on root."""
+    reason = f"the emulator of round {round_} was refused: {word.verdict}"
+    verdict = not_sampled(run.problem.space.names, reason)
+    return replace(verdict, round=round_, n_runs=_n_runs(run))
+
+
+def _n_runs(run: Run) -> int:
+    return sum(len(run.evaluated(stage).status) for stage in run.history)
+
+
+def extend(
+    run: Run,
+    round_: int,
+    surrogate: Surrogate,
+    calibration: Observations,
+    chains: list[ChainBlock | None],
+) -> None:
+    """Run the model where the posterior of a refused emulator seems to be."""
+    key = f"refinement-{round_ + 1:02d}"
+    inputs = [run.likelihood, f"surrogate-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"]
+    batch = functools.partial(refine, run, round_, surrogate, calibration, chains)
+    run.evaluate(f"evaluation-{key}", run.store.once(key, Batch, batch, inputs).u, [key])
+
+
+def tell(run: Run, round_: int, verdict: Verdict, observations: Observations) -> None:
+    """Log the verdict of a round, and how many of its model runs came near the optimum."""
+    confirmed = verdict.outcome == "confirmed"
+    numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
+    log.log(
+        logging.INFO if confirmed else logging.WARNING,
+        "round %d, %d model runs: %s%s",
+        round_,
+        verdict.n_runs,
+        sentence(verdict),
+        numbers,
+    )
+    stage = list(run.history)[-1]
+    if not stage.startswith(("evaluation-refinement", "evaluation-posterior")):
+        return
+    near, n = run.world.on_root(lambda: _near(run, stage, observations))
+    level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
+    log.log(
+        level, "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s", stage, near, n, NEAR, wasted
+    )
+
+
+def _near(run: Run, stage: str, observations: Observations) -> tuple[int, int]:
+    """Return how many members of a stage came near the least misfit of all runs, and how many there were; on
+    root.
+    """
+    training = training_set(run, observations)
+    calibration = observations.select(observations.period == "calibration")
+    near = near_optimum(calibration.misfit(training.predictions))
+    number = [s for s in run.history if s != "truth"].index(stage)
+    return int(near[training.source == number].sum()), len(run.evaluated(stage).status) - 1
 
 
 def emulate(run: Run, round_: int, observations: Observations, calibration: Observations) -> Surrogate:
@@ -408,51 +549,58 @@ def training_set(run: Run, observations: Observations) -> TrainingSet:
     return TrainingSet(np.concatenate(u), np.concatenate(predictions), np.concatenate(source))
 
 
-def sample(
-    run: Run, round_: int, log_likelihood: LogLikelihood, until_converged: bool
+def begin_sampling(
+    run: Run, round_: int, log_likelihood: LogLikelihood, trusted: bool
 ) -> list[ChainBlock | None]:
-    """Return the blocks of kept steps (on root): until they converge, or one block of them.
+    """Return the first block of kept steps (on root), after a warm-up that is short where the emulator is
+    refused already.
+    """
+    problem, key = run.problem, f"warm-up-{round_:02d}"
+    settings = problem.sampling
+
+    def tuned() -> ChainBlock:
+        return warm_up(
+            stream(problem.seed, key),
+            log_likelihood,
+            len(problem.space.names),
+            n_runs=settings.runs,
+            n_walkers=settings.walkers,
+            levels=settings.levels,
+            n_rounds=TUNING if trusted else LEAST_ROUNDS,
+            map=run.world.together,
+        )
+
+    inputs = [f"surrogate-{round_:02d}", f"validation-{round_:02d}-rows"]
+    states = end_states(run.store.once_together(key, ChainBlock, tuned, inputs))
+    return [_block(run, f"chains-{round_:02d}-000", states, log_likelihood, key)]
+
+
+def sample(run: Run, round_: int, log_likelihood: LogLikelihood, blocks: list[ChainBlock | None]) -> None:
+    """Append blocks of kept steps (on root) to the first ones until they converge.
 
     Raises
     ------
     RunFailed
         If they have not converged after `sample.max_steps`.
     """
-    problem, world = run.problem, run.world
-    settings, names = problem.sampling, problem.space.names
-    before = f"warm-up-{round_:02d}"
-
-    def tuned() -> ChainBlock:
-        return warm_up(
-            stream(problem.seed, before),
-            log_likelihood,
-            len(names),
-            n_runs=settings.runs,
-            n_walkers=settings.walkers,
-            levels=settings.levels,
-            map=world.together,
-        )
-
-    states = end_states(run.store.once_together(before, ChainBlock, tuned, [f"surrogate-{round_:02d}"]))
-    blocks: list[ChainBlock | None] = []
+    world, settings, names = run.world, run.problem.sampling, run.problem.space.names
     while True:
-        key = f"chains-{round_:02d}-{len(blocks):03d}"
-        blocks.append(_block(run, key, states, log_likelihood, before))
+        key = f"chains-{round_:02d}-{len(blocks) - 1:03d}"
         diagnosis = world.on_root(
             lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess)
         )
         n_steps = BLOCK * len(blocks)
-        log.info("%s: %d levels, %d steps: %s", key, len(states[0].beta), n_steps, diagnosis.words)
-        if diagnosis.converged or not until_converged:
-            return blocks
+        log.info("%s: %d steps: %s", key, n_steps, diagnosis.words)
+        if diagnosis.converged:
+            return
         if n_steps >= settings.max_steps:
             not_converged = RunFailed(
                 f"the chains have not converged after {n_steps} steps: {'; '.join(diagnosis.reasons)}. "
                 "Try: raise sample.max_steps and start the same command again; it goes on from here"
             )
             world.agree(not_converged)
-        before = key
         states = world.on_root(lambda: end_states(_held(blocks[-1])))
+        blocks.append(_block(run, f"chains-{round_:02d}-{len(blocks):03d}", states, log_likelihood, key))
 
 
 def _block(
@@ -492,17 +640,21 @@ def validated(
     surrogate: Surrogate,
     observations: Observations,
     calibration: Observations,
-    chains: list[ChainBlock | None] | None = None,
+    what: str,
+    chains: list[ChainBlock | None] | None,
 ) -> Validation:
-    """Return the word on an emulator: of its held-out training rows, with `chains` of its posterior too."""
+    """Return the word on an emulator: of its held-out training `rows`, with `chains` of its posterior too.
+
+    `what` is `rows`, `block` (of steps, the first) or `draws` (all).
+    """
 
     def judged() -> Validation:
         draws = None if chains is None else thinned(chains)
         training = training_set(run, observations)
         return validate(run.problem.emulator, surrogate, training, calibration, draws)
 
-    what = "rows" if chains is None else "draws"
     inputs = [f"surrogate-{round_:02d}", run.likelihood]
+    inputs += [] if chains is None else [f"chains-{round_:02d}-{len(chains) - 1:03d}"]
     word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
     log.info("emulator %s by its %s: %s", "validated" if word.passed else "refused", what, word.verdict)
     return word
@@ -521,6 +673,7 @@ def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
         draws_u=draws,
         draws_theta=draws_theta,
         draws_following=space.following(draws_theta),
+        log_evidence=evidence([_held(block) for block in chains]).log_z,
     )
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fatescal.diagnostics.convergence import _nested, diagnose, mixing, nested_rhat, to_tree
-from fatescal.diagnostics.rerun_verdict import judge_rerun, mixture_log_weights
+from fatescal.diagnostics.rerun_verdict import (
+    Round,
+    advice,
+    details,
+    divergence,
+    judge_rerun,
+    judge_rounds,
+    mixture_log_weights,
+    not_sampled,
+    sentence,
+)
 from fatescal.sample.tempered_run import advance, end_states, stack, warm_up
 from fatescal.sample.thinning import representative
 
@@ -172,7 +185,7 @@ def test_a_shifted_posterior_is_told_at_any_size(shift, outcome, n, support):
         assert_allclose(verdict.ratio, 1, atol=0.06)
     if outcome == "not confirmed":
         assert "slope" in verdict.distrusted
-        assert "distrust " in verdict.sentence
+        assert "distrust " in sentence(verdict)
     if 0 < shift < 2 and outcome == "not confirmed":
         assert verdict.distrusted == ("slope",)
 
@@ -201,8 +214,8 @@ def test_rough_weights_need_more_members_and_the_verdict_says_how_many():
 
     few = rerun(noise, 15)
     assert few.outcome == "cannot tell"
-    assert "15 members cannot tell" in few.sentence
-    assert f"about {few.more} more would" in few.sentence
+    assert "15 members cannot tell" in sentence(few)
+    assert f"about {few.more} more would" in sentence(few)
     assert 15 < few.more < 500
     assert rerun(noise, 15 + 2 * few.more).outcome == "confirmed"
 
@@ -242,7 +255,7 @@ def test_few_members_claim_nothing(n_members):
     u = np.random.default_rng(0).standard_normal((200, 3))
     verdict = judge_rerun(np.zeros(n_members), u[:n_members], u, NAMES)
     assert verdict.outcome == "cannot tell"
-    assert f"{n_members} members cannot tell" in verdict.sentence
+    assert f"{n_members} members cannot tell" in sentence(verdict)
 
 
 def test_the_verdict_refuses_failed_members():
@@ -254,7 +267,7 @@ def test_k_hat_is_reported_where_it_means_something():
     assert np.isnan(rerun(lambda z: z[:, 0], 63).k)
     verdict = rerun(lambda z: 3.0 * z[:, 0], 127)
     assert verdict.k > 0.4
-    assert "k-hat" in verdict.details
+    assert "k-hat" in details(verdict)
     assert np.isneginf(rerun(lambda z: 0 * z[:, 0], 127).k)
 
 
@@ -310,3 +323,89 @@ def test_rounds_pooled_are_worth_more_than_the_sum_of_their_weights():
 def test_weights_of_rounds_must_go_with_their_members():
     with pytest.raises(ValueError, match="do not go with"):
         mixture_log_weights(np.zeros(4), np.zeros((2, 4)), [0.0, 0.0], [1, 2])
+
+
+def normal_log_likelihood(centre, variance, u):
+    return -0.5 * np.sum((u - centre) ** 2, axis=1) / variance
+
+
+def linear_rounds(shifts, n=64, seed=0):
+    """The same rounds as they are judged: each with its members, its draws and its emulated likelihood."""
+    x, r = np.array([1.0, -2.0, 0.5]), 0.25
+    sd = np.sqrt(r / (1 + r))
+    rng = np.random.default_rng(seed)
+    rounds = []
+    for shift in shifts:
+        c = x + np.array([shift * sd * (1 + r), 0, 0])
+        draws = c / (1 + r) + sd * rng.standard_normal((4000, 3))
+        u = draws[rng.choice(4000, n, replace=False)]
+        rounds.append(
+            Round(
+                u=u,
+                misfit=0.5 * np.sum((u - x) ** 2, axis=1) / r,
+                draws=draws,
+                log_likelihood=partial(normal_log_likelihood, c, r),
+                log_evidence=float(-1.5 * np.log(1 + 1 / r) - 0.5 * c @ c / (1 + r)),
+            )
+        )
+    return rounds, x / (1 + r), sd
+
+
+@pytest.mark.parametrize("shifts", [(1.0, 0.0), (1.0, 0.3, 0.0), (0.0,), (0.2,)])
+def test_a_round_is_judged_by_its_own_members_whatever_came_before(shifts):
+    rounds, _, _ = linear_rounds(shifts)
+    verdict = judge_rounds(rounds, NAMES)
+    assert verdict.outcome == "confirmed"
+    assert len(verdict.weights) == 64
+    assert len(verdict.pooled_weights) == 64 * len(shifts)
+    assert judge_rounds(linear_rounds(shifts[::-1])[0], NAMES).outcome == (
+        "confirmed" if shifts[0] < 0.25 else "not confirmed"
+    )
+
+
+def test_rounds_pooled_have_the_true_moments_though_the_last_one_is_wrong():
+    rounds, mean, sd = linear_rounds((0.0, 1.0), n=300)
+    verdict = judge_rounds(rounds, NAMES)
+    assert verdict.outcome == "not confirmed"
+    assert verdict.distrusted == ("vcmax",)
+    centre, scale = rounds[-1].draws.mean(axis=0), rounds[-1].draws.std(axis=0)
+    assert_allclose(centre + verdict.pooled_shift * scale, mean, atol=0.2 * sd)
+    assert_allclose(verdict.pooled_ratio * scale, sd, rtol=0.15)
+    assert_allclose(verdict.distance, 0.5, rtol=0.15)  # of normals one sd apart
+    assert verdict.pooled_size > verdict.effective_size
+
+
+def test_a_round_without_survivors_cannot_tell_and_is_not_pooled():
+    rounds, _, _ = linear_rounds((0.0, 0.0))
+    none = replace(rounds[1], u=rounds[1].u[:0], misfit=rounds[1].misfit[:0])
+    verdict = judge_rounds([rounds[0], none], NAMES)
+    assert verdict.outcome == "cannot tell"
+    assert verdict.distrusted == NAMES
+    assert len(verdict.pooled_weights) == 64
+    assert judge_rounds([none], NAMES).pooled_size == 0
+
+
+def test_the_divergence_is_that_of_normal_distributions():
+    x = np.random.default_rng(0).standard_normal((50_000, 2))
+    assert_allclose(divergence(x, x * [1.0, 2.0]), 0.5 * (4 - 1) - np.log(2), rtol=0.03)
+    assert_allclose(
+        divergence(x, x @ [[2.0, 1.0], [0.0, 1.0]] + 3), divergence(x + 1, x @ [[2, 1], [0, 1]] + 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "n", "more", "wanted"),
+    [
+        ("not confirmed", 63, 0, "emulate.rounds: 5"),
+        ("cannot tell", 15, 40, "posterior.members: 56"),
+        ("cannot tell", 15, 3, "emulate.rounds: 5"),
+        ("cannot tell", 15, 10_000, "emulate.rounds: 5"),
+        ("cannot tell", 2, 13, "posterior.members: 16"),
+        ("not sampled", 0, 0, "emulate.force"),
+    ],
+)
+def test_an_unconfirmed_verdict_says_what_to_do(outcome, n, more, wanted):
+    verdict = replace(
+        not_sampled(NAMES, "why"), outcome=outcome, weights=np.full(n, 1 / max(n, 1)), more=more
+    )
+    assert wanted in advice(verdict, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -16,45 +16,66 @@ GPP = Variable("GPP", "g C m-2 d-1", ErrorModel(1.2))
 ET = Variable("ET", "mm d-1", ErrorModel(0.5))
 
 
-def by_definition(y, ensemble):
-    """Fair CRPS, O(J^2)."""
-    n = len(ensemble)
-    pairs = np.abs(ensemble[:, None] - ensemble[None]).sum(axis=(0, 1)) / (2 * n * (n - 1))
-    return float((np.abs(ensemble - y).mean(axis=0) - pairs).mean())
+def distance(m, s):
+    """E|X| of X ~ N(m, s^2), by the formula of the folded normal distribution."""
+    return s * np.sqrt(2 / np.pi) * np.exp(-(m**2) / (2 * s**2)) + m * (1 - 2 * norm.cdf(-m / s))
 
 
+def by_definition(y, ensemble, sd):
+    """Fair CRPS of members with observation error, O(J^2)."""
+    pairs = distance(ensemble[:, None] - ensemble[None], np.sqrt(2) * sd)[~np.eye(len(ensemble), dtype=bool)]
+    return float((distance(y - ensemble, sd).mean(axis=0) - 0.5 * pairs.mean(axis=0)).mean())
+
+
+@settings(deadline=None)  # the first example imports scipy
 @given(st.integers(2, 20), st.integers(1, 10), st.integers(0, 2**32 - 1))
 def test_crps_is_its_definition(n_members, n_observations, seed):
     rng = np.random.default_rng(seed)
     y, ensemble = rng.normal(size=n_observations), rng.normal(size=(n_members, n_observations)).round(1)
-    assert scores.crps(y, ensemble) == pytest.approx(by_definition(y, ensemble), rel=1e-10, abs=1e-13)
+    sd = rng.uniform(0.01, 2, n_observations)
+    assert scores.crps(y, ensemble, sd) == pytest.approx(by_definition(y, ensemble, sd), rel=1e-10, abs=1e-13)
 
 
-@pytest.mark.parametrize(("n_members", "n_observations"), [(2, 200_000), (8, 100_000), (500, 2000)])
-def test_crps_is_fair_to_small_ensembles(n_members, n_observations):
-    """Its expectation is the closed form (Gneiting & Raftery 2007, equation 21)."""
+def normal_crps(y, sd):
+    """Closed form for N(0, sd^2) (Gneiting & Raftery 2007, equation 21)."""
+    z = y / sd
+    return sd * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+
+
+@pytest.mark.parametrize(("n_members", "n_observations"), [(2, 100_000), (8, 50_000), (300, 300)])
+def test_crps_is_that_of_the_predictive_distribution_at_any_size(n_members, n_observations):
+    """Members N(0, 1) with error sd 0.8: its expectation is the closed form of N(0, 1 + 0.64)."""
     rng = np.random.default_rng(4)
-    y = 0.7
-    exact = y * (2 * norm.cdf(y) - 1) + 2 * norm.pdf(y) - 1 / np.sqrt(np.pi)
+    y, sd = 0.7, 0.8
     ensemble = rng.normal(size=(n_members, n_observations))
-    estimate = scores.crps(np.full(n_observations, y), ensemble)
-    error = np.std([by_definition(np.array([y]), ensemble[:, [k]]) for k in range(1000)]) / np.sqrt(
-        n_observations
-    )
-    assert abs(estimate - exact) < 3.3 * error
-    assert 3.3 * error < 0.02 * exact
+    single = [scores.crps(np.array([y]), ensemble[:, [k]], np.array([sd])) for k in range(200)]
+    estimate = scores.crps(np.full(n_observations, y), ensemble, np.full(n_observations, sd))
+    assert abs(estimate - normal_crps(y, np.hypot(1, sd))) < 3.5 * np.std(single) / np.sqrt(n_observations)
 
 
-def test_crps_of_a_single_run_is_its_absolute_error():
-    y, g = np.array([1.0, 2.0]), np.array([[0.0, 5.0]])
-    assert scores.crps(y, g) == 2.0
+def test_crps_prefers_the_predictive_distribution_that_is_right():
+    """Observations N(truth, 1): a posterior of sd 0.1 about the truth beats a prior of sd 1.5, as coverage
+    says.
+    """
+    rng = np.random.default_rng(5)
+    y, sd = rng.normal(size=5000), np.ones(5000)
+    posterior, prior = 0.1 * rng.normal(size=(64, 1)), 1.5 * rng.normal(size=(64, 1))
+    good, bad = (scores.crps(y, np.broadcast_to(g, (64, 5000)), sd) for g in (posterior, prior))
+    assert good < 0.95 * bad
+    assert good == pytest.approx(1 / np.sqrt(np.pi), rel=0.03)  # of N(0, 1) against itself
+
+
+def test_crps_of_a_single_run_is_that_of_its_error():
+    y, g, sd = np.array([1.0, 2.0]), np.array([[0.0, 5.0]]), np.array([1.0, 0.5])
+    assert scores.crps(y, g, sd) == pytest.approx((normal_crps(1.0, 1.0) + normal_crps(3.0, 0.5)) / 2)
+    assert scores.crps(y, g, 1e-9 * sd) == pytest.approx(2.0)  # its absolute error
 
 
 def test_rmse_bias_and_r2():
     rng = np.random.default_rng(5)
     y = rng.normal(size=100)
     g = 2 * y + 3
-    assert scores.bias(y, y + 3) == pytest.approx(-3)  # observed minus modelled
+    assert scores.bias(y, y + 3) == pytest.approx(3)  # modelled minus observed
     assert scores.rmse(y, y + 3) == pytest.approx(3)
     assert scores.r2(y, g) == pytest.approx(1)
     noisy = y + rng.normal(size=100)
@@ -117,11 +138,13 @@ def test_scorecard_has_every_score_of_every_part(card):
             here = (observed.variable == variable) & (observed.period == period)
             assert here.sum() == days
             y, posterior = observed.y[here], ensembles["posterior"][:, here]
-            assert values[variable, period, "posterior", "crps"] == pytest.approx(by_definition(y, posterior))
+            assert values[variable, period, "posterior", "crps"] == pytest.approx(
+                by_definition(y, np.broadcast_to(posterior, (16, len(y))), np.full(len(y), sd))
+            )
             assert values[variable, period, "posterior", "rmse"] == pytest.approx(
                 np.sqrt(np.mean((y - posterior.mean(axis=0)) ** 2))
             )
-            assert abs(values[variable, period, "default", "bias"] + 1) < 3.3 * sd / np.sqrt(days)
+            assert abs(values[variable, period, "default", "bias"] - 1) < 3.3 * sd / np.sqrt(days)
             assert abs(values[variable, period, "posterior", "coverage"] - 0.9) < 3.3 * np.sqrt(0.09 / days)
     assert np.isnan(values["ET", "validation", "climatology", "rmse"])
     assert np.isfinite(values["GPP", "validation", "climatology", "rmse"])

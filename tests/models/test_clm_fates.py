@@ -24,6 +24,7 @@ import yaml
 from clm_problem import NEEDLELEAF, SLOPE, VCMAX, write_config
 from ctsm_case import FATES, SAMPLES, Case, write_case, write_site
 from linear import fatescal, run_program
+from running import require_scored
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, Status
@@ -799,7 +800,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
         for word, j in (("CRASH", crash), ("HANG", hang), ("TRUNCATE", tear))
     }
     done = fatescal(3, config, STANDIN_LOG=str(tmp_path / "log"), **faults)
-    assert done.returncode == 0, done.stderr
+    require_scored(done)
     run = tmp_path / "calibration"
     expected = np.zeros(9, int)
     expected[[crash + 1, hang + 1, tear + 1]] = Status.MODEL_ERROR, Status.TIME_OUT, Status.TRUNCATED
@@ -844,7 +845,7 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
     first = fatescal(2, "run", "--time-limit", "5s", config, STANDIN_LOG=str(tmp_path / "log"))
     assert first.returncode == 75, first.stderr
     done = fatescal(4, config, STANDIN_LOG=str(tmp_path / "log"))
-    assert done.returncode == 0, done.stderr
+    require_scored(done)
     runs = runs_of(tmp_path / "log")
     finished = Counter((stage, member) for *_, stage, member in runs)
     assert sum(finished.values()) - len(finished) <= 2  # interrupted ones alone ran again

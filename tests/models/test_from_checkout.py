@@ -12,6 +12,7 @@ import yaml
 from clm_problem import NEEDLELEAF, VCMAX
 from conftest import mpi_command, mpi_environment
 from ctsm_case import COMPSETS, XML
+from running import require_scored
 from standin_checkout import write_repositories
 
 CONFIG = """
@@ -58,7 +59,7 @@ def test_a_repository_becomes_a_scorecard(data, tmp_path):
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        require_scored(done)
         return done.stdout + done.stderr
 
     fatescal("install", "hyy.yaml")

@@ -23,6 +23,7 @@ from clm_problem import NEEDLELEAF, VCMAX, write_config
 from conftest import mpi_command, mpi_environment
 from ctsm_case import FATES, Case
 from linear import fatescal
+from running import require_scored
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
@@ -423,9 +424,9 @@ def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path
     )
     environment["STANDIN_SLURM_WAIT"] = "0"
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    require_scored(done)
     assert "truth: job 1000 was submitted before: it is not submitted again" in done.stderr
-    stages = ["truth", "evaluation-00", "evaluation-01", "evaluation-posterior"]
+    stages = ["truth", "evaluation-00", "evaluation-01", "evaluation-posterior-00"]
     assert [job["state"] for job in cluster.jobs] == ["COMPLETED"] * len(stages)
     run = tmp_path / "calibration"
     for stage, n in zip(stages, (2, 5, 5, 3), strict=True):
@@ -433,7 +434,7 @@ def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path
             assert file["status"][:].tolist() == [Status.OK] * n
     member = run / "members/evaluation-01/0002"
     theta = json.loads((member / "member.json").read_text())["parameters"]
-    last = json.loads((run / "members/evaluation-posterior/0001/member.json").read_text())
+    last = json.loads((run / "members/evaluation-posterior-00/0001/member.json").read_text())
     assert last["seconds"] == casestatus.seconds(casestatus.since(cluster.case, 0))  # of the last job
     assert parameter_file.read(member / "fates_paramfile.nc").defaults[NAME] == theta[NAME]
     assert len((tmp_path / "log").read_text().splitlines()) == 2 + 5 + 5 + 3  # no instance ran twice

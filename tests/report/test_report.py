@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fatescal.diagnostics import scores
+from fatescal.diagnostics.rerun_verdict import judge_rerun, not_sampled
 from fatescal.emulate.kernels import JOINT
 from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
@@ -58,13 +59,14 @@ def made_up(n_days: int = 1096, n_members: int = 64, n_parameters: int = 6, n_st
         history[f"evaluation-{i:02d}"] = evaluation(draws)
     cold = truth + POSTERIOR_SD * rng.standard_normal((4, n_steps, 4, n_parameters))
     posterior_u = cold.reshape(-1, n_parameters)[: n_members - 1]
-    history["evaluation-posterior"] = evaluation(np.vstack([truth, posterior_u]))
+    history["evaluation-posterior-00"] = evaluation(np.vstack([truth, posterior_u]))
     draws_u = cold.reshape(-1, n_parameters)[:4000]
     climatology = np.where(observations.variable == "GPP", 4.0, 1.0)
+    verdict = judge_rerun(np.zeros(n_members - 1), posterior_u, draws_u, space.names)
     ensembles = {"climatology": climatology, "default": history["evaluation-00"].predictions[0]} | {
         role: history[key].predictions[1:][history[key].ok[1:]]
         for role, key in {
-            "prior": "evaluation-00", "last": "evaluation-03", "posterior": "evaluation-posterior",
+            "prior": "evaluation-00", "last": "evaluation-03", "posterior": "evaluation-posterior-00",
         }.items()
     }  # fmt: skip
     return Results(
@@ -87,6 +89,8 @@ def made_up(n_days: int = 1096, n_members: int = 64, n_parameters: int = 6, n_st
             posterior_u, space.theta(posterior_u), np.array(space.names), draws_u, space.theta(draws_u)
         ),
         scorecard=scores.score_table(observations, ensembles),
+        verdicts=[verdict],
+        verdict=verdict,
         climatology=climatology,
         remarks=("R-hat of <vcmax> is fine",),
         versions={"fatescal": "0.1", "numpy": np.__version__},
@@ -236,7 +240,7 @@ class Page(HTMLParser):
         return [numbers for name, numbers in self.rows[section] if name.startswith(row)]
 
 
-ALL = ["scorecard", "evidence", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
+ALL = ["verdict", "scorecard", "evidence", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +364,7 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     nothing: dict[str, Any] = {
         "updates": (), "surrogate": None, "validation": None, "chains": (), "posterior": None, "scorecard": None,
         "climatology": None, "truth": None, "units": {}, "remarks": (), "versions": {},
+        "verdicts": (), "verdict": None,
     }  # fmt: skip
     assert Page(page(replace(small, history={}, **nothing))).sections == ["parameters", "provenance"]
     prior = {"evaluation-00": small.history["evaluation-00"]}
@@ -371,11 +376,59 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
 def test_a_run_that_did_not_validate_says_so(small: Results) -> None:
     assert small.validation is not None
     refused = replace(small.validation, passed=False, verdict="refused: Q2 is 0.2", posterior_sd=np.nan)
-    history = {k: e for k, e in small.history.items() if k != "evaluation-posterior"}
+    history = {k: e for k, e in small.history.items() if k != "evaluation-posterior-00"}
     read = Page(page(replace(small, validation=refused, history=history, chains=(), posterior=None)))
     assert read.sections == [section for section in ALL if section != "chains"]
     assert read.text.count("NOT VALIDATED") == 2
     assert "refused: Q2 is 0.2" in read.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "headline", "fine"),
+    [
+        ("confirmed", "confirmed by the model", True),
+        ("not confirmed", "not confirmed: do not rely on ", False),
+        ("cannot tell", "cannot tell: do not rely on ", False),
+        ("not sampled", "not sampled", False),
+    ],
+)
+def test_the_headline_comes_before_what_emulator_and_chains_say(
+    small: Results, outcome: str, headline: str, fine: bool
+) -> None:
+    """A validated emulator and converged chains must not look like a confirmation."""
+    assert small.verdict is not None
+    distrust = np.arange(len(small.parameter)) == 0
+    verdict = replace(small.verdict, outcome=outcome, distrust=distrust, round=0)
+    made = page(replace(small, verdict=verdict, verdicts=[verdict]))
+    head = made[made.index("<header>") : made.index("</header>")] + "</header>"
+    kind = "good" if fine else "bad"
+    assert f'<p class="verdict"><b class="{kind}">{headline}' in head
+    assert head.count('class="good"') == fine
+    assert head.index(headline) < head.index("emulator validated")
+    assert (small.parameter[0] in Page(head).text) == (outcome in ("not confirmed", "cannot tell"))
+    assert ("What to do" in made) == (not fine)
+
+
+def test_the_road_to_the_verdict_is_told_round_by_round(small: Results) -> None:
+    assert small.verdict is not None
+    n = len(small.parameter)
+    refused = not_sampled(small.parameter, "the emulator of round 0 was refused: Q2 is 0.2")
+    first = replace(small.verdict, outcome="not confirmed", shift=np.full(n, 0.5), round=1, n_runs=300)
+    last = replace(
+        small.verdict, round=2, n_runs=363, distance=0.123,
+        pooled_weights=np.full(100, 0.01), pooled_shift=np.full(n, 0.25), pooled_ratio=np.full(n, 1.125),
+    )  # fmt: skip
+    read = Page(page(replace(small, verdict=last, verdicts=[refused, first, last])))
+    for words in (
+        "not sampled",
+        "not confirmed",
+        "confirmed by the model",
+        "0.1230",
+        "+0.25",
+        "1.12",
+        "100 of 100",
+    ):
+        assert words in read.text, words
 
 
 def test_all_members_failed_is_no_obstacle(small: Results) -> None:

@@ -465,6 +465,22 @@ def test_a_changed_key_is_told_of_the_first_stage_it_decides():
     assert stage_graph.decided("observations.file", reached) == "update-01"  # which was computed from them
 
 
+def test_what_ends_the_loop_decides_the_verdict_alone():
+    keys = ("surrogate-00", "validation-00-rows", "warm-up-00", "chains-00-000", "validation-00-block",
+            "validation-00-draws", "posterior-00", "evaluation-posterior-00", "verdict-00", "surrogate-01",
+            "verdict", "scorecard")  # fmt: skip
+    reached = {key: stage_graph.Reached() for key in keys}
+    first = {
+        "emulate.rounds": "verdict", "emulate.force": "warm-up-00", "posterior.members": "posterior-00",
+        "sample.ess": "posterior-00", "sample.walkers": "warm-up-00",
+        "model.start": "evaluation-posterior-00",
+    }  # fmt: skip
+    assert {key: stage_graph.decided(key, reached) for key in first} == first
+    assert [stage_graph.family(key).key for key in keys[-4:]] == [
+        "verdict-RR", "surrogate-RR", "verdict", "scorecard",
+    ]  # fmt: skip
+
+
 # ---- a run's folder alone
 
 

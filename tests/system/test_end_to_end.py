@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import xarray as xr
 import yaml
 from conftest import mpi_command
 from linear import MODEL, PRIOR, fatescal, require_exact, run_program, write_problem
-from running import children, digests, start, wait_for
+from running import children, digests, require_scored, start, wait_for
 
 from fatescal.__main__ import DEFAULT_CONFIG
 from fatescal.storage import stage_graph
@@ -44,7 +45,7 @@ def test_every_file_of_the_readme_is_there(reference):
     run = reference / "run"
     names = ("config.yaml", "posterior.csv", "scorecard.csv", "posterior.nc", "run.log", "report/index.html")
     assert [name for name in names if not (run / name).is_file()] == []
-    with h5py.File(run / "stages" / "posterior.h5") as file:
+    with h5py.File(run / "stages" / "posterior-00.h5") as file:
         assert file["theta"].shape == (11, 3)
         assert [name.decode() for name in file["parameter"]] == list(PRIOR)
         assert file["theta"].attrs["dims"] == "J P"
@@ -89,13 +90,14 @@ MOMENTS: dict[str, int | str] = {  # what is waited for, and who is killed then:
     "stages/surrogate-00.h5": 0,
     "stages/warm-up-00.h5": "mpirun",
     "stages/chains-00-000.h5": 1,
-    "stages/posterior.h5": 0,
-    "members/evaluation-posterior/0003": 1,
+    "stages/posterior-00.h5": 0,
+    "members/evaluation-posterior-00/0003": 1,
+    "stages/verdict-00.h5": 0,
 }
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(reference, tmp_path):
-    """kill -9 at nine moments of one run; no finished member runs again, no process stays behind."""
+    """kill -9 at ten moments of one run; no finished member runs again, no process stays behind."""
     config, log = write_problem(tmp_path, "--count"), tmp_path / "runs.log"
     for moment, victim in MOMENTS.items():
         program = start(config, LINEAR_LOG=str(log))
@@ -169,7 +171,8 @@ def test_a_run_whose_emulator_is_refused_is_scored_and_says_so(tmp_path):
         2, write_problem(tmp_path, calibrate={"members": 6, "iterations": 1}, emulate={"rounds": 0})
     )
     assert done.returncode == 1
-    assert done.stderr.count("the emulator did not validate") == 1
+    assert done.stderr.count("no posterior was sampled: the emulator of round 0 was refused") == 1
+    assert done.stdout.startswith("verdict: not sampled\n")
     assert "Traceback" not in done.stderr
     assert "NOT VALIDATED" in done.stdout
     assert ",last,rmse," in (tmp_path / "run" / "scorecard.csv").read_text()
@@ -180,7 +183,7 @@ def test_a_run_whose_emulator_is_refused_is_scored_and_says_so(tmp_path):
 def test_verbs_on_a_finished_run(reference, tmp_path):
     run = reference / "run"
     status = fatescal(0, "status", run)
-    assert "posterior " in status.stdout
+    assert "posterior-00 " in status.stdout
     assert "GPP, calibration" in status.stdout
     page = (run / "report" / "index.html").read_bytes()
     assert fatescal(0, "report", run).returncode == 0
@@ -203,6 +206,94 @@ def test_the_graph_names_what_every_stage_is_made_from(reference):
         assert known <= set(family.inputs), path.stem
         expected = {"observations": {"observations.file"}, "evaluation": {"model.command"}}
         assert read == expected.get(path.stem.split("-")[0], set()), path.stem
+
+
+# A model that few runs do not tell: the emulator is forced, its posterior is wrong, the model says so.
+BENT: dict[str, dict] = {
+    "calibrate": {"members": 12, "iterations": 0},
+    "emulate": {"force": True, "rounds": 3},
+    "posterior": {"members": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def bent(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """An unbroken run of several rounds on two ranks, and what it said."""
+    folder = tmp_path_factory.mktemp("bent")
+    config = write_problem(folder, "--bent", "--count", **BENT)
+    return folder, fatescal(2, config, LINEAR_LOG=str(folder / "runs.log"))
+
+
+def verdict_of(run: Path, key: str) -> tuple[str, int, int]:
+    """Return outcome, round and number of pooled members of a verdict."""
+    with h5py.File(run / "stages" / f"{key}.h5") as file:
+        attributes = file.attrs
+        return attributes["field.outcome"], attributes["field.round"], len(file["pooled_weights"])
+
+
+def test_an_unconfirmed_posterior_is_emulated_again_from_its_own_runs(bent):
+    folder, done = bent
+    run = folder / "run"
+    rounds = sorted(path.stem for path in (run / "stages").glob("verdict-*.h5"))
+    told = [verdict_of(run, key) for key in rounds]
+    assert len(rounds) > 1
+    assert [outcome for outcome, _, _ in told[:-1]].count("confirmed") == 0
+    assert [pooled for *_, pooled in told] == [15 * (i + 1) for i in range(len(told))]
+    assert verdict_of(run, "verdict") == told[-1]
+    with h5py.File(run / "stages/surrogate-01.h5") as file:  # which has learnt from that very ensemble
+        assert "evaluation-posterior-00" in json.loads(file.attrs["inputs"])
+        assert len(file["u"]) == 12 + 15
+    assert done.returncode == (0 if told[-1][0] == "confirmed" else 1), done.stderr
+    assert done.stdout.startswith("verdict: ")
+    page = (run / "report" / "index.html").read_text()
+    assert page.index('class="verdict"') < page.index("emulator ")
+
+
+def test_a_run_that_ends_unconfirmed_exits_with_1_and_says_what_to_distrust_and_to_do(bent, tmp_path):
+    first = verdict_of(bent[0] / "run", "verdict-00")
+    config = write_problem(tmp_path, "--bent", **{**BENT, "emulate": {"force": True, "rounds": 0}})
+    done = fatescal(2, config)
+    assert verdict_of(tmp_path / "run", "verdict") == first
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "emulate.rounds: 2" in done.stderr
+    assert "distrust" in done.stderr or "do not rely on" in done.stderr
+    assert done.stdout.splitlines()[0] in ("verdict: not confirmed", "verdict: cannot tell")
+    assert (tmp_path / "run" / "posterior.csv").exists()
+    # the same command says the same again; with more rounds, and the verdict reset, the run goes on
+    assert fatescal(2, config).returncode == 1
+    config = write_problem(tmp_path, "--bent", **BENT)
+    refused = fatescal(0, config)
+    assert refused.returncode == 2
+    assert "--from verdict" in refused.stderr
+    assert fatescal(0, "reset", "--from", "verdict", tmp_path / "run").returncode == 0
+    assert fatescal(2, config).returncode == bent[1].returncode
+    assert digests(tmp_path / "run") == digests(bent[0] / "run")
+
+
+LOOP_MOMENTS: dict[str, int | str] = {
+    "members/evaluation-posterior-00/0003": 1,
+    "stages/verdict-00.h5": 0,
+    "stages/surrogate-01.h5": "mpirun",
+    "members/evaluation-posterior-01/0002": 0,
+    "stages/verdict-01.h5": 1,
+}
+
+
+@pytest.mark.parametrize("n_ranks", [0, 4])
+def test_rounds_have_the_same_bits_on_any_number_of_ranks_and_after_kills(bent, tmp_path, n_ranks):
+    """On four ranks also after kill -9 at five moments of the loop."""
+    folder, unbroken = bent
+    config = write_problem(tmp_path, "--bent", **BENT)
+    for moment, victim in LOOP_MOMENTS.items() if n_ranks else ():
+        program = start(config)
+        wait_for(tmp_path / "run" / moment, program)
+        while len(ranks := children(program.pid)) < 2:
+            time.sleep(0.005)
+        os.kill(ranks[victim] if isinstance(victim, int) else program.pid, signal.SIGKILL)
+        assert program.wait(90) != 0
+    assert fatescal(n_ranks, config).returncode == unbroken.returncode
+    assert digests(tmp_path / "run") == digests(folder / "run")
 
 
 def copied_alone(run: Path, to: Path) -> Path:
@@ -247,7 +338,7 @@ def test_the_demo_is_reported_elsewhere_too(tmp_path):
     path = tmp_path / "demo.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     done = fatescal(2, path, timeout=900)
-    assert done.returncode == 0, done.stderr
+    require_scored(done)
     page = (tmp_path / "there" / "report" / "index.html").read_bytes()
     assert b"umol CO2 m-2 s-1" in page
     alone = copied_alone(tmp_path / "there", tmp_path / "laptop")
@@ -268,7 +359,7 @@ def test_a_changed_config_is_refused_until_its_stages_are_reset(reference, tmp_p
     assert fatescal(0, "reset", "--from", "warm-up-00", run).returncode == 0
     assert fatescal(2, config, LINEAR_LOG=str(log)).returncode == 0
     assert digests(run)["surrogate-00"] == digests(reference / "run")["surrogate-00"]
-    assert digests(run)["posterior"] != digests(reference / "run")["posterior"]
+    assert digests(run)["posterior-00"] != digests(reference / "run")["posterior-00"]
 
 
 def test_a_second_job_on_a_run_is_refused(tmp_path):

@@ -40,7 +40,7 @@ STAGES = {
     "update": "ensemble-02",
     "emulator": "surrogate-00",
     "sampling": "chains-00-000",
-    "posterior ensemble": "evaluation-posterior",
+    "posterior ensemble": "evaluation-posterior-00",
     "report": "report",
 }
 
@@ -308,7 +308,7 @@ def test_jumps_of_the_clock_by_years_change_nothing(reference, tmp_path):
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     ) as program:
-        for stage, jump in (("evaluation-00", 2), ("evaluation-01", -3), ("evaluation-posterior", 1)):
+        for stage, jump in (("evaluation-00", 2), ("evaluation-01", -3), ("evaluation-posterior-00", 1)):
             wait_for(tmp_path / "run" / "members" / stage / "0003", program)
             (tmp_path / "next").write_text(str(jump * 365 * 86400))
             (tmp_path / "next").rename(clock)
