@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
 from fatescal.models import output as outputs
+from fatescal.models.base import Model
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
 from fatescal.storage.inputs import Source, Sources
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST_SCRIPT = 2**20  # bytes; longer files are not searched for the names of others
 
 
-class Command:
+class Command(Model):
     """An executable that reads `parameters_file` and leaves `output`, both in the member's own folder.
 
     The command runs in the member's folder, so a path relative to the config would not be found there:
@@ -60,8 +61,7 @@ class Command:
         When `timeout` is no duration.
     """
 
-    defaults: Mapping[str, float] = {}  # an unknown model has no defaults ...
-    pfts: tuple[str, ...] = ()  # ... and no plant functional types
+    calendar = ""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Command:
         self._hide, self._launcher = tuple(hide), tuple(launcher)
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """The command, with a checksum of its files beside the config: an edited model is another model.
 
         Files elsewhere (a program of the system, forcing data) count by their path.
@@ -153,7 +153,7 @@ class Command:
                     got=repr(name),
                 )
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Write the parameters into `folder`, run the command there, and see that there is an output.
 
         Raises

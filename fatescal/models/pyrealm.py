@@ -28,6 +28,7 @@ import numpy as np
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
 from fatescal.models import daily
+from fatescal.models.base import Model
 from fatescal.models.canopy.defaults import Parameter, check_values
 from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.thermo import ZERO, saturation_pressure
@@ -93,7 +94,7 @@ class _Options(NamedTuple):
     co2: float = 389.8  # ppm, as in the embedded model
 
 
-class PModel:
+class PModel(Model):
     """P-model and SPLASH at one site, driven by whatever drives the embedded model.
 
     Parameters
@@ -111,8 +112,8 @@ class PModel:
         For an unknown or missing option, dates out of order, or where pyrealm is not installed.
     """
 
-    pfts: tuple[str, ...] = ()
     calendar = "noleap"
+    period: tuple[date, date] = (date.min, date.max)
     version = 1  # raised whenever the same input gives another output
     defaults: Mapping[str, float] = {p.name: p.default[0] for p in PARAMETERS}
     units: Mapping[str, str] = {p.name: p.unit for p in PARAMETERS}
@@ -135,7 +136,7 @@ class PModel:
         return read_forcing(path, self.site).period(self.options.start, self.options.end)
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters; reads the forcing."""
         return {
             "model": "pyrealm",
@@ -163,7 +164,7 @@ class PModel:
         """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""
         _ = self.weather
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Run one member and write ``output.nc``; parameters not in `theta` keep their defaults.
 
         Raises

@@ -5,7 +5,6 @@ launched.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -16,11 +15,11 @@ from fatescal import config
 from fatescal.base.errors import BadInput
 from fatescal.config import Config, Settings
 from fatescal.ensemble import preparation
-from fatescal.ensemble.member import previous
 from fatescal.hpc.launch import HIDDEN_PREFIXES
-from fatescal.models.base import Foresighted, ForwardModel, ReadsFiles
+from fatescal.models.base import SPIN_UP, Model
 from fatescal.models.clm_fates import case_plan
 from fatescal.models.command import Command
+from fatescal.models.external import Adapted
 from fatescal.parameters import space as parameters
 from fatescal.storage.inputs import Source, Sources
 from fatescal.workflow.preflight import Launching
@@ -94,7 +93,7 @@ def fallback(place: Settings) -> Settings | None:
     return None if other is None else located(place.model_copy(update={"model": other}))
 
 
-def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
+def model(chosen: Settings, stop: Callable[[], bool]) -> Model:
     """Return the forward model; `stop` is asked by models that wait for another process."""
     options = chosen.model
     variables = [variable.model for variable in chosen.observations.variables.values()]
@@ -134,22 +133,23 @@ def model(chosen: Settings, stop: Callable[[], bool]) -> ForwardModel:
             expected=f"one of {', '.join(['canopy', 'command', 'clm_fates', *found])}",
             hint="install the package that brings it",
         )
-    return found[options.kind].load()(options.model_dump(exclude={"kind", "fallback"}), chosen.folder)
+    made = found[options.kind].load()(options.model_dump(exclude={"kind", "fallback"}), chosen.folder)
+    return made if isinstance(made, Model) else Adapted(made)
 
 
-def files(place: Settings, forward: ForwardModel) -> Sources:
+def files(place: Settings, forward: Model) -> Sources:
     """Return the files from outside that a site's model reads, by the key of the config that names them.
 
     Of a model from another package that does not tell: those that its options name, and its own source.
     """
     found: dict[str, Sequence[Source]]
-    if isinstance(forward, ReadsFiles):
-        found = dict(forward.files())
+    told = forward.files()
+    if told is not None:
+        found = dict(told)
     else:
         found = dict(_named_by(place))
-        source = sys.modules[type(forward).__module__].__file__
-        if source is not None:
-            found["model.kind"] = [Path(source)]
+        if forward.source is not None:
+            found["model.kind"] = [forward.source]
     options = place.model
     if (
         isinstance(options, config.ClmFates) and options.run_directory is None
@@ -180,7 +180,7 @@ def _named_by(place: Settings) -> dict[str, list[Source]]:
 
 def _clm_fates(
     chosen: Settings, options: config.ClmFates, variables: list[str], stop: Callable[[], bool]
-) -> ForwardModel:
+) -> Model:
     from fatescal.models.clm_fates.clm_model import ClmFates
     from fatescal.models.clm_fates.site_folder import Site
     from fatescal.models.clm_fates.template import Template
@@ -198,8 +198,7 @@ def _clm_fates(
         spinup_years=options.spinup.years,
         reuse=options.spinup.reuse,
         variables=variables,
-        spun_up=preparation.folder(members_folder(chosen), chosen.site) / preparation.SPIN_UP,
-        previous=previous,
+        spun_up=preparation.folder(members_folder(chosen), chosen.site) / SPIN_UP,
         parameter_file=None if options.parameter_file is None else chosen.path(options.parameter_file),
         keep=options.keep,
         **launching,
@@ -241,13 +240,13 @@ def launching(machine: config.Machine) -> Launching:
     return Launching(machine.launcher, HIDDEN_PREFIXES if machine.hide is None else machine.hide)
 
 
-def check_values(forward: Foresighted, space: parameters.ParameterSpace) -> None:
+def check_values(forward: Model, space: parameters.ParameterSpace) -> None:
     """Let the model see its default and both ends of the priors, at three standard deviations."""
     for theta in (space.theta_default, *space.ends()):
         forward.check_values(space.named(theta))
 
 
-def check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters.ParameterSpace) -> None:
+def check_fallback(other: Model, forward: Model, space: parameters.ParameterSpace) -> None:
     """Raise `BadInput` for a fallback that cannot run, or is another model than the one it stands in for."""
     for key in ("calendar", "pfts"):
         if getattr(other, key) != getattr(forward, key):
@@ -258,7 +257,6 @@ def check_fallback(other: ForwardModel, forward: ForwardModel, space: parameters
             )
     try:
         other.check()
-        if isinstance(other, Foresighted):
-            check_values(other, space)
+        check_values(other, space)
     except BadInput as error:
         raise BadInput(f"model.fallback: {error}") from None

@@ -191,7 +191,8 @@ def test_effects_are_found_on_any_rank_and_with_predictions_alone(tmp_path, runs
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("trennd has no effect on the output") == 1
     assert len(runs()) == MEMBERS + 1
-    left = {p.name for p in (tmp_path / "run/members/preparation/effect-trennd").iterdir()}
+    (folder,) = (tmp_path / "run/members/preparation").glob("effect-trennd-*")  # and what is compared
+    left = {p.name for p in folder.iterdir()}
     assert left >= {"member.json", "predictions.npz"}
     assert ("output.nc" in left) == (machine == "keep: all")
 

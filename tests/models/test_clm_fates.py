@@ -623,13 +623,13 @@ def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_
 
 def test_submitting_the_case_makes_no_member_run_again(case_a, tmp_path):
     config = write_config(tmp_path, case_a)
-    before = model_of(config).description
+    before = model_of(config).identity
     runconfig = case_a.run_directory / "nuopc.runconfig"
     text = re.sub(r"(logfile = \w+\.log)", r"\1.261123-101010", runconfig.read_text())
     runconfig.write_text(text.replace("stop_n = 1", "stop_n = 5"))
-    assert model_of(config).description == before
+    assert model_of(config).identity == before
     runconfig.write_text(text.replace("orb_iyear = 2000", "orb_iyear = 1850"))
-    assert model_of(config).description != before
+    assert model_of(config).identity != before
 
 
 def cime_case(folder: Path, case: Case) -> Path:
@@ -698,7 +698,7 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()
-    model.try_out({}, folder)
+    model.effect_run({}, folder)
     unpacked = tmp_path / "calibration" / "site" / given["sha256"][:16]
     assert f"fsurdat = '{unpacked}/surfdata_62N.nc'" in (folder / "lnd_in").read_text()
     assert " scol_lat = 62.0\n" in (folder / "nuopc.runconfig").read_text()
