@@ -7,18 +7,7 @@ working directory. Sections reject unknown keys and name the nearest known one.
 from fatescal.base.options import wrong_name
 from fatescal.config.configuration import Config, Place, Run, Settings, Sites
 from fatescal.config.loading import load, load_machine, revived, schema
-from fatescal.config.machine import Cime, Machine
-from fatescal.config.model_options import (
-    Build,
-    Canopy,
-    CanopySite,
-    ClmFates,
-    Command,
-    ExternalModel,
-    Model,
-    Site,
-    Source,
-)
+from fatescal.config.machine import Machine
 from fatescal.config.observation_options import (
     Error,
     Observations,
@@ -41,21 +30,13 @@ from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, 
 
 __all__ = [
     "DRAWS",
-    "Build",
     "Calibrate",
-    "Canopy",
-    "CanopySite",
-    "Cime",
-    "ClmFates",
-    "Command",
     "Config",
     "Emulate",
     "Error",
-    "ExternalModel",
     "LogNormal",
     "LogitNormal",
     "Machine",
-    "Model",
     "Normal",
     "Observations",
     "Parameter",
@@ -68,9 +49,7 @@ __all__ = [
     "Sample",
     "Scale",
     "Settings",
-    "Site",
     "Sites",
-    "Source",
     "Synthetic",
     "TruncatedNormal",
     "Uniform",

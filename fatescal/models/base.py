@@ -1,14 +1,25 @@
-"""What a model is: all that the program asks of one, each with a default, and what it is told in return."""
+"""What a model is: its options in the config, what it is told by the program, and all that is asked of it.
+
+A model is two classes, or one. `ModelOptions` holds the keys of its section of the config; what it makes
+from these and a `Context` is a `Model`, its own or one that is here already (`command.Command`).
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from pydantic import ValidationError, model_validator
+
+from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.base.options import Section, merged
+from fatescal.hpc.launch import HIDDEN_PREFIXES, never
 from fatescal.storage.inputs import Sources
 
 if TYPE_CHECKING:
@@ -17,11 +28,165 @@ if TYPE_CHECKING:
 SPIN_UP = "spin-up"  # the folder, in that of the preparation, of the spin-up that all members share
 
 
+@dataclass(frozen=True)
+class Context:
+    """What the program tells a model, beside its options.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the config is: paths in it begin there.
+    run : Path
+        Where the run is, `run.directory`.
+    preparation : Path
+        The folder of what is made before all members at this site.
+    variables : tuple of str
+        What is compared with observations, by the model's names.
+    timeout : str or float, optional
+        The machine's time limit of one run, ``"12 h"`` or seconds; the model's own goes before.
+    launcher : tuple of str
+        Words put before a command that is a member.
+    hide : tuple of str
+        Prefixes of the environment variables that a member must not see.
+    retries : int
+        How often what another attempt may cure is tried again.
+    stop : callable
+        Asked while a member runs; when it says True the run is given up with `OutOfTime`.
+    machine : mapping of str to Section
+        The sections of the machine file that models have declared.
+    """
+
+    folder: Path
+    run: Path
+    preparation: Path
+    variables: tuple[str, ...] = ()
+    timeout: str | float | None = None
+    launcher: tuple[str, ...] = ()
+    hide: tuple[str, ...] = HIDDEN_PREFIXES
+    retries: int = 1
+    stop: Callable[[], bool] = never
+    machine: Mapping[str, Section] = field(default_factory=dict)
+
+    def path(self, text: str) -> Path:
+        """Return a path of the config, relative ones from the config's folder."""
+        return (self.folder / text).resolve()
+
+    def launching(self, timeout: str | float | None = None) -> dict[str, Any]:
+        """Return the keywords with which `launch` starts a member; the model's own `timeout` goes before.
+
+        Raises
+        ------
+        BadInput
+            If the machine's launcher is not found.
+        """
+        require_launcher(self.launcher)
+        limit = self.timeout if timeout is None else timeout
+        return {"timeout": limit, "hide": self.hide, "launcher": self.launcher, "stop": self.stop}
+
+
+def require_launcher(launcher: Sequence[str]) -> None:
+    """Raise `BadInput` if the machine's launcher is not found."""
+    if launcher and shutil.which(launcher[0]) is None:
+        raise BadInput(
+            f"the machine file's launcher {launcher[0]} is not found",
+            expected="a program on the PATH",
+            hint="load the module that brings it, or launch members directly: launcher: []",
+        )
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line that a model brings.
+
+    Attributes
+    ----------
+    name, help : str
+        As the command line shows them.
+    action : callable
+        (options and context of each site, a function that prints a line, the flags by name) -> None.
+    flags : mapping of str to str
+        Names of its options that are on or off, with their help.
+    """
+
+    name: str
+    help: str
+    action: Callable[..., None]
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelOptions(Section):
+    """Section `model` of the config; a kind of model declares its `kind` as a literal, and its own keys."""
+
+    machine_sections: ClassVar[Mapping[str, type[Section]]] = {}
+    """Sections of the machine file that this kind reads, by name."""
+    verbs: ClassVar[Sequence[Verb]] = ()
+    """Verbs of the command line that this kind brings."""
+
+    fallback: dict[str, Any] | None = None
+    """Options that take the place of the model's own where a member has failed with those."""
+    kind: str
+    """Which model."""
+
+    def make(self, context: Context) -> Model:
+        """Return the model.
+
+        Raises
+        ------
+        BadInput
+            For options that cannot be.
+        """
+        raise NotImplementedError
+
+    def located(self, context: Context) -> Self:
+        """Return the options with what must be asked for once (of another program, of the web); on root."""
+        return self
+
+    def sources(self, model: Model) -> Sources | None:
+        """Return the `files` of the model that was made, by the keys under which this config names them."""
+        return model.files()
+
+    def conflict(self, other: ModelOptions) -> str:
+        """Return why a site cannot have these options beside another with those, '' where it can."""
+        return ""
+
+    @property
+    def runs_together(self) -> bool:
+        """As `Model.runs_together`, before the model is made."""
+        return False
+
+    @property
+    def warm_starts(self) -> bool:
+        """As `Model.warm_starts`, where there is no model: in the report."""
+        return False
+
+    @property
+    def alternative(self) -> Self | None:
+        """The options with the fallback's; None where there is no fallback."""
+        if self.fallback is None:
+            return None
+        return type(self).model_validate(merged(self.model_dump(exclude={"fallback"}), self.fallback))
+
+    @model_validator(mode="after")
+    def _alternative_is_possible(self) -> Self:
+        known = [key for key in type(self).model_fields if key not in ("kind", "fallback")]
+        for key in self.fallback or ():
+            if key in ("kind", "fallback") or (key not in known and self.model_config["extra"] == "forbid"):
+                hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
+                raise ValueError(f"model.fallback.{key}: unknown key; {hint}")
+        try:
+            _ = self.alternative
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, ("model.fallback", *mistake["loc"])))
+            raise ValueError(f"{where}: {mistake['msg']}") from None
+        return self
+
+
 class Model(ABC):
     """A model of the land surface, one run per member folder.
 
-    `identity`, `run` and `read` must be given; of all else the defaults here hold for a model of which nothing
-    more is known. An attribute may be overridden by a class attribute, a property or a cached property.
+    `identity`, `run` and `read` must be given; of all else the defaults here hold for a model of which
+    nothing more is known. Class attributes, properties and cached properties may override them.
     """
 
     @property
@@ -82,11 +247,14 @@ class Model(ABC):
         name = sys.modules[type(self).__module__].__file__
         return None if name is None else Path(name)
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - nothing to check is a default as any other
         """Raise `BadInput` for whatever would make every run fail."""
 
-    def check_values(self, theta: Mapping[str, float]) -> None:
-        """Raise `BadInput` for values the model must not get: asked of the default, and far into the priors."""
+    def check_values(self, theta: Mapping[str, float]) -> None:  # noqa: B027
+        """Raise `BadInput` for values the model must not get.
+
+        Asked of the default, and of both ends of the priors.
+        """
 
     def describe(self, n_runs: int, n_warm_starts: int, n_waves: int) -> list[str]:
         """Return lines for the user: what `check` looked at, and the cost of the runs.

@@ -10,18 +10,52 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
-from fatescal.models import output as outputs
-from fatescal.models.base import Model
+from fatescal.base.options import Positive
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
+from fatescal.models import output as outputs
+from fatescal.models.base import Context, Model, ModelOptions
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LONGEST_SCRIPT = 2**20  # bytes; longer files are not searched for the names of others
+
+
+class CommandOptions(ModelOptions):
+    """Any executable that reads a parameter file and leaves a netCDF file."""
+
+    kind: Literal["command"]
+    command: Annotated[list[str], Field(min_length=1)]
+    """The executable and its arguments; no shell expands them."""
+    parameters_file: str = "parameters.json"
+    """The file in the member's folder that gets the parameters."""
+    output: str = "output.nc"
+    """The file in the member's folder that holds the output."""
+    timeout: str | Positive | None = None
+    """Time limit of one run, `60 s`, `2 h` or seconds."""
+    calendar: str = "standard"
+    """CF calendar of the output."""
+    files: list[str] | None = None
+    """Files and folders that it reads beside those named in `command`."""
+
+    def make(self, context: Context) -> Command:
+        """Return the model."""
+        return Command(
+            self.command,
+            context.folder,
+            parameters_file=self.parameters_file,
+            output=self.output,
+            calendar=self.calendar,
+            variables=context.variables,
+            reads=[context.path(path) for path in self.files or ()],
+            **context.launching(self.timeout),
+        )
 
 
 class Command(Model):

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fatescal import config
 from fatescal.base.errors import BadInput
-from fatescal.config import Settings
+from fatescal.base.options import Section
 from fatescal.observations import fluxnet_units, quality, readers, units, windows
 from fatescal.observations.noise import ErrorModel, QuantileRule
 from fatescal.observations.quality import Quality
@@ -18,6 +17,9 @@ from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fatescal import config
+    from fatescal.config import Settings
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _quality(chosen: config.Variable) -> Quality | None:
 def error_model(chosen: config.Error) -> ErrorModel:
     """Return the error model of an observed variable."""
     given = {name: value for name, value in chosen if value is not None}
-    if isinstance(chosen.random, config.QuantileRule):
+    if isinstance(chosen.random, Section):
         given["random"] = QuantileRule(chosen.random.share, chosen.random.quantile)
     if chosen.discrepancy == "estimate":
         given |= {"discrepancy": 0.0, "estimate": True}

@@ -39,7 +39,7 @@ def planned_waves(chosen: Config, n_ranks: int) -> int:
     many of these.
     """
     batches, n_sites = _planned_batches(chosen), len(chosen.places)
-    if any(getattr(place.model, "execution", "") == "multi-instance" for place in chosen.places.values()):
+    if any(place.model.runs_together for place in chosen.places.values()):
         return len(batches)
     first = -(-n_sites // n_ranks)  # the default run, before all others
     rest = [size * n_sites for size in batches]

@@ -33,6 +33,7 @@ from fatescal.ensemble.preparation import prepare
 from fatescal.hpc.communicator import World
 from fatescal.models.clm_fates import case_plan, cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.models.clm_fates.clm_model import ClmFates
+from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 from fatescal.models.clm_fates.template import FILES, Template
 from fatescal.workflow import cost as costs
 from fatescal.workflow import problem as assemble
@@ -673,7 +674,7 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
     found = site_models.located(settings.load(config)).places[""].model
-    assert isinstance(found, settings.ClmFates)
+    assert isinstance(found, ClmFatesOptions)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
     config.write_text(yaml.safe_dump(content))
@@ -748,7 +749,9 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parents[2] / "config" / f"{name}.yaml")
     parts = assemble.checked(site_models.located(chosen))
-    build = chosen.places[""].model.build  # type: ignore[union-attr]
+    options = chosen.places[""].model
+    assert isinstance(options, ClmFatesOptions)
+    build = options.build
     assert build is not None
     weather = [s for s in Template(case.run_directory, case.executable, {}).streams if s.is_weather]
     for looked_at in weather:  # a case that is built from the config gets the same files

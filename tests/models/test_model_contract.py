@@ -67,10 +67,12 @@ def command(folder: Path, request: pytest.FixtureRequest) -> Case:
 
 def pyrealm(folder: Path, request: pytest.FixtureRequest) -> Case:
     pytest.importorskip("pyrealm", reason="the package pyrealm is not installed")
-    from fatescal.models.pyrealm import PModel
+    from fatescal.models.pyrealm import PModel, PyrealmOptions
+
+    options = PyrealmOptions(kind="pyrealm", forcing="none.nc", start=CANOPY[0], end=CANOPY[1])
 
     def make() -> Model:
-        model = PModel({"forcing": "none.nc", "start": CANOPY[0], "end": str(CANOPY[1])}, folder)
+        model = PModel(options, folder)
         model.weather = synthetic(1, *CANOPY, Site.load())  # in place of the file
         return model
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from running import change
 from fatescal import config as settings
 from fatescal.__main__ import DEFAULT_CONFIG, main
 from fatescal.base.errors import BadInput
+from fatescal.models.base import Model
 from fatescal.models.canopy import stand as canopy_site
 from fatescal.models.command import Command
 from fatescal.storage import inputs, stage_graph
@@ -261,7 +262,7 @@ def test_a_model_from_elsewhere_is_known_by_what_its_options_name_and_by_its_sou
         "word": "none",
     }
     change(config, "model", options)
-    found = files(settings.load(config).places[""], Elsewhere())  # type: ignore[arg-type]
+    found = files(settings.load(config).places[""], Elsewhere())
     assert found == {
         "model.weather": [tmp_path / "drivers"],
         "model.more.table": [tmp_path / "fluxes.csv"],
@@ -269,8 +270,16 @@ def test_a_model_from_elsewhere_is_known_by_what_its_options_name_and_by_its_sou
     }
 
 
-class Elsewhere:
+class Elsewhere(Model):
     """A model that does not tell its files."""
+
+    identity: Mapping[str, object] = {}
+
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
+        """Do nothing."""
+
+    def read(self, folder: Path) -> Any:
+        """Return nothing."""
 
 
 def test_a_script_s_own_modules_count_and_what_a_run_writes_does_not(tmp_path):

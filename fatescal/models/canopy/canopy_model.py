@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.base.types import Array
 from fatescal.models import daily
 from fatescal.models.base import Model
 from fatescal.models.canopy import defaults
 from fatescal.models.canopy.drivers import Drivers, drive
-from fatescal.models.canopy.stand import Site
-from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.models.canopy.smear_weather import read_forcing
+from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
+from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.storage.inputs import Source, Sources
-from fatescal.base.types import Array
 
 if TYPE_CHECKING:
     import xarray as xr

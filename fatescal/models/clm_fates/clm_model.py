@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
 from fatescal.models.base import Model
 from fatescal.models.clm_fates import effort, history, namelist, outcome
-from fatescal.models.clm_fates.inspection import inspect, require_files, require_libraries, require_present, shares_of_pfts
+from fatescal.models.clm_fates.inspection import (
+    inspect,
+    require_files,
+    require_libraries,
+    require_present,
+    shares_of_pfts,
+)
 from fatescal.models.clm_fates.targets import Targets
 from fatescal.models.clm_fates.template import CASE_NAME, Template, days
-from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput, ModelFailed, RunFailed, Status
+from fatescal.hpc.launch import HIDDEN_PREFIXES, never
+from fatescal.hpc.schedulers.registry import scheduler
 from fatescal.models.base import Model
 from fatescal.models.clm_fates import inputdata
-from fatescal.models.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
 from fatescal.models.clm_fates.clm_model import ClmFates, day_before
+from fatescal.models.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
 from fatescal.models.clm_fates.template import CASE_NAME
-from fatescal.hpc.launch import HIDDEN_PREFIXES, never
 from fatescal.storage.inputs import Sources
-from fatescal.hpc.schedulers.registry import scheduler
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,9 +149,7 @@ class MultiInstance(Model):
         here = stage / JOBS / name
         result = noted(here / RESULT)
         if result is None or result["mark"] != self._mark(theta):
-            raise RunFailed(
-                f"{here} is gone, with what a job left for it. Try: remove {stage}, start again"
-            )
+            raise RunFailed(f"{here} is gone, with what a job left for it. Try: remove {stage}, start again")
         shutil.copytree(here, folder, copy_function=_link, dirs_exist_ok=True)
         if result["status"] != Status.OK:
             raise ModelFailed(Status(result["status"]), result["reason"])
