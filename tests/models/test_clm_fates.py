@@ -870,5 +870,5 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
     assert "repeat itself" not in done.stdout
     theta = json.loads((members / "evaluation-01/0002/member.json").read_text())["parameters"]
     model = model_of(config)
-    model.run(theta, again)
+    model.run(theta, again, members / "evaluation-00" / "0002")
     assert model.read(again).identical(model.read(members / "evaluation-01" / "0002"))
