@@ -16,7 +16,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -27,9 +27,10 @@ from fatescal.hpc.watchdog import LIMIT
 
 if TYPE_CHECKING:
     from fatescal.hpc.communicator import World
+    from fatescal.models.base import Verb
 
 DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
-VERBS = ("run", "check", "install", "build", "status", "report", "priors", "reset", "schema")
+VERBS = ("run", "check", "status", "report", "priors", "reset", "schema")  # and those that models bring
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
 
@@ -64,16 +65,12 @@ def _check(args: argparse.Namespace, world: World) -> int:
     return run.check(config, world, args.fold, args.machine, args.default_run)
 
 
-def _install(args: argparse.Namespace, world: World) -> int:
+def _of_models(args: argparse.Namespace, world: World) -> int:
     from fatescal.cli import run
 
-    return run.install(args.config, args.machine)
-
-
-def _build(args: argparse.Namespace, world: World) -> int:
-    from fatescal.cli import run
-
-    return run.build(args.config, args.machine, download=args.download)
+    return run.of_models(
+        args.verb, args.config, args.machine, **{name: getattr(args, name) for name in args.flags}
+    )
 
 
 def _status(args: argparse.Namespace, world: World) -> int:
@@ -164,7 +161,17 @@ class _UntilClosed:
         os.close(nowhere)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _verbs_of_models(argv: Sequence[str]) -> Mapping[str, Verb]:
+    """Return the verbs that models bring; other packages are imported where no other verb is asked for."""
+    from fatescal.models import registry
+
+    own = registry.verbs()
+    first = argv[0] if argv else "run"
+    is_known = first in (*VERBS, *own) or Path(first).exists()
+    return own if is_known else registry.verbs(of_others=True)
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fatescal",
         description="Calibrate an expensive land model. Without a verb: run. Without a config (python -m "
@@ -218,17 +225,13 @@ def _parser() -> argparse.ArgumentParser:
         help="make the default run now, from which the run starts later: tells variables, units, years, "
         "seconds and the cost of the whole run",
     )
-    sub = verb(
-        "install",
-        "clone the model at the config's tag, with its externals; continues what was interrupted",
-        _install,
-    )
-    sub.add_argument("config", **config)
-    sub.add_argument("--machine", **machine)
-    sub = verb("build", "make and build the config's case, or bring it up to date", _build)
-    sub.add_argument("config", **config)
-    sub.add_argument("--machine", **machine)
-    sub.add_argument("--download", action="store_true", help="let CIME fetch input data that is missing")
+    for brought in _verbs_of_models(argv).values():
+        sub = verb(brought.name, brought.help, _of_models)
+        sub.set_defaults(flags=list(brought.flags))
+        sub.add_argument("config", **config)
+        sub.add_argument("--machine", **machine)
+        for flag, meaning in brought.flags.items():
+            sub.add_argument(f"--{flag}", action="store_true", help=meaning)
     sub = verb("status", "what of a run is finished", _status)
     sub.add_argument("run", **config | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
     sub.add_argument("--fold", **fold)
@@ -258,14 +261,15 @@ def _with_verb(argv: Sequence[str]) -> list[str]:
     (['run', 'my.yaml'], ['status', 'runs/a'], ['run'])
     """
     first = argv[0] if argv else ""
-    if first in (*VERBS, "-h", "--help", "--version"):
+    verbs = (*VERBS, *_verbs_of_models(argv))
+    if first in (*verbs, "-h", "--help", "--version"):
         return list(argv)
     looks_like_a_file = first.startswith("-") or os.sep in first or "." in first
     if first and not looks_like_a_file and not Path(first).exists():
         raise BadInput(
             f"there is no verb and no file {first!r}",
-            expected=f"one of {', '.join(VERBS)}, or a YAML file",
-            hint=did_you_mean(first, VERBS),
+            expected=f"one of {', '.join(verbs)}, or a YAML file",
+            hint=did_you_mean(first, verbs),
         )
     return ["run", *argv]
 
@@ -286,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = _parser()
+    parser = _parser(argv)
     try:
         args = parser.parse_args(_with_verb(argv))
     except BadInput as error:

@@ -26,7 +26,8 @@ from fatescal.diagnostics import scores
 from fatescal.ensemble import preparation
 from fatescal.ensemble.member import begun
 from fatescal.hpc.communicator import World
-from fatescal.models.clm_fates import case_plan
+from fatescal.models import registry
+from fatescal.models.base import Verb
 from fatescal.parameters import table as overview
 from fatescal.report import outputs
 from fatescal.report.results import Results
@@ -306,54 +307,25 @@ def _tell_tried(chosen: settings.Config, problem: Problem, n_ranks: int) -> None
     )
 
 
-def install(config: Path, machine: str | None = None) -> int:
-    """Install the model's source that a config names: clone, externals, parameter file; goes on where it
-    stopped.
-    """
-    from fatescal.hpc.launch import seconds
-    from fatescal.models.clm_fates import install
-
+def of_models(name: str, config: Path, machine: str | None = None, **flags: bool) -> int:
+    """Do what a verb that a model brings does, for the config's sites; return the exit code."""
     chosen = _chosen(config, None, machine)
-    sources = [_clm_fates(place).source for place in chosen.places.values()]
-    for source in dict.fromkeys(sources):  # sites may share one
-        if source is None or source.url is None or source.tag is None:
-            raise BadInput(
-                f"{config} does not say what to install",
-                expected="model.source: {url: https://github.com/ESCOMP/CTSM, tag: ctsm5.4.053, path: /path/to/it}",
-            )
-        root = chosen.path(source.path)
-        patience = seconds(source.no_output_timeout)
-        with locked(root.parent):
-            install.install(source.url, source.tag, root, _say, patience)
+    verbs = {place.model.kind: _verb(place, name) for place in chosen.places.values()}
+    for kind, verb in verbs.items():
+        places = [place for place in chosen.places.values() if place.model.kind == kind]
+        verb.action([(place.model, site_models.context(place)) for place in places], _say, **flags)
     return 0
 
 
-def build(config: Path, machine: str | None = None, *, download: bool = False) -> int:
-    """Make, set up and build the cases that a config describes, once; do only what a changed config needs.
-
-    With `download` CIME fetches input data that is missing.
-    """
-    from fatescal.models.clm_fates import case, jobs
-
-    chosen = _chosen(config, None, machine)
-    for place in chosen.places.values():
-        options = _clm_fates(place)
-        if options.case is not None:
-            _say(f"case          {options.case} goes before model.build: nothing is built")
-            continue
-        plan = case_plan.plan(place)
-        with locked(chosen.run.directory.absolute()):
-            idle = partial(jobs.require_idle_case, plan.path)
-            case.build(plan, _say, download=download, require_idle=idle)
-    return 0
-
-
-def _clm_fates(place: settings.Settings) -> settings.ClmFates:
-    if not isinstance(place.model, settings.ClmFates):
+def _verb(place: settings.Settings, name: str) -> Verb:
+    """Return the verb of that name of a site's model."""
+    verb = next((verb for verb in place.model.verbs if verb.name == name), None)
+    if verb is None:
+        kinds = [kind for kind, c in registry.described().items() if name in {v.name for v in c.verbs}]
         raise BadInput(
-            f"model.kind is {place.model.kind}", expected="clm_fates: only its source is installed and built"
+            f"model.kind is {place.model.kind}", expected=f"{' or '.join(kinds)}: no other can {name}"
         )
-    return place.model
+    return verb
 
 
 def _say(line: str) -> None:

@@ -6,37 +6,18 @@ working directory. Sections reject unknown keys and name the nearest known one.
 
 from fatescal.config.configuration import Config, Place, Run, Settings, Sites
 from fatescal.config.loading import load, load_machine, revived, schema
-from fatescal.config.machine import Cime, Machine
-from fatescal.config.model_options import (
-    Build,
-    Canopy,
-    CanopySite,
-    ClmFates,
-    Command,
-    ExternalModel,
-    Model,
-    Site,
-    Source,
-)
+from fatescal.config.machine import Machine
 from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample
 from fatescal.observations.noise import QuantileRule
 from fatescal.observations.options import Error, Observations, Quality, Synthetic, Variable
 
 __all__ = [
     "DRAWS",
-    "Build",
     "Calibrate",
-    "Canopy",
-    "CanopySite",
-    "Cime",
-    "ClmFates",
-    "Command",
     "Config",
     "Emulate",
     "Error",
-    "ExternalModel",
     "Machine",
-    "Model",
     "Observations",
     "Place",
     "Posterior",
@@ -45,9 +26,7 @@ __all__ = [
     "Run",
     "Sample",
     "Settings",
-    "Site",
     "Sites",
-    "Source",
     "Synthetic",
     "Variable",
     "load",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -10,11 +11,13 @@ from pydantic import Field, model_validator
 
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
-from fatescal.config.model_options import ClmFates, Model
+from fatescal.config.model_options import Model
 from fatescal.config.stage_options import AnyCalibrate, Emulate, Posterior, Sample
+from fatescal.models.base import ModelOptions
 from fatescal.observations.options import Observations
 from fatescal.parameters.entries import Correlations, Parameter
 
+NOT_TOGETHER = "`execution: multi-instance` is for configs without `sites`"
 SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
 
 
@@ -51,7 +54,7 @@ class Config(Section):
         directory."""
         raise NotImplementedError
 
-    def with_models(self, models: Mapping[str, Model]) -> Self:
+    def with_models(self, models: Mapping[str, ModelOptions]) -> Self:
         """Return the settings with other models, by site."""
         raise NotImplementedError
 
@@ -94,7 +97,7 @@ class Settings(Config):
         run = self._fold_of_run(number, n_folds)
         return _with_fold(self, number, n_folds).model_copy(update={"run": run})
 
-    def with_models(self, models: Mapping[str, Model]) -> Settings:
+    def with_models(self, models: Mapping[str, ModelOptions]) -> Settings:
         return self.model_copy(update={"model": models[self.site]})
 
     def label(self, variable: str) -> str:
@@ -134,23 +137,15 @@ class Sites(Config):
                     f"sites.{name}: `observations.synthetic` must be that of {first}: one truth for all"
                 )
         for name, place in self.sites.items():
-            if getattr(place.model, "execution", "") == "multi-instance":
-                raise ValueError(f"sites.{name}: `execution: multi-instance` is for configs without `sites`")
+            if place.model.runs_together:
+                raise ValueError(f"sites.{name}: {NOT_TOGETHER}")
         return self
 
     @model_validator(mode="after")
-    def _a_case_each(self) -> Sites:
-        built: dict[str, tuple[str, object]] = {}
-        for name, place in self.sites.items():
-            model = place.model
-            if not isinstance(model, ClmFates) or model.build is None or model.case is not None:
-                continue
-            first, same = built.setdefault(model.build.case, (name, (model.source, model.build, model.site)))
-            if same != (model.source, model.build, model.site):
-                raise ValueError(
-                    f"sites.{name}: `model.build.case` is that of {first}, and the two are built otherwise; "
-                    "give each a folder of its own"
-                )
+    def _no_conflict(self) -> Sites:
+        for (first, one), (name, other) in combinations(self.sites.items(), 2):
+            if conflict := other.model.conflict(one.model):
+                raise ValueError(f"sites.{name}: {conflict.format(other=first)}")
         return self
 
     @property
@@ -166,7 +161,7 @@ class Sites(Config):
         sites = {name: _with_fold(place, number, n_folds) for name, place in self.sites.items()}
         return self.model_copy(update={"run": run, "sites": sites})
 
-    def with_models(self, models: Mapping[str, Model]) -> Sites:
+    def with_models(self, models: Mapping[str, ModelOptions]) -> Sites:
         sites = {name: place.model_copy(update={"model": models[name]}) for name, place in self.sites.items()}
         return self.model_copy(update={"sites": sites})
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from fatescal.base.options import Number, Positive, Section, Whole
 from fatescal.hpc.schedulers.registry import SCHEDULERS
-
-
-class Cime(Section):
-    """What CIME is told when a case is made (`fatescal build`)."""
-
-    machine: str
-    compiler: str | None = None
-    project: str | None = None
-    output_root: str | None = None
-    inputdata: str | None = None
+from fatescal.models import registry
 
 
 class Straggler(Section):
@@ -30,7 +22,7 @@ class Straggler(Section):
     least: str | Positive = "1 min"
 
 
-class Machine(Section):
+class _Machine(Section):
     """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
 
     modules: str = ""  # loaded by the job scripts, before any Python
@@ -39,12 +31,11 @@ class Machine(Section):
     hide: tuple[str, ...] | None = None
     timeout: str | Positive | None = None
     retries: Annotated[Whole, Field(ge=0)] = 1
-    cime: Cime | None = None
     straggler: Straggler | None = None
     keep: Literal["all", "predictions"] = "all"
 
     @model_validator(mode="after")
-    def _launcher_sees_its_variables(self) -> Machine:
+    def _launcher_sees_its_variables(self) -> Self:
         program = Path(self.launcher[0]).name if self.launcher else ""
         for prefix in {p for c in SCHEDULERS.values() if program in c.launchers for p in c.variables}:
             if self.hide is None or any(prefix.startswith(hidden) for hidden in self.hide):
@@ -52,3 +43,18 @@ class Machine(Section):
                     f"`launcher: [{program} ...]` needs the {prefix} variables: give `hide` without {prefix}"
                 )
         return self
+
+    @property
+    def of_models(self) -> Mapping[str, Section]:
+        """The sections that models have declared, by name."""
+        of_models = {name: getattr(self, name) for name in registry.machine_sections()}
+        return {name: section for name, section in of_models.items() if section is not None}
+
+
+if TYPE_CHECKING:
+    Machine = _Machine
+else:  # with the sections that models declare
+    _sections: dict[str, Any] = {name: (c | None, None) for name, c in registry.machine_sections().items()}
+    Machine = create_model(
+        "Machine", __base__=_Machine, __doc__=_Machine.__doc__, __module__=__name__, **_sections
+    )

@@ -25,7 +25,6 @@ from fatescal.base.types import Array
 from fatescal.ensemble import retention
 from fatescal.ensemble.member import Members, once
 from fatescal.hpc.communicator import World
-from fatescal.models.base import Batched, Prepared
 from fatescal.storage import atomic
 from fatescal.storage.records import Evaluation
 from fatescal.storage.stage_graph import EFFECTS
@@ -40,9 +39,9 @@ LEVEL = 1e-3  # the share of cases in which a parameter without effect passes fo
 def check(sites: Sequence[Members], ensemble: Evaluation | None, world: World) -> None:
     """Make the runs that the first ensemble (on root) leaves necessary; warn of parameters without effect.
 
-    Models that make such runs before all members (`Prepared`), or run whole ensembles as a job, are left out.
+    Models that make such runs before all members, or run whole ensembles as a job, are left out.
     """
-    others = [k for k, site in enumerate(sites) if not isinstance(site.model, (Prepared, Batched))]
+    others = [k for k, s in enumerate(sites) if not (s.model.makes_effect_runs or s.model.runs_together)]
     asked = world.on_root(lambda: _asked(ensemble) if others else None)
     if asked is None:
         return

@@ -21,7 +21,6 @@ from fatescal.base.types import Array
 from fatescal.diagnostics import failures
 from fatescal.ensemble.member import Members, Pace
 from fatescal.hpc.communicator import World
-from fatescal.models.base import Batched
 from fatescal.parameters.space import ParameterSpace
 from fatescal.storage.records import Evaluation
 from fatescal.storage.store import Store
@@ -47,7 +46,7 @@ class Ensemble:
     @property
     def units(self) -> dict[str, str]:
         """The unit of every parameter of which a site's model knows it."""
-        known = [getattr(site.model, "units", {}) for site in self.sites]
+        known = [site.model.units for site in self.sites]
         return {name: unit for units in known for name, unit in units.items()}
 
     def with_inputs(self, inputs: Mapping[str, Mapping[str, str]]) -> Ensemble:
@@ -80,7 +79,7 @@ class Ensemble:
         if fresh:
             world.on_root(lambda: self._require_own(stage, theta))
             world.on_root(lambda: self._run_together(stage, theta))
-        known = world.on_root(lambda: [[] if _runs_batches(site) else site.seconds() for site in self.sites])
+        known = world.on_root(lambda: [site.seconds_alone() for site in self.sites])
         paces = [Pace(world.left, seconds) for seconds in known]
 
         def at_site(j: int, k: int) -> Mapping[str, Array]:
@@ -105,7 +104,7 @@ class Ensemble:
 
     def _run_together(self, stage: str, theta: Array) -> None:
         for site in self.sites:
-            if _runs_batches(site):
+            if site.model.runs_together:
                 site.run_together(stage, theta)
 
     def causes(self, result: Evaluation) -> str:
@@ -143,13 +142,6 @@ class Ensemble:
         """Return why a member failed, with the name of the first of several sites at which it did."""
         reasons = ((site.site, site.reason(stage, j)) for site in self.sites)
         return next(f"{name}: {reason}" if name else reason for name, reason in reasons if reason)
-
-
-def _runs_batches(site: Members) -> bool:
-    """Tell whether the model runs its members together, so that the duration of one is no measure of the
-    next.
-    """
-    return isinstance(site.model, Batched)
 
 
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import stat
 import time
@@ -29,10 +28,10 @@ from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, St
 from fatescal.base.types import Array
 from fatescal.ensemble import retention
 from fatescal.ensemble.stragglers import Straggled, Stragglers
-from fatescal.models.base import Batched, ForwardModel
+from fatescal.models.base import Model
 from fatescal.observations.align import describe
 from fatescal.parameters.space import ParameterSpace
-from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
+from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, iteration_before
 from fatescal.storage.store import require_space
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Members:
         `RUN/members`.
     retries : int
         How often a member is tried again that failed of what another attempt may cure.
-    fallback : ForwardModel, optional
+    fallback : Model, optional
         The model with other settings, tried once when nothing else has helped.
     windows : str
         Digest of what `align` returns predictions of.
@@ -105,13 +104,13 @@ class Members:
         Digests of the files from outside that the models read, by the key of the config that names them.
     """
 
-    model: ForwardModel
+    model: Model
     space: ParameterSpace
     align: Callable[[xr.Dataset], Array]
     n_predictions: int
     folder: Path
     retries: int = 1
-    fallback: ForwardModel | None = None
+    fallback: Model | None = None
     windows: str = ""
     keep: str = "all"
     stragglers: Stragglers = field(default_factory=lambda: Stragglers(lambda: False))
@@ -130,12 +129,12 @@ class Members:
             return self.identity
         return {**self.identity, "fallback": self._with_inputs(self.fallback, of_fallback=True)}
 
-    def _with_inputs(self, model: ForwardModel, *, of_fallback: bool) -> dict[str, object]:
+    def _with_inputs(self, model: Model, *, of_fallback: bool) -> dict[str, object]:
         """Return what a model is, with the files that its options name; the fallback's are named by its
         own.
         """
         own = {k: d for k, d in self.inputs.items() if ("model.fallback." in k) == of_fallback}
-        return {**model.description, **({"inputs": own} if own else {})}
+        return {**model.identity, **({"inputs": own} if own else {})}
 
     def place(self, stage: str, j: int) -> Path:
         """Return the folder of a finished member: `RUN/members/STAGE/NNNN`, one of several sites has its
@@ -156,6 +155,10 @@ class Members:
         """Return how long the successful members took [s]."""
         markers = map(_marker, self.finished())
         return [m["seconds"] for m in markers if m is not None and m["status"] == Status.OK]
+
+    def seconds_alone(self) -> list[float]:
+        """Return the same where each ran by itself: else the duration of one is no measure of the next."""
+        return [] if self.model.runs_together else self.seconds()
 
     def reason(self, stage: str, j: int) -> str:
         """Return why a member failed, '' where it didn't."""
@@ -203,8 +206,8 @@ class Members:
         elif done is not None:
             self._require_own(done, stage, j, parameters)
         pace.require_time()
-        result = self._run(folder, parameters)
-        if result["status"] == Status.OK and not isinstance(self.model, Batched):
+        result = self._run(stage, j, parameters)
+        if result["status"] == Status.OK and not self.model.runs_together:
             pace.seconds.append(float(result["seconds"]))
         return result
 
@@ -253,13 +256,12 @@ class Members:
         identity = self._whole_identity if "fallback" in done.get("model", {}) else self.identity
         raise foreign(self.place(stage, j), done, parameters, identity, stage)
 
-    def _model(self, by: str) -> ForwardModel:
+    def _model(self, by: str) -> Model:
         """Return the model, or the `fallback`, by the word in a marker."""
         return self.model if by == "model" or self.fallback is None else self.fallback
 
     def run_together(self, stage: str, theta: Array) -> None:
         """Let a model that runs batches run those members of a stage that are not finished; on root."""
-        assert isinstance(self.model, Batched)
         waiting = {}
         for j, row in enumerate(theta):
             parameters, place = self.space.named(row), self.place(stage, j)
@@ -287,25 +289,25 @@ class Members:
             {self._mark(parameters, False)} if status == Status.OK else set()
         )
 
-    def _run(self, folder: Path, parameters: Mapping[str, float]) -> dict[str, Array]:
-        self._clear(folder)
+    def _run(self, stage: str, j: int, parameters: Mapping[str, float]) -> dict[str, Array]:
+        self._clear(self.place(stage, j))
         attempt: int | None = 1
         while attempt is not None:
-            row, attempt = self._attempt(folder, parameters, attempt)
+            row, attempt = self._attempt(stage, j, parameters, attempt)
         return row
 
     def _attempt(
-        self, folder: Path, parameters: Mapping[str, float], attempt: int
+        self, stage: str, j: int, parameters: Mapping[str, float], attempt: int
     ) -> tuple[dict[str, Array], int | None]:
         """Run a member; return its row, and the number of the attempt that is to follow, if any."""
         by = "model" if attempt <= 1 + self.retries else "fallback"
-        model = self._model(by)
+        model, folder = self._model(by), self.place(stage, j)
         part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
         part.mkdir(parents=True)
         begin = time.monotonic()
         status, reason, predictions, following, took = Status.OK, "", None, None, None
         try:
-            took, predictions = self._result(model, parameters, part)
+            took, predictions = self._result(model, stage, j, parameters, part)
         except ModelFailed as failure:
             _require_disk(failure, folder)
             status, reason = failure.kind, failure.reason
@@ -332,13 +334,18 @@ class Members:
         return self._row(status, seconds, predictions), following
 
     def _result(
-        self, model: ForwardModel, parameters: Mapping[str, float], part: Path
+        self, model: Model, stage: str, j: int, parameters: Mapping[str, float], part: Path
     ) -> tuple[float | None, Array]:
         """Run a model and read it; return the seconds it says it took, and its predictions (D)."""
         require_numbers(parameters)
         self.stragglers.begin()
         try:
-            took = model.run(parameters, part)
+            if model.runs_together:
+                name = self.place(stage, j).name
+                took: float | None = model.collect(name, parameters, self.folder / stage, part)
+            else:
+                before = self._one_before(stage, j) if model.warm_starts else None
+                took = model.run(parameters, part, before)
         except OSError as error:
             if part.is_dir() and os.access(part, os.R_OK | os.W_OK | os.X_OK):
                 raise
@@ -346,6 +353,24 @@ class Members:
                 Status.MODEL_ERROR, f"the model removed its own folder {part}, or closed it: {error}"
             ) from error
         return took, self.read(part, model)
+
+    def _one_before(self, stage: str, j: int) -> Path | None:
+        """Return the folder of a member one iteration before, None where there is none or it failed.
+
+        Raises
+        ------
+        RunFailed
+            When it is gone: it would be started from elsewhere, and come out differently.
+        """
+        earlier = iteration_before(stage)
+        if earlier is None:
+            return None
+        folder = self.place(earlier, j)
+        done = _marker(folder)
+        if done is None:
+            here = self.place(stage, j).relative_to(self.folder)
+            raise RunFailed(f"{folder} is gone, from which {here} starts. Try: put it back")
+        return folder if done["status"] == Status.OK else None
 
     def _following(self, attempt: int, status: Status) -> int | None:
         """Return the attempt that may cure a failure of this one: the same again, at last the fallback."""
@@ -355,21 +380,21 @@ class Members:
             return 2 + self.retries
         return None
 
-    def _predictions(self, folder: Path, model: ForwardModel) -> Array:
+    def _predictions(self, folder: Path, model: Model) -> Array:
         """Return the predictions of a finished member, kept or read from its output."""
         known = retention.load(folder, self.windows)
         predictions = self.read(folder, model) if known is None else known
         self._trim(folder, model, predictions)
         return predictions
 
-    def _trim(self, folder: Path, model: ForwardModel, predictions: Array) -> None:
+    def _trim(self, folder: Path, model: Model, predictions: Array) -> None:
         """Leave nothing in a finished folder but what is to be kept, and what later members start from."""
         if self.keep == "predictions":
             if retention.load(folder, self.windows) is None:
                 retention.save(folder, predictions, self.windows)
-            retention.trim(folder, [MARKER, retention.PREDICTIONS, *getattr(model, "needed_later", ())])
+            retention.trim(folder, [MARKER, retention.PREDICTIONS, *model.needed_later])
 
-    def read(self, folder: Path, model: ForwardModel) -> Array:
+    def read(self, folder: Path, model: Model) -> Array:
         """Return the predictions in a folder; what keeps them from being read fails the member alone."""
         try:
             predictions = self.align(model.read(folder))
@@ -560,26 +585,6 @@ class Batch:
                     ok = done["status"] == Status.OK
                     self.seconds[entry.name] = float(done["seconds"]) if ok else float("nan")
         return self.seconds
-
-
-def previous(folder: Path) -> Path | None:
-    """Return the folder of the same member one iteration before, None where there is none or it failed.
-
-    Raises
-    ------
-    RunFailed
-        When it is gone: it would be started from elsewhere, and come out differently.
-    """
-    match = re.fullmatch(r"(.*/evaluation-)(\d+)/(\d+(/[^/.]+)?)(\.[^/]*)?", str(folder))
-    if match is None or int(match[2]) == 0:
-        return None
-    before = Path(f"{match[1]}{int(match[2]) - 1:02d}", match[3])
-    done = _marker(before)
-    if done is None:
-        raise RunFailed(
-            f"{before} is gone, from which evaluation-{match[2]}/{match[3]} starts. Try: put it back"
-        )
-    return before if done["status"] == Status.OK else None
 
 
 def _fingerprint(parameters: Mapping[str, float], description: Mapping[str, object]) -> str:

@@ -25,11 +25,11 @@ from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.ensemble import effects
 from fatescal.ensemble.member import Members, Pace, once, require_own
 from fatescal.hpc.communicator import World
-from fatescal.models.base import Batched, Prepared
+from fatescal.models.base import SPIN_UP
 from fatescal.storage.stage_graph import PREPARATION
 
 log = logging.getLogger(__name__)
-SPIN_UP, DEFAULT = "spin-up", "canary-default"
+DEFAULT = "canary-default"
 HINTS = {
     Status.MODEL_ERROR: "run the model by hand in that folder; the log tells the cause",
     Status.TIME_OUT: "a longer model.timeout",
@@ -73,7 +73,7 @@ def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
     first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
     first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
     world.share(lambda i: _make(*first[i]), len(first))
-    alone = [members for members in sites if stage is not None and not isinstance(members.model, Batched)]
+    alone = [members for members in sites if stage is not None and not members.model.runs_together]
     moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
     wave = [partial(_default, members, str(stage), world) for members in alone]
     wave += [partial(_make, *pair) for pair in moved]
@@ -127,13 +127,13 @@ def _require_own(tasks: Sequence[tuple[Members, Task]]) -> None:
 def tasks_of(members: Members) -> list[Task]:
     """Return the runs to make, none for a model that wants none."""
     space, model = members.space, members.model
-    if not isinstance(model, Prepared):
-        return []
     default = space.named(space.theta_default)
     tasks = [Task(SPIN_UP, default, model.spin_up)] if model.shares_spin_up else []
-    tasks.append(Task(DEFAULT, default, model.try_out))
+    if not model.makes_effect_runs:
+        return tasks
+    tasks.append(Task(DEFAULT, default, model.effect_run))
     for p, name in enumerate(space.names):
-        tasks.append(Task(f"canary-{name}", space.named(space.moved(p)), model.try_out))
+        tasks.append(Task(f"canary-{name}", space.named(space.moved(p)), model.effect_run))
     return tasks
 
 

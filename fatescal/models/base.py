@@ -1,129 +1,368 @@
-"""What a forward model must offer, and what it may offer beside."""
+"""What a model is: its options in the config, what it is told by the program, and all that is asked of it.
+
+A model is two classes, or one. `ModelOptions` holds the keys of its section of the config; what it makes
+from these and a `Context` is a `Model`, its own or one that is here already (`command.Command`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
+from pydantic import ValidationError, model_validator
 
+from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.base.options import Section, merged
+from fatescal.hpc.launch import HIDDEN_PREFIXES, never
 from fatescal.storage.inputs import Sources
-from fatescal.base.types import Array
-from fatescal.storage.records import KalmanInfo, KalmanState, Observations, Surrogate, TrainingSet
 
 if TYPE_CHECKING:
     import xarray as xr
 
+SPIN_UP = "spin-up"  # the folder, in that of the preparation, of the spin-up that all members share
 
 
-@runtime_checkable
-class ForwardModel(Protocol):
-    """A model of the land surface, one run per member folder.
+@dataclass(frozen=True)
+class Context:
+    """What the program tells a model, beside its options.
 
     Attributes
     ----------
-    defaults : mapping of str to float
-        The model's own value of every parameter it knows, named as in `parameters.json`.
-    pfts : sequence of str
-        Names of the plant functional types it knows; empty where it has none.
-    calendar : str
-        CF calendar of its output.
-    description : mapping
-        All that decides the output of a run beside `theta`: a finished member is reused only
-        while this is unchanged.
+    folder : Path
+        Where the config is: paths in it begin there.
+    run : Path
+        Where the run is, `run.directory`.
+    preparation : Path
+        The folder of what is made before all members at this site.
+    variables : tuple of str
+        What is compared with observations, by the model's names.
+    timeout : str or float, optional
+        The machine's time limit of one run, ``"12 h"`` or seconds; the model's own goes before.
+    launcher : tuple of str
+        Words put before a command that is a member.
+    hide : tuple of str
+        Prefixes of the environment variables that a member must not see.
+    retries : int
+        How often what another attempt may cure is tried again.
+    stop : callable
+        Asked while a member runs; when it says True the run is given up with `OutOfTime`.
+    machine : mapping of str to Section
+        The sections of the machine file that models have declared.
+    """
+
+    folder: Path
+    run: Path
+    preparation: Path
+    variables: tuple[str, ...] = ()
+    timeout: str | float | None = None
+    launcher: tuple[str, ...] = ()
+    hide: tuple[str, ...] = HIDDEN_PREFIXES
+    retries: int = 1
+    stop: Callable[[], bool] = never
+    machine: Mapping[str, Section] = field(default_factory=dict)
+
+    def path(self, text: str) -> Path:
+        """Return a path of the config, relative ones from the config's folder."""
+        return (self.folder / text).resolve()
+
+    def launching(self, timeout: str | float | None = None) -> dict[str, Any]:
+        """Return the keywords with which `launch` starts a member; the model's own `timeout` goes before.
+
+        Raises
+        ------
+        BadInput
+            If the machine's launcher is not found.
+        """
+        require_launcher(self.launcher)
+        limit = self.timeout if timeout is None else timeout
+        return {"timeout": limit, "hide": self.hide, "launcher": self.launcher, "stop": self.stop}
+
+
+def require_launcher(launcher: Sequence[str]) -> None:
+    """Raise `BadInput` if the machine's launcher is not found."""
+    if launcher and shutil.which(launcher[0]) is None:
+        raise BadInput(
+            f"the machine file's launcher {launcher[0]} is not found",
+            expected="a program on the PATH",
+            hint="load the module that brings it, or launch members directly: launcher: []",
+        )
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line that a model brings.
+
+    Attributes
+    ----------
+    name, help : str
+        As the command line shows them.
+    action : callable
+        (options and context of each site, a function that prints a line, the flags by name) -> None.
+    flags : mapping of str to str
+        Names of its options that are on or off, with their help.
+    """
+
+    name: str
+    help: str
+    action: Callable[..., None]
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelOptions(Section):
+    """Section `model` of the config; a kind of model declares its `kind` as a literal, and its own keys."""
+
+    machine_sections: ClassVar[Mapping[str, type[Section]]] = {}
+    """Sections of the machine file that this kind reads, by name."""
+    verbs: ClassVar[Sequence[Verb]] = ()
+    """Verbs of the command line that this kind brings."""
+
+    fallback: dict[str, Any] | None = None
+    """Options that take the place of the model's own where a member has failed with those."""
+    kind: str
+    """Which model."""
+
+    def make(self, context: Context) -> Model:
+        """Return the model.
+
+        Raises
+        ------
+        BadInput
+            For options that cannot be.
+        """
+        raise NotImplementedError
+
+    def located(self, context: Context) -> Self:
+        """Return the options with what must be asked for once (of another program, of the web); on root."""
+        return self
+
+    def sources(self, model: Model) -> Sources | None:
+        """Return the `files` of the model that was made, by the keys under which this config names them."""
+        return model.files()
+
+    def conflict(self, other: ModelOptions) -> str:
+        """Return why a site cannot have these options beside another with those, '' where it can."""
+        return ""
+
+    @property
+    def runs_together(self) -> bool:
+        """As `Model.runs_together`, before the model is made."""
+        return False
+
+    @property
+    def warm_starts(self) -> bool:
+        """As `Model.warm_starts`, where there is no model: in the report."""
+        return False
+
+    @property
+    def alternative(self) -> Self | None:
+        """The options with the fallback's; None where there is no fallback."""
+        if self.fallback is None:
+            return None
+        return type(self).model_validate(merged(self.model_dump(exclude={"fallback"}), self.fallback))
+
+    @model_validator(mode="after")
+    def _alternative_is_possible(self) -> Self:
+        known = [key for key in type(self).model_fields if key not in ("kind", "fallback")]
+        for key in self.fallback or ():
+            if key in ("kind", "fallback") or (key not in known and self.model_config["extra"] == "forbid"):
+                hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
+                raise ValueError(f"model.fallback.{key}: unknown key; {hint}")
+        try:
+            _ = self.alternative
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, ("model.fallback", *mistake["loc"])))
+            raise ValueError(f"{where}: {mistake['msg']}") from None
+        return self
+
+
+class Model(ABC):
+    """A model of the land surface, one run per member folder.
+
+    `identity`, `run` and `read` must be given; of all else the defaults here hold for a model of which
+    nothing more is known. Class attributes, properties and cached properties may override them.
     """
 
     @property
-    def defaults(self) -> Mapping[str, float]: ...
-    @property
-    def pfts(self) -> tuple[str, ...]: ...
-    @property
-    def calendar(self) -> str: ...
-    @property
-    def description(self) -> Mapping[str, object]: ...
+    def defaults(self) -> Mapping[str, float]:
+        """The model's own value of every parameter it knows, by its name; empty where it tells none."""
+        return {}
 
-    def check(self) -> None:
-        """Raise `BadInput` for whatever would make every run fail."""
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The unit of every parameter that has one."""
+        return {}
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> float | None:
-        """Run in `folder` (empty, exists); idempotent; raise `ModelFailed` when the model fails.
+    @property
+    def pfts(self) -> tuple[str, ...]:
+        """Names of the plant functional types it knows; empty where it has none."""
+        return ()
 
-        Returns the seconds it took, where that is not the time of this call.
+    @property
+    def numbers_pfts(self) -> bool:
+        """Whether a config may call these by their number, from 1."""
+        return False
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The unit of every variable that it writes, by name; empty where that is not known before a run."""
+        return {}
+
+    @property
+    def period(self) -> tuple[date, date] | None:
+        """The first and the last day of the output; None where they are not known before a run."""
+        return None
+
+    @property
+    def calendar(self) -> str:
+        """CF calendar of the output."""
+        return "standard"
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """All that decides the output of a run beside its parameters and the content of its `files`.
+
+        It can be written as JSON; a finished member is reused only while it is unchanged.
         """
 
-    def read(self, folder: Path) -> xr.Dataset:
-        """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
-
-
-@runtime_checkable
-class ReadsFiles(Protocol):
-    """A forward model that tells which files it reads; of others those count that their options name."""
-
-    def files(self) -> Sources:
+    def files(self) -> Sources | None:
         """Return the files that decide the output of its runs, by the key of the config that names them.
 
         Keys begin with `model.`; a folder stands for all files below it. A file of which only a part counts
-        is given as `inputs.Text`. Asked at every start: it must not depend on what runs have left.
+        is given as `inputs.Text`. Asked at every start: it must not depend on what runs have left. None: the
+        model does not tell, and those count that its options name, with `source`.
+        """
+        return None
+
+    @property
+    def source(self) -> Path | None:
+        """The file of the model's own source."""
+        name = sys.modules[type(self).__module__].__file__
+        return None if name is None else Path(name)
+
+    def check(self) -> None:  # noqa: B027 - nothing to check is a default as any other
+        """Raise `BadInput` for whatever would make every run fail."""
+
+    def check_values(self, theta: Mapping[str, float]) -> None:  # noqa: B027
+        """Raise `BadInput` for values the model must not get.
+
+        Asked of the default, and of both ends of the priors.
         """
 
+    def describe(self, n_runs: int, n_warm_starts: int, n_waves: int) -> list[str]:
+        """Return lines for the user: what `check` looked at, and the cost of the runs.
 
-@runtime_checkable
-class Foresighted(Protocol):
-    """A forward model that can tell more than `check` does, before it runs."""
+        Parameters
+        ----------
+        n_runs : int
+            How many members will run, `n_waves` of them one after another.
+        n_warm_starts : int
+            How many of them have the same member in an iteration before theirs.
+        """
+        return []
 
-    def told(self, runs: int, warm: int, waves: int) -> list[str]:
-        """Return lines for the user: what was looked at, and the cost of `runs` members, `waves` one after another.
+    def disk_estimate(self, n_runs: int, n_warm_starts: int) -> float | None:
+        """Return how many bytes they leave; None where that is known only once some have run."""
+        return None
 
-        `warm` of them may start from their own state one iteration before.
+    @abstractmethod
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> float | None:
+        """Run one member.
+
+        Parameters
+        ----------
+        theta : mapping of str to float
+            All parameters that the config names, and those that follow from them.
+        folder : Path
+            Where to run: it exists, is empty, and is renamed when the run is complete.
+        warm_start : Path, optional
+            The finished folder of the same member one iteration before, for a model with `warm_starts`.
+
+        Returns
+        -------
+        float or None
+            The seconds it took, where that is not the time of this call.
+
+        Raises
+        ------
+        ModelFailed
+            When the model fails, with the cause.
         """
 
-    def disk(self, runs: int, warm: int) -> float:
-        """Return how many bytes they leave."""
+    @abstractmethod
+    def read(self, folder: Path) -> xr.Dataset:
+        """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
 
-    def check_values(self, theta: Mapping[str, float]) -> None:
-        """Raise `BadInput` for values the model must not get."""
+    @property
+    def warm_starts(self) -> bool:
+        """Whether a member starts from its own state one iteration before."""
+        return False
 
+    @property
+    def needed_later(self) -> tuple[str, ...]:
+        """Patterns of the files of a finished member from which another one starts."""
+        return ()
 
-@runtime_checkable
-class Batched(Protocol):
-    """A forward model that runs many members at once, by means of its own (a job in the queue).
+    @property
+    def makes_effect_runs(self) -> bool:
+        """Whether `effect_run` is cheaper than a member, and made for each parameter before all members."""
+        return False
 
-    `run` then only brings a member's output into its folder, or raises what became of it.
-    """
+    def effect_run(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run the shortest time in which a parameter that matters must show, in `folder`."""
+        raise NotImplementedError
+
+    @property
+    def shares_spin_up(self) -> bool:
+        """Whether `spin_up` is called once, with default parameters, for all members to start from."""
+        return False
+
+    def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
+        """Run up to the first day of the output, in `folder`, and leave the state there."""
+        raise NotImplementedError
+
+    @property
+    def runs_together(self) -> bool:
+        """Whether members run many at once by means of the model's own (a job in the queue).
+
+        Then `run_together` and `collect` are called in place of `run`.
+        """
+        return False
 
     def run_together(
         self, batch: Mapping[str, Mapping[str, float]], folder: Path, default: Mapping[str, float]
     ) -> None:
-        """Run the members (names -> parameters) to their ends; called on one rank, again after an interruption.
+        """Run members to their ends; called on one rank, again after an interruption.
 
-        What they share is made before, with the `default` parameters. What they leave is kept under `folder`, the
-        stage's, until `run` asks for it.
+        Parameters
+        ----------
+        batch : mapping of str to mapping
+            Parameters of each member, by its name.
+        folder : Path
+            The stage's; what the members leave is kept below it until `collect` asks for it.
+        default : mapping of str to float
+            The parameters with which is made, before, what all members share.
         """
+        raise NotImplementedError
 
+    def collect(self, name: str, theta: Mapping[str, float], stage: Path, folder: Path) -> float:
+        """Bring what `run_together` left of a member in the folder of its stage into a folder of its own.
 
-@runtime_checkable
-class Prepared(Protocol):
-    """A forward model with runs to make before its members (see `preparation`).
+        Returns
+        -------
+        float
+            The seconds that it took.
 
-    Attributes
-    ----------
-    shares_spin_up : bool
-        Whether all members start from one spin-up with default parameters.
-    """
-
-    @property
-    def shares_spin_up(self) -> bool: ...
-
-    def spin_up(self, theta: Mapping[str, float], folder: Path) -> None:
-        """Run up to the first day of the output, in `folder`, and leave the state there."""
-
-    def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
-        """Run the shortest time in which a parameter that matters must show, in `folder`."""
-
-    def read(self, folder: Path) -> xr.Dataset:
-        """Return the output of a `try_out`."""
-
-
-
-
+        Raises
+        ------
+        ModelFailed
+            With what became of it.
+        """
+        raise NotImplementedError

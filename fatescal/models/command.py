@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
-from fatescal.models import output as outputs
+from fatescal.base.options import Positive
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
+from fatescal.models import output as outputs
+from fatescal.models.base import Context, Model, ModelOptions
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:
@@ -23,7 +27,38 @@ if TYPE_CHECKING:
 LONGEST_SCRIPT = 2**20  # bytes; longer files are not searched for the names of others
 
 
-class Command:
+class CommandOptions(ModelOptions):
+    """Any executable that reads a parameter file and leaves a netCDF file."""
+
+    kind: Literal["command"]
+    command: Annotated[list[str], Field(min_length=1)]
+    """The executable and its arguments; no shell expands them."""
+    parameters_file: str = "parameters.json"
+    """The file in the member's folder that gets the parameters."""
+    output: str = "output.nc"
+    """The file in the member's folder that holds the output."""
+    timeout: str | Positive | None = None
+    """Time limit of one run, `60 s`, `2 h` or seconds."""
+    calendar: str = "standard"
+    """CF calendar of the output."""
+    files: list[str] | None = None
+    """Files and folders that it reads beside those named in `command`."""
+
+    def make(self, context: Context) -> Command:
+        """Return the model."""
+        return Command(
+            self.command,
+            context.folder,
+            parameters_file=self.parameters_file,
+            output=self.output,
+            calendar=self.calendar,
+            variables=context.variables,
+            reads=[context.path(path) for path in self.files or ()],
+            **context.launching(self.timeout),
+        )
+
+
+class Command(Model):
     """An executable that reads `parameters_file` and leaves `output`, both in the member's own folder.
 
     The command runs in the member's folder, so a path relative to the config would not be found there:
@@ -60,8 +95,7 @@ class Command:
         When `timeout` is no duration.
     """
 
-    defaults: Mapping[str, float] = {}  # an unknown model has no defaults ...
-    pfts: tuple[str, ...] = ()  # ... and no plant functional types
+    calendar = ""
 
     def __init__(
         self,
@@ -88,11 +122,11 @@ class Command:
         self._hide, self._launcher = tuple(hide), tuple(launcher)
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """The command, with a checksum of its files beside the config: an edited model is another model.
 
-        These count by their path from there, so that the whole folder can be moved. Files elsewhere (a program
-        of the system, forcing data) count by their path.
+        These count by their path from there, so that the whole folder can be moved. Files elsewhere (a
+        program of the system, forcing data) count by their path.
         """
         beside = (Path(word) for word in self.command if Path(word).is_relative_to(self._beside))
         return {
@@ -158,7 +192,7 @@ class Command:
                     got=repr(name),
                 )
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Write the parameters into `folder`, run the command there, and see that there is an output.
 
         Raises

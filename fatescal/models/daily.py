@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fatescal.models import output
 from fatescal.base.types import Array
+from fatescal.models import output
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fatescal.base.errors import ModelFailed, Status
-from fatescal.storage.classic_size import MAGIC, require_whole
 from fatescal.base.types import Array
+from fatescal.storage.classic_size import MAGIC, require_whole
 
 if TYPE_CHECKING:
     import xarray as xr

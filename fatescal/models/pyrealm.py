@@ -1,7 +1,6 @@
 """A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from package pyrealm.
 
-Nothing in fatescal knows it: a config names it as ``kind: pyrealm`` and finds it by its entry point, as it would find
-a model of anybody else's package. Light-use efficiency follows from optimality (Prentice et al. 2014,
+A config names it as ``kind: pyrealm``. Light-use efficiency follows from optimality (Prentice et al. 2014,
 doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over days while
 light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767); evapotranspiration is
 the lesser of an equilibrium demand and a supply from a single bucket (Davis et al. 2017, doi:10.5194/gmd-10-689-2017).
@@ -14,27 +13,29 @@ Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither sn
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
-from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.base.errors import BadInput, ModelFailed, Status, did_you_mean
+from fatescal.base.options import Count, Finite, Positive
+from fatescal.base.types import Array
 from fatescal.models import daily
+from fatescal.models.base import Context, Model, ModelOptions
 from fatescal.models.canopy.defaults import Parameter, check_values
+from fatescal.models.canopy.smear_weather import read_forcing
 from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.thermo import ZERO, saturation_pressure
-from fatescal.models.canopy.smear_weather import read_forcing
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather, noleap_date, noleap_day
 from fatescal.storage.inputs import Source, Sources
-from fatescal.base.types import Array
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -81,46 +82,66 @@ PARAMETERS = (  # the source ends with the range a prior should cover
 # fmt: on
 
 
-class _Options(NamedTuple):
-    """Keys of the config's section `model` beside `kind`, with their defaults."""
+class PyrealmOptions(ModelOptions):
+    """The P-model and SPLASH of package pyrealm."""
 
+    kind: Literal["pyrealm"]
     forcing: str
+    """A netCDF file, a folder of CLM's monthly files or a csv of tower meteorology."""
     start: date
+    """First day of the output (noleap, UTC days)."""
     end: date
-    spinup_years: int = 1
-    site: str = ""  # a file as the embedded model's site.yaml; Hyytiala where it is left out
-    elevation: float = 181.0  # m above the sea, Hyytiala
-    co2: float = 389.8  # ppm, as in the embedded model
+    """Last day of the output."""
+    spinup_years: Count = 1
+    """How often the first year is run before."""
+    site: str = ""
+    """A file as the embedded model's site.yaml; Hyytiala where it is left out."""
+    elevation: Finite = 181.0
+    """Height above the sea [m], Hyytiala's."""
+    co2: Positive = 389.8
+    """Carbon dioxide [ppm], as in the embedded model."""
+
+    @model_validator(mode="after")
+    def _a_year(self) -> Self:
+        n_days = noleap_day(self.end) - noleap_day(self.start) + 1
+        if n_days < 365:
+            raise ValueError(
+                f"model.start {self.start} to model.end {self.end} is {n_days} days. "
+                "Expected a year at least: the spin-up repeats the first one"
+            )
+        return self
+
+    def make(self, context: Context) -> PModel:
+        """Return the model; `BadInput` where pyrealm is not installed."""
+        return PModel(self, context.folder)
 
 
-class PModel:
+class PModel(Model):
     """P-model and SPLASH at one site, driven by whatever drives the embedded model.
 
     Parameters
     ----------
-    options : mapping
-        `model` of the config, see `_Options`: `forcing` is a netCDF file, a folder of CLM's monthly files or a csv
-        of tower meteorology; `start` and `end` are the first and last day of the output (noleap, UTC days);
-        `spinup_years` repeats the first year.
+    options : PyrealmOptions
+        `model` of the config.
     folder : Path
         Where the config is; relative paths begin there.
 
     Raises
     ------
     BadInput
-        For an unknown or missing option, dates out of order, or where pyrealm is not installed.
+        Where pyrealm is not installed, or there is no file of the site.
     """
 
-    pfts: tuple[str, ...] = ()
     calendar = "noleap"
+    period: tuple[date, date] = (date.min, date.max)
     version = 1  # raised whenever the same input gives another output
     defaults: Mapping[str, float] = {p.name: p.default[0] for p in PARAMETERS}
     units: Mapping[str, str] = {p.name: p.unit for p in PARAMETERS}
     outputs: Mapping[str, str] = {"GPP": "kg m-2 s-1", "ET": "kg m-2 s-1"}
 
-    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, options: PyrealmOptions, folder: Path) -> None:
         self.pyrealm = installed()
-        self.options = checked(options)
+        self.options = options
         self.period = self.options.start, self.options.end
         self._folder = folder
         place = folder / Path(self.options.site).expanduser()
@@ -135,7 +156,7 @@ class PModel:
         return read_forcing(path, self.site).period(self.options.start, self.options.end)
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters; reads the forcing."""
         return {
             "model": "pyrealm",
@@ -144,8 +165,8 @@ class PModel:
             "site": hashlib.sha256(repr(self.site).encode()).hexdigest()[:16],
             **{
                 key: str(value)
-                for key, value in self.options._asdict().items()
-                if key not in ("forcing", "site")
+                for key, value in self.options
+                if key not in ("kind", "fallback", "forcing", "site")
             },
         }
 
@@ -163,7 +184,7 @@ class PModel:
         """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""
         _ = self.weather
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Run one member and write ``output.nc``; parameters not in `theta` keep their defaults.
 
         Raises
@@ -175,7 +196,9 @@ class PModel:
         """
         for name in theta:
             if name not in self.defaults:
-                raise BadInput(f"pyrealm's model has no parameter {name!r}", hint=_near(name, self.defaults))
+                raise BadInput(
+                    f"pyrealm's model has no parameter {name!r}", hint=did_you_mean(name, self.defaults)
+                )
         values = {**self.defaults, **{name: float(value) for name, value in theta.items()}}
         known = {p.name: (p, p.default[0]) for p in PARAMETERS}
         check_values(np.array(list(values.values())), tuple(values), known)
@@ -355,68 +378,3 @@ def installed() -> str:
             f"pyrealm {found} is installed", expected="version 2", hint="pip install 'pyrealm>=2,<3'"
         )
     return found
-
-
-def checked(options: Mapping[str, Any]) -> _Options:
-    """Return the options of a config.
-
-    Raises
-    ------
-    BadInput
-        For an unknown or missing one, one of the wrong kind, and dates that are no noleap days or out of order.
-    """
-    for name in options:
-        if name not in _Options._fields:
-            raise BadInput(f"model.{name}: unknown key", hint=_near(name, _Options._fields))
-    for name in ("forcing", "start", "end"):
-        if name not in options:
-            raise BadInput(
-                f"model.{name} is missing", expected=f"for kind pyrealm: {', '.join(_Options._fields)}"
-            )
-    given: dict[str, Any] = {}
-    kinds: dict[str, Callable[[Any], Any]] = {
-        "start": _day,
-        "end": _day,
-        "spinup_years": _whole,
-        "co2": _positive,
-        "forcing": str,
-        "site": str,
-    }
-    for name, value in options.items():
-        try:
-            given[name] = kinds.get(name, float)(value)
-        except (TypeError, ValueError):
-            wanted = {
-                "start": "a day like 2004-01-01",
-                "end": "a day like 2010-12-31",
-                "spinup_years": "1 or more",
-            }
-            raise BadInput(f"model.{name}", expected=wanted.get(name, "a number"), got=repr(value)) from None
-    made = _Options(**given)
-    n_days = noleap_day(made.end) - noleap_day(made.start) + 1
-    if n_days < 365:
-        raise BadInput(
-            f"model.start {made.start} to model.end {made.end} is {n_days} days",
-            expected="a year at least: the spin-up repeats the first one",
-        )
-    return made
-
-
-def _day(value: object) -> date:
-    return date.fromisoformat(str(value))
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(value)
-    return int(value)
-
-
-def _positive(value: Any) -> float:
-    if not 0 < float(value) < _INF:
-        raise ValueError(value)
-    return float(value)
-
-
-def _near(name: str, known: Any) -> str:
-    return repr(difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0])

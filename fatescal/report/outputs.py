@@ -123,8 +123,7 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
     places = snapshot.config.places.values()
-    spinups = [getattr(place.model, "spinup", None) for place in places]
-    going_on = any(getattr(spinup, "reuse", None) == "member" for spinup in spinups)
+    going_on = any(place.model.warm_starts for place in places)
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):

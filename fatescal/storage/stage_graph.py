@@ -159,6 +159,18 @@ def family(stage: str) -> Stage | None:
     return next((one for one in GRAPH if one.holds(stage)), None)
 
 
+def iteration_before(stage: str) -> str | None:
+    """Return the evaluation of the iteration before that of a stage; None for the first, and for others.
+
+    >>> iteration_before("evaluation-10"), iteration_before("evaluation-00"), iteration_before("truth")
+    ('evaluation-09', None, None)
+    """
+    kind, _, number = stage.rpartition("-")
+    if kind != "evaluation" or not number.isdecimal() or int(number) == 0:
+        return None
+    return f"{kind}-{int(number) - 1:02d}"
+
+
 def deciding(key: str) -> tuple[str, ...]:
     """Return the families that read a key of the config (or the file that it names) themselves.
 

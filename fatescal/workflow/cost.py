@@ -8,7 +8,7 @@ from itertools import islice
 from fatescal.config import Config
 from fatescal.ensemble import retention
 from fatescal.ensemble.member import Members
-from fatescal.models.base import Batched, Foresighted, ForwardModel, Prepared
+from fatescal.models.base import Model
 
 
 def planned_evaluations(chosen: Config) -> int:
@@ -36,7 +36,7 @@ def planned_waves(chosen: Config, n_ranks: int) -> int:
     many of these.
     """
     batches, n_sites = _planned_batches(chosen), len(chosen.places)
-    if any(getattr(place.model, "execution", "") == "multi-instance" for place in chosen.places.values()):
+    if any(place.model.runs_together for place in chosen.places.values()):
         return len(batches)
     first = -(-n_sites // n_ranks)  # the default run, before all others
     rest = [size * n_sites for size in batches]
@@ -47,15 +47,15 @@ def planned_waves(chosen: Config, n_ranks: int) -> int:
 def effect_runs(chosen: Config, sites: Sequence[Members]) -> str:
     """Say how many runs the effect check may take; '' where it takes none."""
     models = [site.model for site in sites]
-    n = sum(len(site.space.names) for site in sites if not isinstance(site.model, Batched))
-    if chosen.run.stop_after == "default" or not n or all(isinstance(model, Prepared) for model in models):
+    n = sum(len(site.space.names) for site in sites if not site.model.runs_together)
+    if chosen.run.stop_after == "default" or not n or all(model.makes_effect_runs for model in models):
         return ""
     return f"and up to {n} more: one for each parameter whose effect the first ensemble does not show"
 
 
-def told(chosen: Config, forward: ForwardModel, runs: int, waves: int) -> list[str]:
+def told(chosen: Config, forward: Model, runs: int, waves: int) -> list[str]:
     """Return what a model that looks ahead says about itself and its cost."""
-    return forward.told(runs, _warm(chosen), waves) if isinstance(forward, Foresighted) else []
+    return forward.describe(runs, _warm(chosen), waves)
 
 
 def _warm(chosen: Config) -> int:
@@ -74,7 +74,8 @@ def needed(chosen: Config, sites: Sequence[Members]) -> float | None:
 
 
 def _needed_at(site: Members, runs: int, warm: int) -> float | None:
-    if isinstance(site.model, Foresighted):
-        return site.model.disk(runs, warm)
+    told = site.model.disk_estimate(runs, warm)
+    if told is not None:
+        return told
     done = [retention.size(folder) for folder in islice(site.finished(), 8)]
     return runs * sum(done) / len(done) if done else None

@@ -20,7 +20,7 @@ from fatescal.ensemble.member import Members
 from fatescal.ensemble.stragglers import Rule, Stragglers
 from fatescal.hpc.communicator import World
 from fatescal.hpc.launch import seconds
-from fatescal.models.base import Batched, Foresighted, ForwardModel
+from fatescal.models.base import Model
 from fatescal.observations import measurements, windows
 from fatescal.observations.align import align, foresee
 from fatescal.observations.windows import Summary
@@ -106,7 +106,7 @@ def members(place: Settings, other: Settings | None, parts: Parts, world: World)
         align=partial(align, grid=grid, names=names, calendar=forward.calendar),
         n_predictions=len(grid),
         folder=site_models.members_folder(place),
-        retries=0 if isinstance(forward, Batched) else place.machine.retries,
+        retries=0 if forward.runs_together else place.machine.retries,
         fallback=None if other is None else site_models.model(other, stop),
         windows=grid.windows(names, forward.calendar),
         keep=place.machine.keep,
@@ -142,7 +142,7 @@ def facts(made: Problem) -> ModelFacts:
     """Return what the models of a problem say of parameters."""
     model = made.members.sites[0].model  # in this they agree
     defaults = {name: float(value) for name, value in model.defaults.items()}
-    return ModelFacts(defaults, tuple(model.pfts), getattr(model, "numbers_pfts", False), made.members.units)
+    return ModelFacts(defaults, tuple(model.pfts), model.numbers_pfts, made.members.units)
 
 
 def _names(place: Settings) -> dict[str, str]:
@@ -169,8 +169,7 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
         with site_models.at_site(place):
             forward, other = forwards[site], others.get(site)
             forward.check()
-            if isinstance(forward, Foresighted):
-                site_models.check_values(forward, shared)
+            site_models.check_values(forward, shared)
             if other is not None:
                 site_models.check_fallback(site_models.model(other, lambda: False), forward, shared)
             seen.append(measurements.observe(place, forward.calendar))
@@ -213,12 +212,12 @@ def space(chosen: Config) -> ParameterSpace:
     return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
 
 
-def _space(places: Mapping[str, Settings], forwards: Mapping[str, ForwardModel]) -> ParameterSpace:
+def _space(places: Mapping[str, Settings], forwards: Mapping[str, Model]) -> ParameterSpace:
     """Return the parameters, which the models of all sites must know under the same names, with the same
     defaults."""
     spaces = {}
     for site, forward in forwards.items():
-        numbered, place = getattr(forward, "numbers_pfts", False), places[site]
+        numbered, place = forward.numbers_pfts, places[site]
         with site_models.at_site(place):
             spaces[site] = parameter_space(
                 place.parameters, forward.defaults, forward.pfts, numbered, place.correlations

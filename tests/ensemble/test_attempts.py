@@ -16,6 +16,7 @@ from fatescal import config as settings
 from fatescal.base.errors import BadInput, Status
 from fatescal.ensemble import retention
 from fatescal.ensemble.stragglers import Rule, Straggled, Stragglers
+from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 
 pytestmark = [pytest.mark.slow]
 LIMIT = PRIOR["mean"][0] + 0.5 * PRIOR["mean"][1]  # a third of the prior ensemble is above
@@ -114,7 +115,7 @@ def test_the_fallback_of_a_namelist_adds_to_it():
         "end": "2005-12-31",
     }
     given |= {"namelist": {"a": 1, "b": 2}, "fallback": {"namelist": {"b": 3}}}
-    other = settings.ClmFates.model_validate(given).alternative
+    other = ClmFatesOptions.model_validate(given).alternative
     assert other is not None
     assert other.namelist == {"a": 1, "b": 3}
     assert other.alternative is None
@@ -126,6 +127,7 @@ STRAGGLING = """
     sys.path.insert(0, sys.argv[1])
     from linear import evaluated
     from fatescal import config as settings
+from fatescal.models.clm_fates.clm_options import ClmFatesOptions
     rule = {"factor": 5, "share": 0.6, "least": "1.5 s"}
     evaluated(Path(sys.argv[2]), settings.Machine(straggler=rule))
 """

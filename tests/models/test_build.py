@@ -27,6 +27,7 @@ from fatescal.base.errors import BadInput, RunFailed
 from fatescal.cli import run
 from fatescal.models.clm_fates import namelist, streams
 from fatescal.models.clm_fates.cime import running_builds
+from fatescal.models.clm_fates.clm_options import BuildOptions, ClmFatesOptions
 from fatescal.models.clm_fates.site_folder import Site
 from fatescal.workflow import problem, site_models
 
@@ -82,7 +83,7 @@ class Built:
         machine.write_text(yaml.safe_dump({"cime": self.cime}))
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            assert run.build(self.config, str(machine), download=download) == 0
+            assert run.of_models("build", self.config, str(machine), download=download) == 0
         return said.getvalue()
 
     def refused(self, error: type[Exception] = BadInput) -> str:
@@ -120,7 +121,7 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     fields = "'FATES_GPP','QFLX_EVAP_TOT'"
     assert values == dict(zip(values, ["389.8", fields, ".true.", "-24", ".true."], strict=True))
     located = site_models.located(config.load(built.config)).places[""].model
-    assert isinstance(located, config.ClmFates)
+    assert isinstance(located, ClmFatesOptions)
     assert located.run_directory == str(built.output / "run")
     problem.checked(site_models.located(config.load(built.config)))
 
@@ -382,7 +383,7 @@ def test_the_machine_is_named_where_it_is_wrong(built):
         in built.refused()
     )
     with pytest.raises(BadInput, match=r"what CIME calls this machine"):
-        run.build(built.config)
+        run.of_models("build", built.config)
     shutil.rmtree(built.root)
     built.cime["machine"] = "mymachine"
     assert "Try: python -m fatescal install" in built.refused()
@@ -436,7 +437,7 @@ def test_yaml_s_own_ideas_of_words_and_times_are_turned_back():
     given = yaml.safe_load(
         "{CLM_FORCE_COLDSTART: on, DEBUG: no, RUN_STARTDATE: 1994-01-01, JOB_WALLCLOCK_TIME: 12:00:00}"
     )
-    build = config.Build(case="c", compset="x", xml=given)
+    build = BuildOptions(case="c", compset="x", xml=given)
     assert list(build.xml.values()) == ["on", "FALSE", "1994-01-01", "12:00:00"]
 
 
@@ -444,11 +445,11 @@ def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypat
     built.edit(lambda content: content["model"].update(case="${MY_CASE:-}"))
     monkeypatch.delenv("MY_CASE", raising=False)
     model = config.load(built.config).places[""].model
-    assert isinstance(model, config.ClmFates)
+    assert isinstance(model, ClmFatesOptions)
     assert model.case is None
     monkeypatch.setenv("MY_CASE", "/cases/mine")
     model = config.load(built.config).places[""].model
-    assert isinstance(model, config.ClmFates)
+    assert isinstance(model, ClmFatesOptions)
     assert model.case == "/cases/mine"
 
 

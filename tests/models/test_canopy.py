@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
-from fatescal.models.base import ForwardModel
+from fatescal.models.base import Model
 from fatescal.models.canopy import Canopy, kernel, weather
 from fatescal.models.canopy.drivers import CO2, drive
 from fatescal.models.canopy.smear_weather import disaggregate, read_forcing
@@ -42,7 +42,7 @@ def defaults(model, **changes):
 def test_is_a_forward_model(model):
     assert set(model.units) == set(model.defaults)
     assert model.calendar == "noleap"
-    assert isinstance(model, ForwardModel)
+    assert isinstance(model, Model)
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 3.0])
@@ -281,13 +281,13 @@ def test_bad_input_says_what_is_wrong(changes, word):
 
 def test_description_tells_runs_apart(model):
     same = Canopy("synthetic", model.start, model.end, spinup_years=1, seed=3)
-    assert same.description == model.description
+    assert same.identity == model.identity
     for other in (
         Canopy("synthetic", model.start, model.end, spinup_years=1, seed=4),
         Canopy("synthetic", model.start, model.end, spinup_years=2, seed=3),
         Canopy("synthetic", model.start, date(2006, 12, 31), spinup_years=1, seed=3),
     ):
-        assert other.description != model.description
+        assert other.identity != model.identity
 
 
 def write_forcing(path, calendar="noleap", units="K", days=2, drop=None, tbot=280.0):

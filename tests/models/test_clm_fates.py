@@ -34,6 +34,7 @@ from fatescal.ensemble.preparation import prepare
 from fatescal.hpc.communicator import World
 from fatescal.models.clm_fates import case_plan, cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.models.clm_fates.clm_model import ClmFates
+from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 from fatescal.models.clm_fates.template import FILES, Template
 from fatescal.workflow import cost as costs
 from fatescal.workflow import problem as assemble
@@ -624,13 +625,13 @@ def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_
 
 def test_submitting_the_case_makes_no_member_run_again(case_a, tmp_path):
     config = write_config(tmp_path, case_a)
-    before = model_of(config).description
+    before = model_of(config).identity
     runconfig = case_a.run_directory / "nuopc.runconfig"
     text = re.sub(r"(logfile = \w+\.log)", r"\1.261123-101010", runconfig.read_text())
     runconfig.write_text(text.replace("stop_n = 1", "stop_n = 5"))
-    assert model_of(config).description == before
+    assert model_of(config).identity == before
     runconfig.write_text(text.replace("orb_iyear = 2000", "orb_iyear = 1850"))
-    assert model_of(config).description != before
+    assert model_of(config).identity != before
 
 
 def cime_case(folder: Path, case: Case) -> Path:
@@ -674,7 +675,7 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
     found = site_models.located(settings.load(config)).places[""].model
-    assert isinstance(found, settings.ClmFates)
+    assert isinstance(found, ClmFatesOptions)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
     config.write_text(yaml.safe_dump(content))
@@ -699,7 +700,7 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()
-    model.try_out({}, folder)
+    model.effect_run({}, folder)
     unpacked = tmp_path / "calibration" / "site" / given["sha256"][:16]
     assert f"fsurdat = '{unpacked}/surfdata_62N.nc'" in (folder / "lnd_in").read_text()
     assert " scol_lat = 62.0\n" in (folder / "nuopc.runconfig").read_text()
@@ -749,7 +750,9 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parents[2] / "config" / f"{name}.yaml")
     parts = assemble.checked(site_models.located(chosen))
-    build = chosen.places[""].model.build  # type: ignore[union-attr]
+    options = chosen.places[""].model
+    assert isinstance(options, ClmFatesOptions)
+    build = options.build
     assert build is not None
     weather = [s for s in Template(case.run_directory, case.executable, {}).streams if s.is_weather]
     for looked_at in weather:  # a case that is built from the config gets the same files
@@ -868,5 +871,5 @@ def test_members_go_on_from_their_own_state_whatever_the_ranks_and_interruptions
     assert "repeat itself" not in done.stdout
     theta = json.loads((members / "evaluation-01/0002/member.json").read_text())["parameters"]
     model = model_of(config)
-    model.run(theta, again)
+    model.run(theta, again, members / "evaluation-00" / "0002")
     assert model.read(again).identical(model.read(members / "evaluation-01" / "0002"))

@@ -18,7 +18,7 @@ from running import alive
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
 from fatescal.hpc import launch as process
 from fatescal.hpc.launch import launch, seconds
-from fatescal.models.base import ForwardModel
+from fatescal.models.base import Model
 from fatescal.models.command import Command
 
 # A member with a child in its own group and a grandchild in a group of its own, both deaf to SIGTERM;
@@ -211,7 +211,7 @@ def model(tmp_path):
 
 
 def test_command_is_a_forward_model(model):
-    assert isinstance(model, ForwardModel)
+    assert isinstance(model, Model)
 
 
 def test_run_and_read(model, tmp_path):
@@ -276,7 +276,7 @@ def test_check_keeps_files_in_the_folder(tmp_path, key, name):
 
 def test_description_changes_with_the_model(tmp_path):
     def description():
-        return Command([sys.executable, "model.py", "--fast"], tmp_path).description
+        return Command([sys.executable, "model.py", "--fast"], tmp_path).identity
 
     (tmp_path / "model.py").write_text("pass\n")
     first = description()

@@ -64,7 +64,7 @@ class Installation:
             patch.setenv("STANDIN_EXTERNALS_LOG", str(self.log))
             for name, value in environment.items():
                 patch.setenv(name, value)
-            assert run.install(path) == 0
+            assert run.of_models("install", path) == 0
         return said.getvalue()
 
     def refused(self, error: type[Exception], **given: Any) -> str:

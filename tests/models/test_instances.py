@@ -142,7 +142,7 @@ def test_a_job_runs_a_batch_and_each_member_finds_its_own(cluster_a, monkeypatch
     for name, theta in batch.items():
         folder = stage / f"{name}.part-x"
         folder.mkdir()
-        seconds = model.run(theta, folder)
+        seconds = model.collect(name, theta, stage, folder)
         assert seconds == casestatus.seconds(casestatus.since(cluster.case, 0))  # of the job, whole ones
         output = model.read(folder)
         assert output.sizes["time"] == 31
@@ -242,9 +242,9 @@ def test_a_dying_member_takes_all_with_it_and_is_left_out_of_the_next_job(cluste
     assert states in (["FAILED", "COMPLETED"], ["FAILED"])  # a quick machine: the others had finished
     (stage / "0001.part-x").mkdir()
     with pytest.raises(ModelFailed, match="BalanceCheckMod"):
-        model.run(batch["0001"], stage / "0001.part-x")
+        model.collect("0001", batch["0001"], stage, stage / "0001.part-x")
     with pytest.raises(RunFailed, match="is gone"):
-        model.run({NAME: 77.0}, stage / "0001.part-x")
+        model.collect("0001", {NAME: 77.0}, stage, stage / "0001.part-x")
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     absent.unlink()  # which no namelist of the land model or the streams names
     model = cluster_a.model(monkeypatch)
     model.check()
-    told = model.told(10, 0, 2)
+    told = model.describe(10, 0, 2)
     assert told[-1] == f"input data    case.submit will fetch these, or fail: {absent} (ctsm: megan)"
     content = (cluster_a.folder / "calibration" / "case" / "lnd_in").read_text()
     gone = content.replace("urbantv_hyy.nc", "none.nc").replace("snicar_drdt", "none")

@@ -18,7 +18,7 @@ from linear import MODEL, TRUTH
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed
-from fatescal.models.base import ForwardModel
+from fatescal.models.base import Model
 from fatescal.models.canopy import Canopy
 from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.weather_generator import synthetic
@@ -34,7 +34,7 @@ from fatescal.workflow import site_models
 class Case:
     """A model to try: how to make it, a member's parameters, other ones, and ones that it refuses."""
 
-    make: Callable[[], ForwardModel]
+    make: Callable[[], Model]
     theta: Mapping[str, float]
     other: Mapping[str, float]
     impossible: Mapping[str, float]
@@ -67,10 +67,12 @@ def command(folder: Path, request: pytest.FixtureRequest) -> Case:
 
 def pyrealm(folder: Path, request: pytest.FixtureRequest) -> Case:
     pytest.importorskip("pyrealm", reason="the package pyrealm is not installed")
-    from fatescal.models.pyrealm import PModel
+    from fatescal.models.pyrealm import PModel, PyrealmOptions
 
-    def make() -> ForwardModel:
-        model = PModel({"forcing": "none.nc", "start": CANOPY[0], "end": str(CANOPY[1])}, folder)
+    options = PyrealmOptions(kind="pyrealm", forcing="none.nc", start=CANOPY[0], end=CANOPY[1])
+
+    def make() -> Model:
+        model = PModel(options, folder)
         model.weather = synthetic(1, *CANOPY, Site.load())  # in place of the file
         return model
 
@@ -97,7 +99,7 @@ def case(request, tmp_path) -> Case:
     return request.param(tmp_path, request)
 
 
-def predicted(case: Case, model: ForwardModel, theta: Mapping[str, float], folder: Path) -> np.ndarray:
+def predicted(case: Case, model: Model, theta: Mapping[str, float], folder: Path) -> np.ndarray:
     """Run a member in a folder of its own; return its predictions of all days."""
     folder.mkdir(exist_ok=True)
     model.run(theta, folder)
@@ -108,14 +110,14 @@ def predicted(case: Case, model: ForwardModel, theta: Mapping[str, float], folde
 
 def test_a_model_says_what_it_is_before_any_run(case):
     model = case.make()
-    assert isinstance(model, ForwardModel)
+    assert isinstance(model, Model)
     model.check()
     assert calendars.canonical(model.calendar) in ("noleap", "standard")
     assert all(isinstance(name, str) for name in model.pfts)
     assert set(case.theta) <= set(model.defaults or case.theta)
     assert np.isfinite([model.defaults[name] for name in case.theta if model.defaults]).all()
-    described = json.dumps(model.description, sort_keys=True)  # it is kept with every member
-    assert described == json.dumps(case.make().description, sort_keys=True)
+    described = json.dumps(model.identity, sort_keys=True)  # it is kept with every member
+    assert described == json.dumps(case.make().identity, sort_keys=True)
 
 
 def test_a_run_is_read_back_complete_in_units_that_fit_and_repeats_itself(case, tmp_path):

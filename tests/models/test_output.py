@@ -16,11 +16,11 @@ import pytest
 
 from fatescal.base.errors import ModelFailed, Status
 from fatescal.models import output
-from fatescal.storage import classic_size
 from fatescal.observations import missing_codes
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.windows import Variable, grid_of
+from fatescal.storage import classic_size
 
 FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", "NETCDF4_CLASSIC")
 N = 20

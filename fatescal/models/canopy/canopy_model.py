@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.base.types import Array
 from fatescal.models import daily
+from fatescal.models.base import Model
 from fatescal.models.canopy import defaults
 from fatescal.models.canopy.drivers import Drivers, drive
-from fatescal.models.canopy.stand import Site
-from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.models.canopy.smear_weather import read_forcing
+from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
+from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.storage.inputs import Source, Sources
-from fatescal.base.types import Array
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +33,7 @@ VARIABLES = {  # name in the file: column of the daily output, unit, long name
 }
 
 
-class Canopy:
+class Canopy(Model):
     """A compact process-based land model of one site under FATES parameter names.
 
     Three plant functional types side by side on one soil and snow cover: two-leaf photosynthesis with
@@ -68,6 +69,10 @@ class Canopy:
     """
 
     calendar = "noleap"
+    period: tuple[date, date] = (date.min, date.max)
+    pfts: tuple[str, ...] = ()
+    defaults: Mapping[str, float] = {}
+    units: Mapping[str, str] = {}
     outputs: Mapping[str, str] = {name: unit for name, (_, unit, _) in VARIABLES.items()}
     version = 3  # raised whenever the same input gives another output
 
@@ -87,8 +92,8 @@ class Canopy:
         self.pfts = self.site.pfts
         self._known = defaults.flat(self.pfts)
         self.names = tuple(self._known)
-        self.defaults: Mapping[str, float] = {name: value for name, (_, value) in self._known.items()}
-        self.units: Mapping[str, str] = {name: p.unit for name, (p, _) in self._known.items()}
+        self.defaults = {name: value for name, (_, value) in self._known.items()}
+        self.units = {name: p.unit for name, (p, _) in self._known.items()}
         self.n_days = noleap_day(end) - noleap_day(start) + 1
         if self.n_days < 1:
             raise BadInput(f"model.end {end} is before model.start {start}")
@@ -108,7 +113,7 @@ class Canopy:
         return read_forcing(Path(self.forcing).expanduser(), self.site).period(self.start, self.end)
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters; reads the forcing."""
         return {
             "model": "canopy",
@@ -190,7 +195,7 @@ class Canopy:
             raise ModelFailed(Status.NON_FINITE, "the fluxes are not finite")
         return {name: daily[:, :, j] for j, name in enumerate(kernel.DAILY)} | {"imbalance": imbalance}
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Run one member and write ``output.nc``; parameters not in `theta` keep their defaults.
 
         Raises

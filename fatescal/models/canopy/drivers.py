@@ -6,11 +6,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fatescal.models.canopy.stand import Site
-from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.thermo import DRY_AIR, EMISSIVITY, GAS, GRAVITY, HEAT_CAPACITY, STEFAN_BOLTZMANN, ZERO, saturation_pressure, saturation_slope, vaporization_heat
-from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather
 from fatescal.base.types import Array
+from fatescal.models.canopy.solar import solar_geometry
+from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.thermo import (
+    DRY_AIR,
+    EMISSIVITY,
+    GAS,
+    GRAVITY,
+    HEAT_CAPACITY,
+    STEFAN_BOLTZMANN,
+    ZERO,
+    saturation_pressure,
+    saturation_slope,
+    vaporization_heat,
+)
+from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather
 
 CO2 = 389.8e-6  # mol mol-1, CCSM_CO2_PPMV of the reference study
 OXYGEN = 0.209  # mol mol-1

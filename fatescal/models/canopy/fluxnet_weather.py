@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal.observations import readers
-from fatescal.observations.calendars import exists
 from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
 from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.thermo import ZERO
 from fatescal.models.canopy.weather import STEP, Weather, mend, noleap_day
-from fatescal.base.types import Array
+from fatescal.observations import readers
+from fatescal.observations.calendars import exists
 
 # degC, W m-2, W m-2, hPa, kPa, mm per row, m s-1 (Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3)
 COLUMNS = ("TA_F", "SW_IN_F", "LW_IN_F", "VPD_F", "PA_F", "P_F", "WS_F")

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from fatescal.base.types import Array
 from fatescal.models.canopy.drivers import CO2, REFERENCE_HEIGHT
 from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.thermo import FUSION, GRAVITY, KARMAN, ZERO
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY
-from fatescal.base.types import Array
 
 DAILY = {
     "gpp": "kg C m-2 s-1",

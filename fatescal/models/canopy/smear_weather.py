@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal.observations import readers
-from fatescal.observations.calendars import exists
 from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
 from fatescal.models.canopy import weather
 from fatescal.models.canopy.fluxnet_weather import read_fluxnet
-from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.solar import solar_geometry
+from fatescal.models.canopy.stand import Site
 from fatescal.models.canopy.thermo import STEFAN_BOLTZMANN, ZERO
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, mend, noleap_day
-from fatescal.base.types import Array
+from fatescal.observations import readers
+from fatescal.observations.calendars import exists
 
 log = logging.getLogger(__name__)
 

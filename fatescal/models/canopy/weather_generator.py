@@ -6,12 +6,12 @@ from datetime import date
 
 import numpy as np
 
-from fatescal.models.canopy.stand import Site
-from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.thermo import STEFAN_BOLTZMANN, ZERO, saturation_pressure
-from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 from fatescal.base.random_streams import stream
 from fatescal.base.types import Array
+from fatescal.models.canopy.solar import solar_geometry
+from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.thermo import STEFAN_BOLTZMANN, ZERO, saturation_pressure
+from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 
 VERSION = 1  # raised whenever the same seed gives other weather
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from datetime import date
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from fatescal import config
 from fatescal.base.errors import BadInput
-from fatescal.config import Settings
+from fatescal.models.base import Context
 
 if TYPE_CHECKING:
     from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.clm_options import BuildOptions, Cime, ClmFatesOptions
     from fatescal.models.clm_fates.site_folder import Site
 
 ALWAYS = {  # XML variables of every case that members run from
@@ -40,20 +40,19 @@ KEYS = {  # where the config, or the machine file, says what create_newcase is t
 NO_CLM51 = (5, 3, 14)  # the first CTSM without it
 
 
-def site_folder(chosen: Settings) -> Path | None:
+def site_folder(options: ClmFatesOptions, context: Context) -> Path | None:
     """Return the folder of the site, downloaded and unpacked where it is on the web."""
-    assert isinstance(chosen.model, config.ClmFates)
-    site = chosen.model.site
+    site = options.site
     if site is None:
         return None
     if site.url is None:
-        return chosen.path(str(site.path))
+        return context.path(str(site.path))
     from fatescal.models.clm_fates.site_folder import fetched
 
-    return fetched(site.url, str(site.sha256), chosen.run.directory.absolute() / "site")
+    return fetched(site.url, str(site.sha256), context.run / "site")
 
 
-def decisive(options: config.ClmFates) -> dict[str, Any]:
+def decisive(options: ClmFatesOptions) -> dict[str, Any]:
     """Return the parts of a config that decide what is built."""
     kept = options.model_dump(
         mode="json", include={"source", "build", "site"}, exclude={"source": {"no_output_timeout"}}
@@ -61,7 +60,7 @@ def decisive(options: config.ClmFates) -> dict[str, Any]:
     return {**kept.pop("build"), **kept}
 
 
-def plan(chosen: Settings) -> Plan:
+def plan(options: ClmFatesOptions, context: Context) -> Plan:
     """Return the case that a config wants on its machine.
 
     Raises
@@ -72,22 +71,22 @@ def plan(chosen: Settings) -> Plan:
     from fatescal.models.clm_fates.case import Plan
     from fatescal.models.clm_fates.site_folder import Site
 
-    options, build, root, cime = _given(chosen)
-    folder = site_folder(chosen)
+    build, root, cime = _required(options, context)
+    folder = site_folder(options, context)
     site = None if folder is None else Site.of(folder)
     of_site = _of_site(site, folder)
     inputs = {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
     xml = {**ALWAYS, **_times(options), **of_site, **inputs, **build.xml}
-    mods = [chosen.path(path) for path in build.user_mods]
+    mods = [context.path(path) for path in build.user_mods]
     if site is not None and site.user_mods is not None:
         mods.insert(0, site.user_mods)
     made = Plan(
-        path=chosen.path(build.case),
+        path=context.path(build.case),
         source=root,
         create=_create(build, cime),
         user_mods=tuple(mods),
         xml=xml,
-        user_nl=_user_nl(chosen, build, root, site, xml["DATM_MODE"]),
+        user_nl=_user_nl(options, context, root, site, xml["DATM_MODE"]),
         keys=dict.fromkeys(of_site, "model.site") | KEYS | _keys(build),
         config=decisive(options),
     )
@@ -95,12 +94,11 @@ def plan(chosen: Settings) -> Plan:
     return made
 
 
-def _given(chosen: Settings) -> tuple[config.ClmFates, config.Build, Path, config.Cime]:
-    """Return the model, its case, the checkout and what CIME calls the machine, all of which must be given."""
+def _required(options: ClmFatesOptions, context: Context) -> tuple[BuildOptions, Path, Cime]:
+    """Return the case, the checkout and what CIME calls the machine, all of which must be given."""
     from fatescal.models.clm_fates.install import CREATE_NEWCASE
 
-    options, cime = chosen.model, chosen.machine.cime
-    assert isinstance(options, config.ClmFates)
+    cime = cast("Cime | None", context.machine.get("cime"))
     if options.build is None or options.source is None:
         raise BadInput("the config does not say what to build", expected="model.source and model.build")
     if cime is None:
@@ -109,15 +107,15 @@ def _given(chosen: Settings) -> tuple[config.ClmFates, config.Build, Path, confi
             expected="a machine file with `cime: {machine: fram, project: nn1234k}`",
             hint="--machine fram, or a copy of machines/template.yaml",
         )
-    root = chosen.path(options.source.path)
+    root = context.path(options.source.path)
     if not (root / CREATE_NEWCASE).is_file():
         raise BadInput(
             f"model.source: {root} has no {CREATE_NEWCASE}", hint="python -m fatescal install CONFIG"
         )
-    return options, options.build, root, cime
+    return options.build, root, cime
 
 
-def _create(build: config.Build, cime: config.Cime) -> dict[str, str]:
+def _create(build: BuildOptions, cime: Cime) -> dict[str, str]:
     """Return the options of create_newcase."""
     options = {
         "compset": build.compset,
@@ -132,7 +130,7 @@ def _create(build: config.Build, cime: config.Cime) -> dict[str, str]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _keys(build: config.Build) -> dict[str, str]:
+def _keys(build: BuildOptions) -> dict[str, str]:
     """Return where the config says what, by the names that CIME's errors use."""
     keys = {name: f"model.build.xml.{name}" for name in build.xml}
     for file in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
@@ -141,7 +139,7 @@ def _keys(build: config.Build) -> dict[str, str]:
     return keys
 
 
-def _times(options: config.ClmFates) -> dict[str, str]:
+def _times(options: ClmFatesOptions) -> dict[str, str]:
     """Return what the case itself would run: spin-up and output. Members have times of their own."""
     first = options.start.replace(year=options.start.year - options.spinup.years)
     return {
@@ -172,14 +170,14 @@ def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
 
 
 def _user_nl(
-    chosen: Settings, build: config.Build, root: Path, site: Site | None, mode: str
+    options: ClmFatesOptions, context: Context, root: Path, site: Site | None, mode: str
 ) -> dict[str, dict[str, Any]]:
     """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
     from fatescal.models.clm_fates.install import parameter_file
 
-    options = chosen.model
-    assert isinstance(options, config.ClmFates)
-    variables = list(dict.fromkeys(variable.model for variable in chosen.observations.variables.values()))
+    build = options.build
+    assert build is not None
+    variables = list(dict.fromkeys(context.variables))
     clm: dict[str, Any] = {
         "hist_empty_htapes": True,
         "hist_fincl1": variables,
@@ -187,7 +185,7 @@ def _user_nl(
         "hist_mfilt": _days(options.start, options.end) + 1,
     }
     parameters = (
-        parameter_file(root)[0] if options.parameter_file is None else chosen.path(options.parameter_file)
+        parameter_file(root)[0] if options.parameter_file is None else context.path(options.parameter_file)
     )
     if (
         options.parameter_file is not None or parameters.suffix == ".nc"
@@ -221,7 +219,7 @@ def expanded(key: str, value: Any) -> Any:
     return found
 
 
-def _refuse_traps(made: Plan, options: config.ClmFates) -> None:
+def _refuse_traps(made: Plan, options: ClmFatesOptions) -> None:
     """Raise `BadInput` for what CIME takes with a return code of 0, or refuses only after minutes."""
     compset, xml = made.create["compset"], made.xml
     tag = (options.source.tag if options.source is not None else None) or ""
@@ -259,7 +257,7 @@ def _refuse_traps(made: Plan, options: config.ClmFates) -> None:
     _refuse_absent_files(made)
 
 
-def _refuse_other_years(xml: Mapping[str, str], options: config.ClmFates) -> None:
+def _refuse_other_years(xml: Mapping[str, str], options: ClmFatesOptions) -> None:
     years = [int(xml[name]) for name in ("DATM_YR_START", "DATM_YR_END") if xml.get(name, "").isdecimal()]
     if len(years) == 2 and not (years[0] <= options.start.year and options.end.year <= years[1]):
         raise BadInput(

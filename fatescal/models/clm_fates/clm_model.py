@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
+from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
+from fatescal.models.base import Model
 from fatescal.models.clm_fates import effort, history, namelist, outcome
-from fatescal.models.clm_fates.inspection import inspect, require_files, require_libraries, require_present, shares_of_pfts
+from fatescal.models.clm_fates.inspection import (
+    inspect,
+    require_files,
+    require_libraries,
+    require_present,
+    shares_of_pfts,
+)
 from fatescal.models.clm_fates.targets import Targets
 from fatescal.models.clm_fates.template import CASE_NAME, Template, days
-from fatescal.hpc.launch import HIDDEN_PREFIXES, launch, never, seconds
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:
@@ -43,7 +50,7 @@ def _name(value: namelist.Value, folder: Path) -> namelist.Value:
     return Path(str(value)).name if own else value
 
 
-class ClmFates:
+class ClmFates(Model):
     """CLM-FATES at one point.
 
     Parameters
@@ -62,8 +69,6 @@ class ClmFates:
         The history fields to write and read.
     spun_up : Path
         Folder of the shared spin-up.
-    previous : callable
-        Folder of a member -> that of the same member one iteration before, or None.
     parameter_file : Path or None
         FATES parameter file to take instead of the template's.
     timeout : str or float, optional
@@ -76,6 +81,8 @@ class ClmFates:
 
     calendar = "noleap"
     numbers_pfts = True  # by the parameter file's own list, from 1
+    makes_effect_runs = True
+    period: tuple[date, date] = (date.min, date.max)
 
     def __init__(
         self,
@@ -87,7 +94,6 @@ class ClmFates:
         reuse: str,
         variables: Sequence[str],
         spun_up: Path,
-        previous: Callable[[Path], Path | None],
         parameter_file: Path | None = None,
         timeout: str | float | None = None,
         keep: str = "history",
@@ -97,7 +103,7 @@ class ClmFates:
     ) -> None:
         self.template, self.start, self.end, self.period = template, start, end, (start, end)
         self.variables = tuple(variables)
-        self.spinup_years, self.reuse, self.spun_up, self._previous = spinup_years, reuse, spun_up, previous
+        self.spinup_years, self.reuse, self.spun_up = spinup_years, reuse, spun_up
         self._parameter_file = parameter_file
         self._timeout = None if timeout is None else seconds(timeout)
         self._keep, self._hide, self._launcher, self._stop = keep, hide, launcher, stop
@@ -129,12 +135,17 @@ class ClmFates:
         return self.reuse == "default" and self.spinup_years > 0
 
     @property
+    def warm_starts(self) -> bool:
+        """Whether a member starts from its own state one iteration before."""
+        return self.reuse == "member"
+
+    @property
     def needed_later(self) -> tuple[str, ...]:
         """The files of a finished member from which another one starts."""
-        return _SCRATCH if self.reuse == "member" else ()
+        return _SCRATCH if self.warm_starts else ()
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters."""
         return {
             "kind": "clm_fates",
@@ -198,17 +209,17 @@ class ClmFates:
                 hint="a shorter run.directory",
             )
 
-    def told(self, runs: int, warm: int, waves: int) -> list[str]:
-        """Return what `check` looked at, and the cost of `runs` members, `waves` of them one after another."""
-        years = self._years(runs, warm if self.reuse == "member" else 0)
-        lines = [*self.looked_at, *self.effort.lines(years, self._years(waves, 0))]
+    def describe(self, n_runs: int, n_warm_starts: int, n_waves: int) -> list[str]:
+        """Return what `check` looked at, and the cost of the members, `n_waves` of them one after another."""
+        years = self._years(n_runs, n_warm_starts if self.warm_starts else 0)
+        lines = [*self.looked_at, *self.effort.lines(years, self._years(n_waves, 0))]
         return (
             lines if self._timeout is None else lines + self.effort.require_time(self._timeout, self._longest)
         )
 
-    def disk(self, runs: int, warm: int) -> float:
-        """Return the bytes that `runs` members leave, `warm` of which start from their own state."""
-        return 1e6 * effort.DISK * self._years(runs, warm if self.reuse == "member" else 0)
+    def disk_estimate(self, n_runs: int, n_warm_starts: int) -> float:
+        """Return the bytes that members leave, of which `n_warm_starts` may start from their own state."""
+        return 1e6 * effort.DISK * self._years(n_runs, n_warm_starts if self.warm_starts else 0)
 
     def _years(self, runs: int, warm: int) -> float:
         """Return the model years that `runs` members take, with the shared spin-up."""
@@ -251,12 +262,12 @@ class ClmFates:
         self._simulate(theta, folder, self.first, last, None, restart=True)
         self._restart(folder, self.start)
 
-    def try_out(self, theta: Mapping[str, float], folder: Path) -> None:
+    def effect_run(self, theta: Mapping[str, float], folder: Path) -> None:
         """Run one year from `start`, or less where the output is shorter, from the template's own state."""
         self._simulate(theta, folder, self.start, min(self.end, self._year_on), None, restart=False)
         self._tidy(folder)
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         """Run one member: its own inputs, the model, and a look at what it left.
 
         Raises
@@ -267,15 +278,12 @@ class ClmFates:
         first, finidat = self.start, None
         if self.shares_spin_up:
             finidat = self._restart(self.spun_up, self.start)
+        elif self.warm_starts and warm_start is not None:
+            finidat = self._restart(warm_start, _day_after(self.end))
         else:
-            before = self._previous(folder) if self.reuse == "member" else None
-            if before is None:
-                first = self.first
-            else:
-                finidat = self._restart(before, _day_after(self.end))
-        goes_on = self.reuse == "member"
-        self._simulate(theta, folder, first, self.end, finidat, restart=goes_on)
-        if not goes_on:
+            first = self.first
+        self._simulate(theta, folder, first, self.end, finidat, restart=self.warm_starts)
+        if not self.warm_starts:
             self._tidy(folder)
 
     def read(self, folder: Path) -> xr.Dataset:

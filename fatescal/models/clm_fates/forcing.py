@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fatescal.base.errors import BadInput
-from fatescal.models.clm_fates.streams import Stream
 from fatescal.base.types import Array
+from fatescal.models.clm_fates.streams import Stream
 
 if TYPE_CHECKING:
     import netCDF4

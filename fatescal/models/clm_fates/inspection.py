@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from fatescal.base.errors import BadInput
+from fatescal.base.types import Array
 from fatescal.models.clm_fates import forcing, namelist, runconfig
 from fatescal.models.clm_fates.definition import Checkout, require_keys
 from fatescal.models.clm_fates.template import Template
-from fatescal.base.types import Array
 
 NEEDED = ("fsurdat", "paramfile")  # of lnd_in
 WANTED = ("fsnowoptics", "fsnowaging")  # where it names them; other files that it names may be absent

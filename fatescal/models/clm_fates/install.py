@@ -14,7 +14,17 @@ from pathlib import Path
 
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.models.clm_fates import cdl
-from fatescal.models.clm_fates.externals import Say, check_out, commit, described, externals, git, missing, run_watched, tool
+from fatescal.models.clm_fates.externals import (
+    Say,
+    check_out,
+    commit,
+    described,
+    externals,
+    git,
+    missing,
+    run_watched,
+    tool,
+)
 
 CREATE_NEWCASE = Path("cime", "scripts", "create_newcase")
 PARAMETER_FILES = Path("src", "fates", "parameter_files")

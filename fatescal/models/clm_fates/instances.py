@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput, ModelFailed, RunFailed, Status
-from fatescal.models.clm_fates import inputdata
-from fatescal.models.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
-from fatescal.models.clm_fates.clm_model import ClmFates, day_before
-from fatescal.models.clm_fates.template import CASE_NAME
 from fatescal.hpc.launch import HIDDEN_PREFIXES, never
-from fatescal.storage.inputs import Sources
 from fatescal.hpc.schedulers.registry import scheduler
+from fatescal.models.base import Model
+from fatescal.models.clm_fates import inputdata
+from fatescal.models.clm_fates.clm_model import ClmFates, day_before
+from fatescal.models.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
+from fatescal.models.clm_fates.template import CASE_NAME
+from fatescal.storage.inputs import Sources
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-class MultiInstance:
+class MultiInstance(Model):
     """CLM-FATES, an ensemble a job.
 
     Parameters
@@ -44,7 +45,10 @@ class MultiInstance:
         As in `process.launch`.
     """
 
-    numbers_pfts = True
+    runs_together = True
+    numbers_pfts = ClmFates.numbers_pfts
+    calendar = ClmFates.calendar
+    period: tuple[date, date] = ClmFates.period
 
     def __init__(
         self,
@@ -55,18 +59,8 @@ class MultiInstance:
         hide: Sequence[str] = HIDDEN_PREFIXES,
         stop: Callable[[], bool] = never,
     ) -> None:
-        self.single, self.case = single, case
+        self.single, self.case, self.period = single, case, single.period
         self.jobs = Jobs(single, case, self._mark, retries, hide, stop)
-
-    @property
-    def calendar(self) -> str:
-        """The calendar of the output."""
-        return self.single.calendar
-
-    @property
-    def period(self) -> tuple[date, date]:
-        """The first and the last day of the output."""
-        return self.single.period
 
     @property
     def defaults(self) -> Mapping[str, float]:
@@ -84,10 +78,10 @@ class MultiInstance:
         return self.single.pfts
 
     @cached_property
-    def description(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides a member's output beside its parameters."""
         executable = str(self.single.template.executable)  # linked for each job
-        return {**self.single.description, "execution": "multi-instance", "executable": executable}
+        return {**self.single.identity, "execution": "multi-instance", "executable": executable}
 
     def files(self) -> Sources:
         """Return the files that decide a run, but for the executable: each job may link it anew."""
@@ -116,28 +110,33 @@ class MultiInstance:
         """Raise `BadInput` for values the model must not get."""
         self.single.check_values(theta)
 
-    def told(self, runs: int, warm: int, waves: int) -> list[str]:
-        """Return what `check` looked at, and the cost of `runs` members in `waves` jobs."""
+    def describe(self, n_runs: int, n_warm_starts: int, n_waves: int) -> list[str]:
+        """Return what `check` looked at, and the cost of the members in `n_waves` jobs."""
         wait = "JOB_WALLCLOCK_TIME"
         limit = (
             f", each with {wait} {self.jobs.ask(wait, '--subgroup', 'case.run')}" if self.jobs.queued else ""
         )
-        lines = [*self.single.told(runs, warm, waves), f"queue         {waves} jobs of {self.case}{limit}"]
+        lines = self.single.describe(n_runs, n_warm_starts, n_waves)
+        lines.append(f"queue         {n_waves} jobs of {self.case}{limit}")
         absent = self.jobs.missing_on_list()
         if absent:
             names = ", ".join(map(str, absent))
             lines.append(f"input data    case.submit will fetch these, or fail: {names}")
         return lines
 
-    def disk(self, runs: int, warm: int) -> float:
+    def disk_estimate(self, n_runs: int, n_warm_starts: int) -> float:
         """Return how many bytes members leave."""
-        return self.single.disk(runs, warm)
+        return self.single.disk_estimate(n_runs, n_warm_starts)
 
     def read(self, folder: Path) -> xr.Dataset:
         """Return the daily output of a finished run; times are decoded, with their bounds."""
         return self.single.read(folder)
 
-    def run(self, theta: Mapping[str, float], folder: Path) -> float:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
+        """Refuse: members run together, as jobs of the case."""
+        raise NotImplementedError
+
+    def collect(self, name: str, theta: Mapping[str, float], stage: Path, folder: Path) -> float:
         """Bring what a job left of a member into its folder; return the seconds the job ran.
 
         Raises
@@ -147,12 +146,10 @@ class MultiInstance:
         RunFailed
             When what the job left is gone.
         """
-        here = folder.parent / JOBS / folder.name.split(".")[0]
+        here = stage / JOBS / name
         result = noted(here / RESULT)
         if result is None or result["mark"] != self._mark(theta):
-            raise RunFailed(
-                f"{here} is gone, with what a job left for it. Try: remove {folder.parent}, start again"
-            )
+            raise RunFailed(f"{here} is gone, with what a job left for it. Try: remove {stage}, start again")
         shutil.copytree(here, folder, copy_function=_link, dirs_exist_ok=True)
         if result["status"] != Status.OK:
             raise ModelFailed(Status(result["status"]), result["reason"])
@@ -217,7 +214,7 @@ class MultiInstance:
 
     def _mark(self, theta: Mapping[str, float]) -> str:
         """Return what tells members with other parameters, or of another model, apart."""
-        text = json.dumps([dict(theta), dict(self.description)], sort_keys=True, default=str)
+        text = json.dumps([dict(theta), dict(self.identity)], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fatescal.base.errors import BadInput, ModelFailed, RunFailed, Status
+from fatescal.hpc.launch import launch, never, visible
+from fatescal.hpc.schedulers.base import End, Job, Scheduler
+from fatescal.hpc.schedulers.registry import SCHEDULERS, scheduler
 from fatescal.models.clm_fates import casestatus, inputdata, namelist, outcome, seats
 from fatescal.models.clm_fates.cime import Case, CimeError
 from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.template import days
-from fatescal.hpc.launch import launch, never, visible
-from fatescal.hpc.schedulers.base import End, Job, Scheduler
-from fatescal.hpc.schedulers.registry import SCHEDULERS, scheduler
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

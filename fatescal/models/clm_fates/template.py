@@ -10,11 +10,11 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from fatescal.observations import calendars
 from fatescal.base.errors import BadInput
 from fatescal.models.clm_fates import namelist, runconfig, streams
 from fatescal.models.clm_fates.definition import Checkout
 from fatescal.models.clm_fates.site_folder import Site
+from fatescal.observations import calendars
 from fatescal.storage.inputs import Text
 
 FILES = (
