@@ -62,7 +62,7 @@ def test_an_unknown_machine_ends_before_anything_is_run(tmp_path):
     config = write_problem(tmp_path)
     done = fatescal(1, "check", config, "--machine", "farm")
     assert done.returncode == 2
-    assert "betzy, fram, local, template" in done.stderr
+    assert "betzy, casper, derecho, fram, local, template" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
