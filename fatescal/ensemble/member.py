@@ -151,6 +151,11 @@ class Members:
         pattern = f"*/[0-9]*/{self.site}/{MARKER}" if self.site else f"*/[0-9]*/{MARKER}"
         yield from (marker.parent for marker in sorted(self.folder.glob(pattern)))
 
+    def _markers(self, stage: str) -> Iterator[Path]:
+        """Yield the markers of the finished members of a stage, at all sites."""
+        yield from (self.folder / stage).glob(f"[0-9][0-9][0-9][0-9]/{MARKER}")
+        yield from (self.folder / stage).glob(f"[0-9][0-9][0-9][0-9]/*/{MARKER}")
+
     def seconds(self) -> list[float]:
         """Return how long the successful members took [s]."""
         markers = map(_marker, self.finished())
@@ -223,6 +228,8 @@ class Members:
         if done is not None and done["status"] != Status.OK:
             self._clear(folder)
         elif done is not None and done["fingerprint"] not in self._valid(parameters, Status.OK):
+            if any(marker.relative_to(self.folder).parts[1] != "0000" for marker in self._markers(stage)):
+                self._require_own(done, stage, 0, parameters)
             n_before = len(list(folder.parent.glob(f"{folder.name}.before-*")))
             os.rename(folder, folder.with_name(f"{folder.name}.before-{n_before + 1}"))
         row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from scipy import stats
 from scipy.special import ndtr
 
-from fatescal import config as settings
+from fatescal.config.stage_options import SECTIONS
 from fatescal.parameters.priors import LogitNormal, LogNormal, Normal, Prior, Uniform
 from fatescal.parameters.registry import AnyDesign
 from fatescal.parameters.space import ParameterSpace, factor
@@ -52,11 +52,11 @@ def test_the_seed_decides_the_design(design: str | None) -> None:
 def test_another_design_is_another_ensemble() -> None:
     given = {"members": 20, "iterations": 0}
     for design in (None, "prior", "sobol", "uniform", "my/members.csv", {"kind": "lhs"}):
-        made = settings.Calibrate.model_validate({**given, "design": design})
+        made = SECTIONS["ienks"].model_validate({**given, "design": design})
         written = made.model_dump(mode="json")["design"]
         assert written == {"None": "prior", "{'kind': 'lhs'}": "lhs"}.get(str(design), design)
-        assert settings.Calibrate.model_validate({**given, "design": written}) == made
-    assert settings.Calibrate.model_validate(given).design.kind == "prior"
+        assert SECTIONS["ienks"].model_validate({**given, "design": written}) == made
+    assert SECTIONS["ienks"].model_validate(given).design.kind == "prior"
     assert deciding("calibrate.design") == ("ensemble-NN",)
 
 
