@@ -127,7 +127,6 @@ STRAGGLING = """
     sys.path.insert(0, sys.argv[1])
     from linear import evaluated
     from fatescal import config as settings
-from fatescal.models.clm_fates.clm_options import ClmFatesOptions
     rule = {"factor": 5, "share": 0.6, "least": "1.5 s"}
     evaluated(Path(sys.argv[2]), settings.Machine(straggler=rule))
 """

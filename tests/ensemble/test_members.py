@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fatescal.base.errors import Status
+from fatescal.base.errors import BadInput, Status
 from fatescal.ensemble.member import MARKER, Members, Pace
 from fatescal.models import output
+from fatescal.models.base import Model
 from fatescal.models.command import Command
 from fatescal.parameters.derived import Expression
 from fatescal.parameters.priors import Normal
@@ -26,20 +27,16 @@ from fatescal.parameters.space import ParameterSpace
 FOREVER = float("inf")
 
 
-class Model:
+class Spoiled(Model):
     """A model that writes its parameter to a file, then does to its folder what it is told."""
 
-    defaults: Mapping[str, float] = {}
-    pfts: tuple[str, ...] = ()
     calendar = "standard"
-    description: Mapping[str, object] = {"model": "test"}
+    identity: Mapping[str, object] = {"model": "test"}
 
     def __init__(self, spoil: Callable[[Path], object]) -> None:
         self.spoil, self.runs = spoil, 0
 
-    def check(self) -> None: ...
-
-    def run(self, theta: Mapping[str, float], folder: Path) -> None:
+    def run(self, theta: Mapping[str, float], folder: Path, warm_start: Path | None = None) -> None:
         self.runs += 1
         with netCDF4.Dataset(folder / "output.nc", "w") as data:
             data.createDimension("time", 2)
@@ -118,7 +115,7 @@ def closed(folder: Path) -> None:
     ],
 )
 def test_whatever_a_model_does_to_its_folder_is_a_reason(tmp_path, spoil, status, words):
-    of = members(tmp_path, Model(spoil))
+    of = members(tmp_path, Spoiled(spoil))
     found = ran(of)
     assert found["status"] == status
     assert words in found["reason"]
@@ -129,16 +126,18 @@ def test_whatever_a_model_does_to_its_folder_is_a_reason(tmp_path, spoil, status
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_the_model_closed_is_opened_again(tmp_path):
-    assert "Permission denied" in ran(members(tmp_path, Model(closed)))["reason"]
+    assert "Permission denied" in ran(members(tmp_path, Spoiled(closed)))["reason"]
 
 
-def test_an_outdated_folder_goes_whatever_is_in_it(tmp_path):
-    ran(members(tmp_path, Model(lambda f: (f / "inner").mkdir(mode=0o500))))
-    assert ran(members(tmp_path, Model(lambda f: None)), a=2.0)["parameters"] == {"a": 2.0}
+def test_a_member_of_other_parameters_is_refused_and_stays_as_it_is(tmp_path):
+    before = ran(members(tmp_path, Spoiled(lambda f: None)))
+    with pytest.raises(BadInput, match=r"it differs in parameters\.a"):
+        ran(members(tmp_path, Spoiled(lambda f: None)), a=2.0)
+    assert marker(members(tmp_path, Spoiled(lambda f: None))) == before
 
 
 def test_a_reader_that_raises_anything_fails_its_member(tmp_path):
-    model = Model(lambda f: None)
+    model = Spoiled(lambda f: None)
 
     def read(folder: Path) -> xr.Dataset:
         raise KeyError("x")
@@ -152,7 +151,7 @@ def test_a_reader_that_raises_anything_fails_its_member(tmp_path):
     ("derived", "a"), [("log(a)", -1.0), ("1 / a", 0.0), ("exp(a)", 1e4), ("a ** 0.5", -2.0), ("", np.inf)]
 )
 def test_a_parameter_without_a_value_fails_the_member_before_it_runs(tmp_path, derived, a):
-    of = members(tmp_path, Model(lambda f: None), derived)
+    of = members(tmp_path, Spoiled(lambda f: None), derived)
     found = ran(of, a)
     assert found["status"] == Status.NON_FINITE
     assert ("b has no finite value" if derived else "a has no finite value") in found["reason"]
