@@ -372,8 +372,8 @@ def explore(run: Run, observations: Observations, calibration: Observations) -> 
     verdicts: list[Verdict] = []
     for round_ in range(problem.rounds + 1):
         surrogate = emulate(run, round_, observations, calibration)
-        word, chains, inputs = gate(run, round_, surrogate, observations, calibration)
-        if word.passed or problem.force:
+        word, chains, inputs, accepted = gate(run, round_, surrogate, observations, calibration)
+        if accepted:
             rerun(run, round_, chains)
             verdicts.append(judge(run, round_, verdicts, observations, inputs))
         else:
@@ -399,22 +399,27 @@ def _too_few(verdict: Verdict) -> bool:
 
 def gate(
     run: Run, round_: int, surrogate: Surrogate, observations: Observations, calibration: Observations
-) -> tuple[Validation, list[ChainBlock | None], list[str]]:
-    """Return the word on an emulator, the chains that it was sampled with, and the stages they are.
+) -> tuple[Validation, list[ChainBlock | None], list[str], bool]:
+    """Return the word on an emulator, the chains, the stages they are, and whether the model is to judge them.
 
     An emulator that is refused by its rows, or by its first block of steps, is not sampled any further: one
-    block tells where to run the model next.
+    block tells where to run the model next. In the last round one that predicts left-out runs is sampled
+    though it is uncertain in places: the model judges its posterior, and there is no further round to mend it.
     """
     log_likelihood = run.problem.emulator.log_likelihood(surrogate, calibration)
     check = functools.partial(validated, run, round_, surrogate, observations, calibration)
     by_rows = check("rows", None)
     trusted = by_rows.passed or run.problem.force
+    last = round_ == run.problem.rounds
     chains = begin_sampling(run, round_, log_likelihood, trusted)
     word, what = check("block", chains), "block"
-    if word.passed or run.problem.force:
+    accepted = word.passed or run.problem.force or (last and by_rows.passed)
+    if accepted:
         sample(run, round_, log_likelihood, chains)
         word, what = check("draws", chains), "draws"
-    return word, chains, [f"surrogate-{round_:02d}", f"validation-{round_:02d}-{what}"]
+        accepted = word.passed or run.problem.force or last
+    inputs = [f"surrogate-{round_:02d}", f"validation-{round_:02d}-{what}"]
+    return word, chains, inputs, accepted
 
 
 def rerun(run: Run, round_: int, chains: list[ChainBlock | None]) -> None:
