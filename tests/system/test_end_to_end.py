@@ -150,7 +150,8 @@ def test_failing_members_are_told_and_left_out(tmp_path):
 def test_a_model_that_never_works_ends_the_run_with_its_own_words(tmp_path):
     done = fatescal(2, write_problem(tmp_path, "--fail-above", "-1000"))
     assert done.returncode == 1
-    assert "no member survived (20 model error" in done.stderr
+    assert "the default run failed, and no other was started: model error" in done.stderr
+    assert [p.name for p in (tmp_path / "run" / "members" / "evaluation-00").iterdir()] == ["0000"]
     assert done.stderr.count("Traceback") == 0
 
 
