@@ -21,11 +21,10 @@ FIRST_LEVELS = 8  # where "auto" starts, before anything is known of the barrier
 def check_levels(levels: Levels) -> None:
     """Raise `BadInput` unless `levels` is "auto" or at least the two ends of a ladder.
 
-    >>> check_levels(1)
+    >>> check_levels(1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    fatescal.base.errors.BadInput: sample.levels is too small. Expected "auto" or an integer of at least 2,
-    got 1.
+    fatescal.base.errors.BadInput: sample.levels is too small. Expected "auto" or an integer ...
     """
     if levels != "auto" and levels < 2:
         raise BadInput(

@@ -490,24 +490,18 @@ def extend(
 
 def tell(run: Run, round_: int, verdict: Verdict, observations: Observations) -> None:
     """Log the verdict of a round, and how many of its model runs came near the optimum."""
-    confirmed = verdict.outcome == "confirmed"
-    numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
-    log.log(
-        logging.INFO if confirmed else logging.WARNING,
-        "round %d, %d model runs: %s%s",
-        round_,
-        verdict.n_runs,
-        sentence(verdict),
-        numbers,
-    )
+    if run.world.is_root:
+        numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
+        level = logging.INFO if verdict.outcome == "confirmed" else logging.WARNING
+        log.log(level, "round %d, %d model runs: %s%s", round_, verdict.n_runs, sentence(verdict), numbers)
     stage = list(run.history)[-1]
     if not stage.startswith(("evaluation-refinement", "evaluation-posterior")):
         return
     near, n = run.world.on_root(lambda: _near(run, stage, observations))
-    level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
-    log.log(
-        level, "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s", stage, near, n, NEAR, wasted
-    )
+    if run.world.is_root:
+        level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
+        words = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s"
+        log.log(level, words, stage, near, n, NEAR, wasted)
 
 
 def _near(run: Run, stage: str, observations: Observations) -> tuple[int, int]:

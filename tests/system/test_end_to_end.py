@@ -21,6 +21,7 @@ from running import children, digests, require_scored, start, wait_for
 
 from fatescal.__main__ import DEFAULT_CONFIG
 from fatescal.storage import stage_graph
+from fatescal.update.registry import SCHEMES
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 REPORTED = ("report/index.html", "scorecard.txt", "scorecard.csv", "posterior.csv")
@@ -172,7 +173,7 @@ def test_a_run_whose_emulator_is_refused_is_scored_and_says_so(tmp_path):
         2, write_problem(tmp_path, calibrate={"members": 6, "iterations": 1}, emulate={"rounds": 0})
     )
     assert done.returncode == 1
-    assert done.stderr.count("no posterior was sampled: the emulator of round 0 was refused") == 1
+    assert done.stderr.count("no posterior was sampled: the emulator of round 0 was refused") == 2  # log, end
     assert done.stdout.startswith("verdict: not sampled\n")
     assert "Traceback" not in done.stderr
     assert "NOT VALIDATED" in done.stdout
@@ -202,6 +203,7 @@ def test_the_graph_names_what_every_stage_is_made_from(reference):
         family = stage_graph.family(path.stem)
         assert family is not None, path.stem
         assert family.record is not None
+        assert SCHEMES  # whose states are records of the family
         assert record in {c.__name__ for c in (family.record, *family.record.__subclasses__())}
         known = {one.key for key in inputs if (one := stage_graph.family(key)) is not None}
         assert known <= set(family.inputs), path.stem
