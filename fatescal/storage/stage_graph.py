@@ -103,7 +103,12 @@ GRAPH = (
     Stage("evaluation-NN", Evaluation, (PREPARATION, "ensemble-NN"), MEMBERS),
     Stage("surrogate-RR", Surrogate, (*ERRORS, *EVALUATIONS), ("emulate", "calibrate.iterations")),
     Stage("validation-RR-rows", Validation, (*ERRORS, "surrogate-RR")),
-    Stage("warm-up-RR", ChainBlock, ("surrogate-RR",), ("sample", "emulate.variance", *FORCED)),
+    Stage(
+        "warm-up-RR",
+        ChainBlock,
+        ("surrogate-RR", "validation-RR-rows"),
+        ("sample", "emulate.variance", *FORCED),
+    ),
     Stage("chains-RR-BBB", ChainBlock, ("warm-up-RR", "chains-RR-BBB")),
     Stage("validation-RR-block", Validation, (*ERRORS, "surrogate-RR", "chains-RR-BBB")),
     Stage("validation-RR-draws", Validation, (*ERRORS, "surrogate-RR", "chains-RR-BBB")),
