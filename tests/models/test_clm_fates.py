@@ -641,7 +641,8 @@ def cime_case(folder: Path, case: Case) -> Path:
     query.write_text(
         "#!/bin/sh\n"
         f'case "$1 $2" in "--value RUNDIR") echo {case.run_directory};;\n'
-        f'"--value EXEROOT") echo {case.executable.parent};; *) exit 1;; esac\n'
+        f'"--value EXEROOT") echo {case.executable.parent};;\n'
+        '*) for last; do :; done; echo "ERROR:  No results found for variable $last" >&2; exit 1;; esac\n'
     )
     query.chmod(0o755)
     return folder
