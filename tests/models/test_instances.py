@@ -23,7 +23,7 @@ from clm_problem import NEEDLELEAF, VCMAX, write_config
 from conftest import mpi_command, mpi_environment
 from ctsm_case import FATES, Case
 from linear import fatescal
-from running import require_scored
+from running import change, require_scored
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
@@ -405,6 +405,7 @@ def test_files_that_cime_misses_at_submission_are_named(cluster_a, monkeypatch):
 def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path):
     cluster = Cluster(tmp_path, data, "B")
     config = cluster.config()
+    change(config, "calibrate.force", True)  # four members do not show that the data tell anything
     environment = mpi_environment() | cluster.environment | {"STANDIN_SLURM_WAIT": "2"}
     path = f"PATH={cluster.environment['PATH']}"  # mpirun puts its own folder, perhaps of a real Slurm, before it
     mpirun, python = mpi_command(2)[:3], mpi_command(2)[3]
