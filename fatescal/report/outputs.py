@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from fatescal.diagnostics.rerun_verdict import advice, details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
 from fatescal.report.results import Results
+from fatescal.storage import atomic
 from fatescal.storage.records import (
     ChainBlock,
     Evaluation,
@@ -148,16 +148,18 @@ def write(results: Results, directory: Path) -> Path:
     if card is not None:
         names = ("variable", "period", "ensemble", "score", "value")
         columns = [getattr(card, name) for name in names]
-        _put(directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True)))
-        _put(directory / "scorecard.txt", lambda part: part.write_text(_scored(results, card)))
+        atomic.write(
+            directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True))
+        )
+        atomic.write(directory / "scorecard.txt", lambda part: part.write_text(_scored(results, card)))
     if posterior is not None:
         following = [name for name in results.prior.rules if name in posterior.draws_following]
         header = [*posterior.parameter, *following]
         draws = np.column_stack(
             [posterior.draws_theta, *(posterior.draws_following[name] for name in following)]
         )
-        _put(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
-        _put(directory / "posterior.nc", lambda part: _write_chains(part, results))
+        atomic.write(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
+        atomic.write(directory / "posterior.nc", lambda part: _write_chains(part, results))
     else:
         for stale in ("posterior.csv", "posterior.nc"):
             with suppress(FileNotFoundError):
@@ -169,12 +171,6 @@ def _scored(results: Results, card: Scorecard) -> str:
     """Return the scorecard as text, under the verdict of the run where there is one."""
     head = f"verdict: {results.headline}\n" if results.verdict is not None else ""
     return f"{head}{scores.render(card)}\n"
-
-
-def _put(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    os.replace(part, path)
 
 
 def _write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:

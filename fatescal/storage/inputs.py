@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fatescal.base.errors import BadInput
+from fatescal.storage import atomic
 
 NAME = "inputs.json"
 SMALL = 2**20  # bytes; a smaller file is read at every start
@@ -68,10 +68,8 @@ class Register:
 
     def save(self, run: Path) -> None:
         """Write the register into a run's folder."""
-        part = run / f".{NAME}.part"
         content = {"seen": self.seen, "known": self.known, "written": self.written}
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(part, run / NAME)
+        atomic.write_text(run / NAME, json.dumps(content, indent=1) + "\n")
 
     def digests(self, sources: Sources) -> dict[str, str]:
         """Return the digest of each key's files, and keep what it stands for.

@@ -8,7 +8,6 @@ outside the stages keep digests (`inputs.py`).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from fatescal.config import Config, revived
 from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.space import ParameterSpace
 from fatescal.parameters.truth import truth
-from fatescal.storage import stage_graph
+from fatescal.storage import atomic, stage_graph
 from fatescal.storage.inputs import Register
 from fatescal.storage.stage_graph import Reached
 
@@ -90,8 +89,8 @@ class Snapshot:
             "versions": dict(self.versions),
         }
         text = yaml.safe_dump(content, sort_keys=False)
-        _put(directory / CONFIG, f"# Written by fatescal: the config of this run.\n{text}")
-        _put(directory / MODEL, json.dumps(asdict(self.facts), indent=1) + "\n")
+        atomic.write_text(directory / CONFIG, f"# Written by fatescal: the config of this run.\n{text}")
+        atomic.write_text(directory / MODEL, json.dumps(asdict(self.facts), indent=1) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Snapshot:
@@ -119,12 +118,6 @@ class Snapshot:
             raise BadInput(
                 f"{directory / MODEL} cannot be read: {error}", hint="start the config of this run once more"
             ) from None
-
-
-def _put(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fatescal.models.clm_fates import casestatus, inputdata, namelist, outcome, 
 from fatescal.models.clm_fates.cime import Case, CimeError
 from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.template import days
+from fatescal.storage import atomic
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class Jobs:
         )
         marks = [self._mark(waiting[name]) for name in members]
         submission = Submission(members, marks, casestatus.length(self.case))
-        _write(jobs / NOTE, asdict(submission))
+        atomic.write_json(jobs / NOTE, asdict(submission), indent=1)
         self._case_submit(submission, jobs / "submit.log")
         return submission
 
@@ -244,7 +245,7 @@ class Jobs:
                 jobs.parent.name,
                 submission.number,
             )
-            _write(jobs / NOTE, asdict(submission))
+            atomic.write_json(jobs / NOTE, asdict(submission), indent=1)
             return submission
         (jobs / NOTE).unlink(missing_ok=True)
         return None
@@ -263,7 +264,7 @@ class Jobs:
             if self.queued:
                 raise RunFailed(f"./case.submit in {self.case} submitted no job: see {jobs / 'submit.log'}")
             return None  # case.submit has run it to its end
-        _write(jobs / NOTE, asdict(submission))
+        atomic.write_json(jobs / NOTE, asdict(submission), indent=1)
         n = len(set(submission.members))
         job = self._queue.wait(
             submission.number, lambda j: log.info("%s: %s, %d members", jobs.parent.name, j, n)
@@ -335,7 +336,9 @@ class Jobs:
     def _decide(self, folder: Path, mark: str, failure: ModelFailed | None, seconds: float) -> None:
         """Note how a member ended, which no later job changes."""
         status, reason = (Status.OK, "") if failure is None else (failure.kind, failure.reason)
-        _write(folder / RESULT, {"mark": mark, "status": status, "reason": reason, "seconds": seconds})
+        atomic.write_json(
+            folder / RESULT, {"mark": mark, "status": status, "reason": reason, "seconds": seconds}, indent=1
+        )
 
     def _end(
         self, folder: Path, blamed: bool, succeeded: bool | None, segment: RunSegment
@@ -467,13 +470,3 @@ def noted(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
-
-
-def _write(path: Path, content: Mapping[str, object]) -> None:
-    """Write a note that is whole or not there."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, path)
