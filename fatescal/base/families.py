@@ -1,4 +1,4 @@
-"""Families of choices: what a config chooses by its `kind` is one class, of this package or of another one.
+"""Families of choices: what is chosen by its `kind` is one class, of this package or of another one.
 
 A family is a mapping from kinds to classes. Another package adds a class by an entry point of the family's
 group, whose name is the kind:
@@ -9,9 +9,10 @@ group, whose name is the kind:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from inspect import isabstract
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import ConfigDict, Field
@@ -46,16 +47,22 @@ class Choice(Section):
     example: ClassVar[Mapping[str, Any]] = {}
 
 
-Chosen = TypeVar("Chosen", bound=Choice)
+Chosen = TypeVar("Chosen")
 UNUSABLE: dict[str, str] = {}  # why a kind that a package announces cannot be chosen
 
 
-def kind_of(choice: type[Choice]) -> str:
-    """Return the name that a config chooses a class by."""
-    return str(choice.model_fields["kind"].default)
+def kind_of(choice: type[Any]) -> str:
+    """Return the name that a config chooses a class of options by, '' where it has none."""
+    kind = choice.model_fields["kind"].default
+    return kind if isinstance(kind, str) else ""
 
 
-def family(base: type[Chosen], own: Iterable[type[Chosen]], group: str) -> dict[str, type[Chosen]]:
+def family(
+    base: type[Chosen],
+    own: Iterable[type[Chosen]],
+    group: str,
+    kind_of: Callable[[type[Chosen]], str] = kind_of,
+) -> dict[str, type[Chosen]]:
     """Return the classes of a family by kind: this package's own, then those of other packages.
 
     A class that cannot be imported or does not fit is left out; `UNUSABLE` keeps the reason, for who chooses
@@ -69,6 +76,8 @@ def family(base: type[Chosen], own: Iterable[type[Chosen]], group: str) -> dict[
         Those of this package.
     group : str
         Entry point group of the others.
+    kind_of : callable
+        Class -> the name it is chosen by.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def family(base: type[Chosen], own: Iterable[type[Chosen]], group: str) -> dict[
     """
     known = {kind_of(choice): choice for choice in own}
     brought = dict.fromkeys(known, "fatescal")
-    for point in _installed().select(group=group):
+    for point in announced(group):
         package = "a package" if point.dist is None else point.dist.name
         if point.name in brought:
             raise BadInput(
@@ -86,11 +95,16 @@ def family(base: type[Chosen], own: Iterable[type[Chosen]], group: str) -> dict[
             )
         brought[point.name] = package
         try:
-            known[point.name] = _loaded(point, base)
+            known[point.name] = _loaded(point, base, kind_of)
         except Exception as error:  # whatever a module of others raises when it is imported
             reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
             UNUSABLE[point.name] = f"{package} brings it by {point.value}, which cannot be used: {reason}"
     return known
+
+
+def announced(group: str) -> EntryPoints:
+    """Return what all packages announce in a group of entry points."""
+    return _installed().select(group=group)
 
 
 @cache
@@ -99,17 +113,20 @@ def _installed() -> Any:
     return entry_points()
 
 
-def _loaded(point: EntryPoint, base: type[Chosen]) -> type[Chosen]:
+def _loaded(point: EntryPoint, base: type[Chosen], kind_of: Callable[[type[Chosen]], str]) -> type[Chosen]:
     """Return the class of an entry point, checked to be of the family and of the kind it is announced as."""
     loaded = point.load()
     if not (isinstance(loaded, type) and issubclass(loaded, base)):
         raise BadInput("it is no class of the family", expected=f"a class that derives from {base.__name__}")
-    kind = loaded.model_fields["kind"]
-    if kind.default != point.name:
+    if isabstract(loaded):
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        raise BadInput(f"the class lacks {', '.join(missing)}")
+    kind = kind_of(loaded)
+    if kind != point.name:
         raise BadInput(
             "the entry point has another name than the class",
             expected=f'kind: Literal["{point.name}"] = "{point.name}"',
-            got=kind.default if isinstance(kind.default, str) else "no kind",
+            got=kind or "no kind",
         )
     return loaded
 

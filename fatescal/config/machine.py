@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from fatescal.base.options import Number, Positive, Section, Whole
-from fatescal.hpc.schedulers.registry import SCHEDULERS
+from fatescal.hpc.schedulers.registry import schedulers
 from fatescal.models import registry
 
 
@@ -37,7 +37,7 @@ class _Machine(Section):
     @model_validator(mode="after")
     def _launcher_sees_its_variables(self) -> Self:
         program = Path(self.launcher[0]).name if self.launcher else ""
-        for prefix in {p for c in SCHEDULERS.values() if program in c.launchers for p in c.variables}:
+        for prefix in {p for c in schedulers().values() if program in c.launchers for p in c.variables}:
             if self.hide is None or any(prefix.startswith(hidden) for hidden in self.hide):
                 raise ValueError(
                     f"`launcher: [{program} ...]` needs the {prefix} variables: give `hide` without {prefix}"

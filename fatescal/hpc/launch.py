@@ -33,11 +33,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
-from fatescal.hpc.schedulers.registry import SCHEDULERS, node_name
+from fatescal.hpc.schedulers.registry import node_name, schedulers
 
 HIDDEN_PREFIXES = (
     *("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "I_MPI_", "HYDRA_", "MPI_"),
-    *(prefix for c in SCHEDULERS.values() for prefix in c.variables),
+    *(prefix for c in schedulers().values() for prefix in c.variables),
 )
 """A model that is an MPI program takes the launcher's variables for its own, and hangs (or joins our job)."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from pydantic import ConfigDict
 
 from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.base.families import announced
 from fatescal.base.options import Section
 from fatescal.models.base import Context, Model, ModelOptions, Verb
 from fatescal.models.canopy.canopy_options import CanopyOptions
@@ -20,7 +21,7 @@ from fatescal.models.pyrealm import PyrealmOptions
 
 
 def kind_of(options: type[ModelOptions]) -> str:
-    """Return the name by which a config chooses a model."""
+    """Return the name by which a config chooses a model, which it must give: the field has no default."""
     return str(options.model_json_schema()["properties"]["kind"]["const"])
 
 
@@ -61,7 +62,7 @@ class ExternalOptions(ModelOptions):
 
 def _elsewhere() -> dict[str, EntryPoint]:
     """Return the entry points of other packages, by kind; the models here go before."""
-    points = {point.name: point for group in reversed(ENTRY_POINTS) for point in entry_points(group=group)}
+    points = {point.name: point for group in reversed(ENTRY_POINTS) for point in announced(group)}
     return {kind: point for kind, point in points.items() if kind not in MODELS}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
+from fatescal.base.families import announced
 from fatescal.update.base import RESERVED, UpdateScheme
 from fatescal.update.es_mda import ESMDA
 from fatescal.update.ienks import IEnKS
@@ -18,13 +19,13 @@ ENTRY_POINTS = "fatescal.schemes"
 @cache
 def schemes() -> dict[str, type[UpdateScheme]]:
     """Return the update schemes that a config can name: those here, and those of other packages."""
-    return SCHEMES | {p.name: p.load() for p in entry_points(group=ENTRY_POINTS) if p.name not in unusable()}
+    return SCHEMES | {p.name: p.load() for p in announced(ENTRY_POINTS) if p.name not in unusable()}
 
 
 @cache
 def unusable() -> dict[str, str]:
     """Return why a scheme of another package cannot be used, by its name; no other scheme suffers from it."""
-    points = entry_points(group=ENTRY_POINTS)
+    points = announced(ENTRY_POINTS)
     count = Counter([*SCHEMES, *(name for name, _ in {(point.name, point.value) for point in points})])
     reasons = {point.name: _fault(point, count[point.name] > 1) for point in points}
     return {name: reason for name, reason in reasons.items() if reason}

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import socket
 from functools import cache
-from importlib.metadata import entry_points
+from operator import attrgetter
 
 from fatescal.base.errors import BadInput
+from fatescal.base.families import UNUSABLE, family
 from fatescal.hpc.schedulers.base import Scheduler
 from fatescal.hpc.schedulers.none import NoScheduler
 from fatescal.hpc.schedulers.pbs import PBS
 from fatescal.hpc.schedulers.slurm import Slurm
 
-SCHEDULERS: dict[str, type[Scheduler]] = {c.kind: c for c in (Slurm, PBS, NoScheduler)}
-ENTRY_POINTS = "fatescal.hpc.schedulers"
+ENTRY_POINTS = "fatescal.schedulers"
 
 
 @cache
 def schedulers() -> dict[str, type[Scheduler]]:
     """Return all schedulers by name: those here, and those of other packages (entry points)."""
-    return {**{point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}, **SCHEDULERS}
+    return family(Scheduler, (Slurm, PBS, NoScheduler), ENTRY_POINTS, attrgetter("kind"))  # type: ignore[type-abstract]
 
 
 def scheduler(kind: str) -> type[Scheduler]:
@@ -28,14 +28,14 @@ def scheduler(kind: str) -> type[Scheduler]:
     Raises
     ------
     BadInput
-        For a name that is not known.
+        For a name that is not known, or that of a package which cannot be used.
     """
     known = schedulers()
     if kind not in known:
         raise BadInput(
             f"the batch system {kind} is not known",
             expected=f"one of {', '.join(known)}",
-            hint="a package that brings it, by an entry point of group fatescal.hpc.schedulers",
+            hint=UNUSABLE.get(kind, f"a package that brings it, by an entry point of group {ENTRY_POINTS}"),
         )
     return known[kind]
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from fatescal.base.errors import BadInput, ModelFailed, RunFailed, Status
 from fatescal.hpc.launch import launch, never, visible
 from fatescal.hpc.schedulers.base import End, Job, Scheduler
-from fatescal.hpc.schedulers.registry import SCHEDULERS, scheduler
+from fatescal.hpc.schedulers.registry import scheduler, schedulers
 from fatescal.models.clm_fates import casestatus, inputdata, namelist, outcome, seats
 from fatescal.models.clm_fates.cime import Case, CimeError
 from fatescal.models.clm_fates.clm_model import ClmFates
@@ -454,7 +454,7 @@ def require_idle_case(path: Path) -> None:
 
 def cluster_variables() -> dict[str, str]:
     """Return the variables without which CIME and the commands of a scheduler do not work."""
-    needed = [name for c in SCHEDULERS.values() for name in c.configuration if name in os.environ]
+    needed = [name for c in schedulers().values() for name in c.configuration if name in os.environ]
     return {"USER": getpass.getuser()} | {name: os.environ[name] for name in needed}
 
 

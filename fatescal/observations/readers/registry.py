@@ -7,11 +7,11 @@ reason, and is refused where it is named.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from fatescal.base.families import announced, kind_of
 from fatescal.observations.readers.base import Reader
 from fatescal.observations.readers.formats.diive import Diive
 from fatescal.observations.readers.formats.eddypro import EddyPro
@@ -27,16 +27,11 @@ ENTRY_POINTS = "fatescal.readers"
 OWN: tuple[type[Reader], ...] = (NetCDF, TOA5, EddyPro, REddyProc, Diive, Fluxnet, Smear, Plain)
 
 
-def kind_of(reader: type[Reader]) -> str:
-    """Return the name of a reader in a config."""
-    return str(reader.model_fields["kind"].default)
-
-
 def _of_other_packages() -> tuple[dict[str, type[Reader]], dict[str, str]]:
     """The readers that entry points name, and why others of them can't be used, by name."""
     readers: dict[str, type[Reader]] = {}
     broken: dict[str, str] = {}
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in announced(ENTRY_POINTS):
         try:
             reader = point.load()
             broken[point.name] = _fault(point.name, reader)
