@@ -68,11 +68,6 @@ def log_prior(u: Array) -> Array:
     return -0.5 * np.einsum("...p,...p->...", u, u) - 0.5 * u.shape[-1] * LOG_2PI
 
 
-def log_weight(reference: Reference, u: Array, log_likelihood: Array) -> Array:
-    """Return W = log prior + log L - log q (...), what swaps on this leg compare."""
-    return log_prior(u) + log_likelihood - reference.log_density(u)
-
-
 class ReferenceInfo(NamedTuple):
     """What adaptation, ladder and evidence need of one step on this leg; the last level is the posterior."""
 
