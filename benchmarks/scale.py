@@ -19,7 +19,7 @@ import numpy as np
 
 import fatescal.storage.store
 from fatescal.base.types import Array
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage.records import Evaluation
 from fatescal.storage.store import Store
 
@@ -46,12 +46,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.root_writes:
         fatescal.storage.store.PARALLEL = False
-    world = World()
-    world.watch()
-    start = world.gather(resident())
+    comm = Communicator()
+    comm.watch()
+    start = comm.gather(resident())
     used, begin = time.process_time(), time.monotonic()
-    world.share(lambda i: time.sleep(WAIT), 1)
-    idle = world.gather((time.process_time() - used) / (time.monotonic() - begin))
+    comm.parallel_for(lambda i: time.sleep(WAIT), 1)
+    idle = comm.gather((time.process_time() - used) / (time.monotonic() - begin))
     below = resident()
 
     def row(j: int) -> dict[str, Array]:
@@ -64,22 +64,22 @@ def main() -> None:
         }
 
     with tempfile.TemporaryDirectory() as folder:
-        where = Path(world.on_root(lambda: folder))
+        where = Path(comm.on_root(lambda: folder))
         begin = time.monotonic()
-        store = Store(where / "stages", world)
-        store.once_rows("evaluation-00", Evaluation, args.members, lambda: world.share(row, args.members))
+        store = Store(where / "stages", comm)
+        store.once_rows(
+            "evaluation-00", Evaluation, args.members, lambda: comm.parallel_for(row, args.members)
+        )
         seconds = time.monotonic() - begin
-        world.meet()
+        comm.barrier()
     matrix = args.members * args.predictions * 8 / 2**20
     if start is not None and idle is not None:
-        print(
-            f"{world.size} ranks, {args.members} members x {args.predictions} predictions = {matrix:.0f} MB"
-        )
+        print(f"{comm.size} ranks, {args.members} members x {args.predictions} predictions = {matrix:.0f} MB")
         print(f"start-up: {np.median(start):.0f} MB a rank, at most {max(start):.0f} MB")
         print(f"waiting: {100 * np.median(idle):.1f} % of a core a rank, at most {100 * max(idle):.1f} %")
         print(f"rank 0: at most {(peak() - below) / matrix:.2f} prediction matrices above its start")
         print(f"computed, written, verified and read in {seconds:.1f} s")
-    world.close()
+    comm.close()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from fatescal.base.errors import BadInput, FatescalError, did_you_mean, words
 from fatescal.hpc.watchdog import LIMIT
 
 if TYPE_CHECKING:
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
     from fatescal.models.base import Verb
 
 DEFAULT_CONFIG = Path(__file__).with_name("hyytiala_twin.yaml")
@@ -34,13 +34,13 @@ VERBS = ("run", "check", "status", "report", "priors", "reset", "schema")  # and
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
 
-def _run(args: argparse.Namespace, world: World) -> int:
+def _run(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    limits = [limit for limit in (args.time_limit, world.on_root(_wall_time)) if limit is not None]
-    world.deadline = time.monotonic() + min(limits) if limits else None
-    world.listen()
-    return run.run(args.config, world, args.fold, args.machine)
+    limits = [limit for limit in (args.time_limit, comm.on_root(_wall_time)) if limit is not None]
+    comm.deadline = time.monotonic() + min(limits) if limits else None
+    comm.catch_stop_signal()
+    return run.run(args.config, comm, args.fold, args.machine)
 
 
 def _wall_time() -> float | None:
@@ -56,16 +56,16 @@ def _wall_time() -> float | None:
     return left - min(600.0, 0.1 * whole)
 
 
-def _check(args: argparse.Namespace, world: World) -> int:
+def _check(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
     config = args.config or (DEFAULT_CONFIG if args.machine is None else None)
     if args.default_run and config is None:
         raise BadInput("check --try needs a config", hint="fatescal check --try CONFIG --machine MACHINE")
-    return run.check(config, world, args.fold, args.machine, args.default_run)
+    return run.check(config, comm, args.fold, args.machine, args.default_run)
 
 
-def _of_models(args: argparse.Namespace, world: World) -> int:
+def _of_models(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
     return run.of_models(
@@ -73,31 +73,31 @@ def _of_models(args: argparse.Namespace, world: World) -> int:
     )
 
 
-def _status(args: argparse.Namespace, world: World) -> int:
+def _status(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    return run.status(args.run, world, args.fold, args.machine)
+    return run.status(args.run, comm, args.fold, args.machine)
 
 
-def _report(args: argparse.Namespace, world: World) -> int:
+def _report(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    return run.report(args.run, world)
+    return run.report(args.run, comm)
 
 
-def _priors(args: argparse.Namespace, world: World) -> int:
+def _priors(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
     return run.priors(args.config, args.format)
 
 
-def _reset(args: argparse.Namespace, world: World) -> int:
+def _reset(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    return run.reset(args.run, args.stage, world)
+    return run.reset(args.run, args.stage, comm)
 
 
-def _schema(args: argparse.Namespace, world: World) -> int:
+def _schema(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal import config as settings
 
     print(json.dumps(settings.schema(), indent=1))
@@ -182,7 +182,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     def verb(
-        name: str, help: str, action: Callable[[argparse.Namespace, World], int]
+        name: str, help: str, action: Callable[[argparse.Namespace, Communicator], int]
     ) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=help)
         sub.set_defaults(action=action)
@@ -295,42 +295,42 @@ def _main(argv: Sequence[str]) -> int:
         args = parser.parse_args(_with_verb(argv))
     except BadInput as error:
         parser.exit(BadInput.exit_code, f"fatescal: {error}\n")
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
 
-    world = World()
+    comm = Communicator()
     logging.basicConfig(
-        level=logging.INFO if world.is_root else logging.WARNING,
-        format="%(message)s" if world.is_root else f"rank {world.rank}: %(message)s",
+        level=logging.INFO if comm.is_root else logging.WARNING,
+        format="%(message)s" if comm.is_root else f"rank {comm.rank}: %(message)s",
         stream=sys.stderr,
     )
     if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
-        if not world.is_root:
+        if not comm.is_root:
             return 0
-        world = world.alone()
+        comm = comm.alone()
     else:
-        world.watch(getattr(args, "heartbeat", None) or LIMIT)
+        comm.watch(getattr(args, "heartbeat", None) or LIMIT)
     try:
-        code = args.action(args, world)
+        code = args.action(args, comm)
     except KeyboardInterrupt as interrupt:
-        _alone(world, interrupt)
-        _say(world, words(interrupt))
+        _alone(comm, interrupt)
+        _say(comm, words(interrupt))
         code = 130
     except Exception as error:
-        _alone(world, error)
+        _alone(comm, error)
         code = error.exit_code if isinstance(error, FatescalError) else 1
-        _say(world, words(error))
-    world.close()
-    return code if world.is_root else 0
+        _say(comm, words(error))
+    comm.close()
+    return code if comm.is_root else 0
 
 
-def _alone(world: World, error: BaseException) -> None:
+def _alone(comm: Communicator, error: BaseException) -> None:
     """End the job when this error is this rank's alone: the others wait in a collective call."""
-    if world.size > 1 and not getattr(error, "agreed", False):
-        world.abort(words(error))
+    if comm.size > 1 and not getattr(error, "agreed", False):
+        comm.abort(words(error))
 
 
-def _say(world: World, text: str) -> None:
-    if world.is_root:
+def _say(comm: Communicator, text: str) -> None:
+    if comm.is_root:
         print(f"fatescal: {text}", file=sys.stderr)
 
 

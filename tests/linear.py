@@ -151,16 +151,16 @@ def write_two_years(folder: Path, *options: str) -> Path:
 def evaluated(config: Path, machine: Machine | None = None) -> Evaluation:
     """Return what an ensemble of a config comes to; on root."""
     from fatescal import config as settings
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
     from fatescal.storage.store import Store
     from fatescal.workflow import problem as assemble
 
-    world = World()
+    comm = Communicator()
     chosen = settings.load(config).on(machine or settings.Machine())
-    problem = assemble.problem(chosen, world)
+    problem = assemble.problem(chosen, comm)
     u = np.random.default_rng(5).normal(size=(11, 3))
-    store = Store(config.parent / "run" / "stages", world)
-    world.on_root(lambda: store.folder.mkdir(parents=True, exist_ok=True))
-    result = problem.members.evaluate("evaluation-00", u, world, store)
-    assert result is not None or not world.is_root
+    store = Store(config.parent / "run" / "stages", comm)
+    comm.on_root(lambda: store.folder.mkdir(parents=True, exist_ok=True))
+    result = problem.members.evaluate("evaluation-00", u, comm, store)
+    assert result is not None or not comm.is_root
     return result  # type: ignore[return-value]

@@ -18,11 +18,11 @@ from typing import Any
 import fatescal.cli.run
 from fatescal.__main__ import main
 from fatescal.ensemble.member import Members
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.records import Scorecard
 from fatescal.storage.store import Store
-from fatescal.workflow.calibrate import Run, calibrate
+from fatescal.workflow.calibrate import CalibrationRun, calibrate
 
 FINISHED = 2  # members, of any rank, before this one pauses in the midst of its first
 
@@ -69,7 +69,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         if Path(file.filename).name.startswith(f"{stage}.h5"):
             pause(folder)
 
-    def afterwards(run: Run) -> Scorecard:
+    def afterwards(run: CalibrationRun) -> Scorecard:
         card = calibrate(run)
         pause(folder)
         return card
@@ -88,8 +88,8 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
 
 
 if __name__ == "__main__":
-    world = World()
+    comm = Communicator()
     where, at, rank = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    if world.rank == rank:
-        arrange(where, at, world.is_root)
+    if comm.rank == rank:
+        arrange(where, at, comm.is_root)
     sys.exit(main(sys.argv[4:]))

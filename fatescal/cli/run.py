@@ -25,7 +25,7 @@ from fatescal.base.errors import BadInput, FatescalError, NotConfirmed, OutOfTim
 from fatescal.diagnostics import scores
 from fatescal.ensemble import preparation
 from fatescal.ensemble.member import begun
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.models import registry
 from fatescal.models.base import Verb
 from fatescal.parameters import table as overview
@@ -38,7 +38,7 @@ from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, from_on,
 from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
-from fatescal.workflow.calibrate import Problem, Run, calibrate, first_evaluation, try_default
+from fatescal.workflow.calibrate import CalibrationRun, Problem, calibrate, first_evaluation, try_default
 from fatescal.workflow.snapshot import (
     Snapshot,
     differences,
@@ -54,43 +54,43 @@ log = logging.getLogger(__name__)
 Fold = tuple[int, int] | None
 
 
-def run(config: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
+def run(config: Path, comm: Communicator, fold: Fold = None, machine: str | None = None) -> int:
     """Carry the run of a config, or one fold of it, to its end, from wherever it stands; return the exit
     code.
     """
-    chosen = world.on_root(lambda: _chosen(config, fold, machine))
-    problem = assemble.problem(chosen, world)
+    chosen = comm.on_root(lambda: _chosen(config, fold, machine))
+    problem = assemble.problem(chosen, comm)
     directory = chosen.run.directory.absolute()
-    store = Store(directory / "stages", world, provenance={"fatescal": __version__})
-    with _held(directory, world), _logged(directory / "run.log", world):
-        problem = _with_inputs(chosen, problem, directory, store, world)
-        if world.is_root:
-            log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, world.size, _writer())
+    store = Store(directory / "stages", comm, provenance={"fatescal": __version__})
+    with _held(directory, comm), _logged(directory / "run.log", comm):
+        problem = _with_inputs(chosen, problem, directory, store, comm)
+        if comm.is_root:
+            log.info("run %s in %s on %d ranks; %s", chosen.run.name, directory, comm.size, _writer())
         begin = time.monotonic()
         not_confirmed: NotConfirmed | None = None
         try:
-            started = Run(problem, world, store)
+            started = CalibrationRun(problem, comm, store)
             _try_default(started, chosen, directory)
             calibrate(started)
         except NotConfirmed as error:
             not_confirmed = error
         except OutOfTime:
             took = time.monotonic() - begin
-            left = world.on_root(lambda: _left_to_do(chosen, problem, world.size, took))
-            if world.is_root:
+            left = comm.on_root(lambda: _left_to_do(chosen, problem, comm.size, took))
+            if comm.is_root:
                 log.warning("%s", left)
             raise
-        world.on_root(lambda: _finish(directory, store, time.monotonic() - begin))
+        comm.on_root(lambda: _finish(directory, store, time.monotonic() - begin))
         if not_confirmed is not None:
             raise not_confirmed
     return 0
 
 
 def _with_inputs(
-    chosen: settings.Config, problem: Problem, directory: Path, store: Store, world: World
+    chosen: settings.Config, problem: Problem, directory: Path, store: Store, comm: Communicator
 ) -> Problem:
     """Return the problem with the digests of its files from outside, which store and members keep; see `_accepted`."""
-    inputs = world.on_root(lambda: _accepted(chosen, problem, directory, store))
+    inputs = comm.on_root(lambda: _accepted(chosen, problem, directory, store))
     store.files = {key: digest for of_site in inputs.values() for key, digest in of_site.items()}
     of_members = {
         site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
@@ -122,7 +122,7 @@ def _accepted(
     return by_site
 
 
-def _try_default(run: Run, chosen: settings.Config, directory: Path) -> None:
+def _try_default(run: CalibrationRun, chosen: settings.Config, directory: Path) -> None:
     """Make the default run, if it is to be made, and note which of its own files the model writes meanwhile.
 
     A log that a script appends to beside itself would else count as an edited file at the next start.
@@ -143,9 +143,9 @@ def _try_default(run: Run, chosen: settings.Config, directory: Path) -> None:
             )
         register.save(directory)
 
-    before = run.world.on_root(contents)
+    before = run.comm.on_root(contents)
     try_default(run)
-    run.world.on_root(lambda: note(before))
+    run.comm.on_root(lambda: note(before))
 
 
 def _reached(directory: Path, store: Store) -> dict[str, Reached]:
@@ -206,7 +206,7 @@ def _chosen(config: Path, fold: Fold, machine: str | None) -> settings.Config:
 
 def check(
     config: Path | None,
-    world: World,
+    comm: Communicator,
     fold: Fold = None,
     machine: str | None = None,
     default_run: bool = False,
@@ -217,47 +217,47 @@ def check(
     else. With `default_run` the default run is made as well, which the run itself then starts from.
     """
     if config is None:
-        given = world.on_root(lambda: settings.load_machine(str(machine)))
+        given = comm.on_root(lambda: settings.load_machine(str(machine)))
         directory = (given.scratch or Path()).absolute()
-        world.on_root(lambda: _require_writable(directory))
-        return _try_out(given, directory, world, lambda: preflight.space(directory, None, None))
-    chosen = world.on_root(lambda: _chosen(config, fold, machine))
-    problem = assemble.problem(chosen, world)
-    world.on_root(lambda: _tell_checked(config, chosen, problem, world))
+        comm.on_root(lambda: _require_writable(directory))
+        return _try_out(given, directory, comm, lambda: preflight.space(directory, None, None))
+    chosen = comm.on_root(lambda: _chosen(config, fold, machine))
+    problem = assemble.problem(chosen, comm)
+    comm.on_root(lambda: _tell_checked(config, chosen, problem, comm))
     directory = chosen.run.directory.absolute()
     if default_run:
-        store = Store(directory / "stages", world)
-        with _held(directory, world):
-            known = _with_inputs(chosen, problem, directory, store, world)
-            _try_default(Run(known, world, store), chosen, directory)
-        world.on_root(lambda: _tell_tried(chosen, problem, world.size))
-    if machine is None and world.size == 1:
+        store = Store(directory / "stages", comm)
+        with _held(directory, comm):
+            known = _with_inputs(chosen, problem, directory, store, comm)
+            _try_default(CalibrationRun(known, comm, store), chosen, directory)
+        comm.on_root(lambda: _tell_tried(chosen, problem, comm.size))
+    if machine is None and comm.size == 1:
         return 0
     runs, needed = cost.planned_runs(chosen), partial(cost.needed, chosen, problem.members.sites)
-    return _try_out(chosen.machine, directory, world, lambda: preflight.space(directory, runs, needed()))
+    return _try_out(chosen.machine, directory, comm, lambda: preflight.space(directory, runs, needed()))
 
 
 def _try_out(
-    machine: settings.Machine, directory: Path, world: World, space: Callable[[], preflight.Finding]
+    machine: settings.Machine, directory: Path, comm: Communicator, space: Callable[[], preflight.Finding]
 ) -> int:
     """Print what a trial in `directory` has found; return 0 if all is well."""
-    launching = world.on_root(lambda: site_models.launching(machine))
-    findings = preflight.trial(directory, launching, world, space)
-    if world.is_root:
+    launching = comm.on_root(lambda: site_models.launching(machine))
+    findings = preflight.trial(directory, launching, comm, space)
+    if comm.is_root:
         for found in findings:
             print(found)
     wrong = [found.what for found in findings if found.wrong]
     if wrong:
-        world.agree(RunFailed(f"{len(wrong)} of {len(findings)} things tried are wrong: {', '.join(wrong)}"))
+        comm.agree(RunFailed(f"{len(wrong)} of {len(findings)} things tried are wrong: {', '.join(wrong)}"))
     return 0
 
 
-def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world: World) -> None:
+def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, comm: Communicator) -> None:
     directory = chosen.run.directory.absolute()
     _require_writable(directory)
     runs = cost.planned_runs(chosen)
     print(f"config        {config}: ok")
-    waves = cost.planned_waves(chosen, world.size)
+    waves = cost.planned_waves(chosen, comm.size)
     for place, site in zip(chosen.places.values(), problem.members.sites, strict=True):
         where = f"{place.site}: " if place.site else ""
         print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
@@ -273,7 +273,7 @@ def _tell_checked(config: Path, chosen: settings.Config, problem: Problem, world
         for path in plot(problem.observed, directory):
             print(f"observations  plotted in {path}")
     print(f"run           {directory}: can be written")
-    print(f"MPI           {world.size} ranks; {_writer()}")
+    print(f"MPI           {comm.size} ranks; {_writer()}")
     print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
     if more := cost.effect_runs(chosen, problem.members.sites):
         print(f"model runs    {more}")
@@ -317,7 +317,7 @@ def of_models(name: str, config: Path, machine: str | None = None, **flags: bool
     return 0
 
 
-def _verb(place: settings.Settings, name: str) -> Verb:
+def _verb(place: settings.OneSite, name: str) -> Verb:
     """Return the verb of that name of a site's model."""
     verb = next((verb for verb in place.model.verbs if verb.name == name), None)
     if verb is None:
@@ -332,14 +332,14 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def status(where: Path, world: World, fold: Fold = None, machine: str | None = None) -> int:
+def status(where: Path, comm: Communicator, fold: Fold = None, machine: str | None = None) -> int:
     """Print what of a run is finished (stages, members under way, scorecard), and what has changed since.
 
     It is named by its folder or its config.
     """
     chosen = _chosen(where, fold, machine) if where.is_file() else None
     directory = where if chosen is None else chosen.run.directory
-    store = _opened(directory, world)
+    store = _opened(directory, comm)
     reached = _reached(directory, store)
     finished = store.keys()
     for key in finished:
@@ -387,12 +387,12 @@ def _content(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def report(directory: Path, world: World) -> int:
+def report(directory: Path, comm: Communicator) -> int:
     """Write the files and the report of a run again, from its stages alone; of folds, their mean scores."""
     folds = sorted(directory.glob("fold-*-of-*"))
     if folds and not (directory / "stages").is_dir():
-        return _report_folds(directory, folds, world)
-    store = _opened(directory, world)
+        return _report_folds(directory, folds, comm)
+    store = _opened(directory, comm)
     if not store.path("observations").exists():
         raise BadInput(f"{directory} has nothing to report yet", hint=f"fatescal status {directory}")
     results = _results(directory, store)
@@ -400,12 +400,12 @@ def report(directory: Path, world: World) -> int:
     return 0
 
 
-def _report_folds(directory: Path, folds: list[Path], world: World) -> int:
+def _report_folds(directory: Path, folds: list[Path], comm: Communicator) -> int:
     """Print the mean scores of the finished folds and write them, with their sd, into ``folds.csv``."""
     counts = {folder.name.rsplit("-", 1)[-1] for folder in folds}
     if len(counts) > 1:
         raise BadInput(f"{directory} holds folds of {' and '.join(sorted(counts))}", hint="move one set away")
-    stores = {folder.name: _opened(folder, world) for folder in folds if (folder / "stages").is_dir()}
+    stores = {folder.name: _opened(folder, comm) for folder in folds if (folder / "stages").is_dir()}
     cards = {n: s.load("scorecard", Scorecard) for n, s in stores.items() if s.path("scorecard").exists()}
     wanted = [f"fold-{i}-of-{n}" for n in counts for i in range(1, int(n) + 1)]
     missing = [name for name in wanted if name not in cards]
@@ -442,9 +442,9 @@ def priors(config: Path, form: str) -> int:
     return 0
 
 
-def reset(directory: Path, stage: str, world: World) -> int:
+def reset(directory: Path, stage: str, comm: Communicator) -> int:
     """Set a stage, all later ones and their members aside, to be computed again."""
-    store = _opened(directory, world)
+    store = _opened(directory, comm)
     with locked(directory):
         reached = list(_reached(directory, store))
         if stage not in reached:
@@ -456,17 +456,17 @@ def reset(directory: Path, stage: str, world: World) -> int:
     return 0
 
 
-def _opened(directory: Path, world: World) -> Store:
+def _opened(directory: Path, comm: Communicator) -> Store:
     # A first job may wait for days with members, or a spin-up, and no stage yet.
     if not any((directory / name).is_dir() for name in ("stages", "members")):
         raise BadInput(
             f"{directory} is no run", expected="a folder with stages/ in it", hint="your run.directory"
         )
-    return Store(directory / "stages", world)
+    return Store(directory / "stages", comm)
 
 
 @contextmanager
-def _held(directory: Path, world: World) -> Iterator[None]:
+def _held(directory: Path, comm: Communicator) -> Iterator[None]:
     """Hold the run's lock, on root, until all ranks are done with it."""
     with ExitStack() as stack:
 
@@ -474,14 +474,14 @@ def _held(directory: Path, world: World) -> Iterator[None]:
             _require_writable(directory)
             stack.enter_context(locked(directory))
 
-        world.on_root(take)
+        comm.on_root(take)
         yield
 
 
 @contextmanager
-def _logged(path: Path, world: World) -> Iterator[None]:
+def _logged(path: Path, comm: Communicator) -> Iterator[None]:
     """Write root's log into the run's folder as well."""
-    if not world.is_root:
+    if not comm.is_root:
         yield
         return
     handler = logging.FileHandler(path, encoding="utf-8")

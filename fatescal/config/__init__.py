@@ -4,31 +4,43 @@ Paths are relative to the config's folder and `$VARIABLES` expand; `run.director
 working directory. Sections reject unknown keys and name the nearest known one.
 """
 
-from fatescal.config.configuration import Config, Place, Run, Settings, Sites
+from fatescal.config.configuration import Config, OneSite, RunSection, SeveralSites, SiteSection
 from fatescal.config.loading import load, load_machine, revived, schema
 from fatescal.config.machine import Machine
-from fatescal.config.stage_options import DRAWS, Calibrate, Emulate, Posterior, Sample
+from fatescal.config.stage_options import (
+    DRAWS,
+    CalibrateSection,
+    EmulateSection,
+    PosteriorSection,
+    SampleSection,
+)
 from fatescal.observations.noise import QuantileRule
-from fatescal.observations.options import Error, Observations, Quality, Synthetic, Variable
+from fatescal.observations.options import (
+    ErrorSection,
+    ObservationsSection,
+    QualitySection,
+    SyntheticSection,
+    VariableSection,
+)
 
 __all__ = [
     "DRAWS",
-    "Calibrate",
+    "CalibrateSection",
     "Config",
-    "Emulate",
-    "Error",
+    "EmulateSection",
+    "ErrorSection",
     "Machine",
-    "Observations",
-    "Place",
-    "Posterior",
-    "Quality",
+    "ObservationsSection",
+    "OneSite",
+    "PosteriorSection",
+    "QualitySection",
     "QuantileRule",
-    "Run",
-    "Sample",
-    "Settings",
-    "Sites",
-    "Synthetic",
-    "Variable",
+    "RunSection",
+    "SampleSection",
+    "SeveralSites",
+    "SiteSection",
+    "SyntheticSection",
+    "VariableSection",
     "load",
     "load_machine",
     "revived",

@@ -12,16 +12,16 @@ from pydantic import Field, model_validator
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import Model
-from fatescal.config.stage_options import AnyCalibrate, Emulate, Posterior, Sample
+from fatescal.config.stage_options import AnyCalibrate, EmulateSection, PosteriorSection, SampleSection
 from fatescal.models.base import ModelOptions
-from fatescal.observations.options import Observations
-from fatescal.parameters.entries import Correlations, Parameter
+from fatescal.observations.options import ObservationsSection
+from fatescal.parameters.entries import Correlations, ParameterEntry
 
 NOT_TOGETHER = "`execution: multi-instance` is for configs without `sites`"
 SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
 
 
-class Run(Section):
+class RunSection(Section):
     """Name, place and seed of the run."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -33,19 +33,19 @@ class Run(Section):
 class Config(Section):
     """What configs of one site and of several have in common."""
 
-    run: Run
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    run: RunSection
+    parameters: Annotated[dict[str, ParameterEntry], Field(min_length=1)]
     correlations: Correlations | None = None
     calibrate: AnyCalibrate
-    emulate: Emulate = Emulate()
-    sample: Sample = Sample()
-    posterior: Posterior
+    emulate: EmulateSection = EmulateSection()
+    sample: SampleSection = SampleSection()
+    posterior: PosteriorSection
 
     folder: Path = Field(default=Path(), exclude=True)  # of the config file
     machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
 
     @property
-    def places(self) -> Mapping[str, Settings]:
+    def places(self) -> Mapping[str, OneSite]:
         """The config of each site by its name, '' where there is but one."""
         raise NotImplementedError
 
@@ -75,29 +75,29 @@ class Config(Section):
         first = ("run", "model", "sites", "parameters", "observations")  # as people write them
         return {key: content[key] for key in first if key in content} | content
 
-    def _fold_of_run(self, number: int, n_folds: int) -> Run:
+    def _fold_of_run(self, number: int, n_folds: int) -> RunSection:
         words = f"fold-{number}-of-{n_folds}"
         changed = {"name": f"{self.run.name}-{words}", "directory": self.run.directory / words}
         return self.run.model_copy(update=changed)
 
 
-class Settings(Config):
+class OneSite(Config):
     """A config of one site; `site` is its name where it is one of several."""
 
     model: Model
-    observations: Observations
+    observations: ObservationsSection
 
     site: str = Field(default="", exclude=True)
 
     @property
-    def places(self) -> Mapping[str, Settings]:
+    def places(self) -> Mapping[str, OneSite]:
         return {self.site: self}
 
-    def folded(self, number: int, n_folds: int) -> Settings:
+    def folded(self, number: int, n_folds: int) -> OneSite:
         run = self._fold_of_run(number, n_folds)
         return _with_fold(self, number, n_folds).model_copy(update={"run": run})
 
-    def with_models(self, models: Mapping[str, ModelOptions]) -> Settings:
+    def with_models(self, models: Mapping[str, ModelOptions]) -> OneSite:
         return self.model_copy(update={"model": models[self.site]})
 
     def label(self, variable: str) -> str:
@@ -105,24 +105,24 @@ class Settings(Config):
         return f"{self.site}/{variable}" if self.site else variable
 
 
-class Place(Section):
+class SiteSection(Section):
     """What one of several sites has to itself; what the config gives for all of them has been filled in."""
 
     model: Model
-    observations: Observations
+    observations: ObservationsSection
 
 
-Part = TypeVar("Part", Settings, Place)
+Part = TypeVar("Part", OneSite, SiteSection)
 
 
-class Sites(Config):
+class SeveralSites(Config):
     """A config of several sites: one model and its observations at each, parameters that are the same at
     all."""
 
-    sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], Place], Field(min_length=1)]
+    sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], SiteSection], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _of_one_kind(self) -> Sites:
+    def _of_one_kind(self) -> SeveralSites:
         truths = {name: place.observations.synthetic for name, place in self.sites.items()}
         (first, truth), *others = truths.items()
         for name, other in others:
@@ -142,26 +142,26 @@ class Sites(Config):
         return self
 
     @model_validator(mode="after")
-    def _no_conflict(self) -> Sites:
+    def _no_conflict(self) -> SeveralSites:
         for (first, one), (name, other) in combinations(self.sites.items(), 2):
             if conflict := other.model.conflict(one.model):
                 raise ValueError(f"sites.{name}: {conflict.format(other=first)}")
         return self
 
     @property
-    def places(self) -> Mapping[str, Settings]:
+    def places(self) -> Mapping[str, OneSite]:
         common = {name: getattr(self, name) for name in Config.model_fields}
         return {
-            name: Settings.model_construct(**common, model=p.model, observations=p.observations, site=name)
+            name: OneSite.model_construct(**common, model=p.model, observations=p.observations, site=name)
             for name, p in self.sites.items()
         }
 
-    def folded(self, number: int, n_folds: int) -> Sites:
+    def folded(self, number: int, n_folds: int) -> SeveralSites:
         run = self._fold_of_run(number, n_folds)
         sites = {name: _with_fold(place, number, n_folds) for name, place in self.sites.items()}
         return self.model_copy(update={"run": run, "sites": sites})
 
-    def with_models(self, models: Mapping[str, ModelOptions]) -> Sites:
+    def with_models(self, models: Mapping[str, ModelOptions]) -> SeveralSites:
         sites = {name: place.model_copy(update={"model": models[name]}) for name, place in self.sites.items()}
         return self.model_copy(update={"sites": sites})
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE
 from fatescal.base.options import merged
-from fatescal.config.configuration import SITE, Config, Settings, Sites
+from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites
 from fatescal.config.machine import Machine
 from fatescal.config.yaml_text import Lines, read
 
@@ -161,7 +161,7 @@ def _words(mistake: Any, model: type[BaseModel]) -> str:
 
 
 def load(path: Path) -> Config:
-    """Return the settings of a config file: `Settings`, or `Sites` where it has several.
+    """Return the settings of a config file: `OneSite`, or `SeveralSites` where it has several.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def load(path: Path) -> Config:
     for key in INTERNAL & raw.keys():
         hint = {"machine": "--machine on the command line", "site": "`sites`, or model.site"}.get(key, "")
         raise BadInput(f"{path}: {key}: unknown key", hint=hint)
-    kind = Sites if "sites" in raw else Settings
+    kind = SeveralSites if "sites" in raw else OneSite
     try:
         raw = _spread(raw)
     except BadInput as error:
@@ -256,14 +256,14 @@ def revived(raw: dict[str, Any]) -> Config:
         If they are of another version of fatescal.
     """
     try:
-        return (Sites if "sites" in raw else Settings).model_validate(raw)
+        return (SeveralSites if "sites" in raw else OneSite).model_validate(raw)
     except ValidationError as error:
         raise BadInput(str(error)) from None
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a config, for editors."""
-    described = Settings.model_json_schema()
+    described = OneSite.model_json_schema()
     for key in INTERNAL:
         described["properties"].pop(key)
     own = {

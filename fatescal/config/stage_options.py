@@ -18,7 +18,7 @@ DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
 DEFAULT_SCHEME = IEnKS.kind
 
 
-class Calibrate(UpdateScheme):
+class CalibrateSection(UpdateScheme):
     """What the section `calibrate` has whatever the update scheme; `members` counts the default run.
 
     The section of each scheme is this and the scheme's own class (`SECTIONS`), so that it is the scheme. With
@@ -48,7 +48,7 @@ class Calibrate(UpdateScheme):
         return given
 
     @model_validator(mode="after")
-    def _updates_of_draws(self) -> Calibrate:
+    def _updates_of_draws(self) -> CalibrateSection:
         if self.planned_updates > 0 and not self.design.of_prior:
             raise ValueError(
                 f"design {self.design.written} goes with `iterations: 0` alone: a Kalman update takes the "
@@ -58,13 +58,13 @@ class Calibrate(UpdateScheme):
         return self
 
 
-def section(scheme: type[UpdateScheme]) -> type[Calibrate]:
+def section(scheme: type[UpdateScheme]) -> type[CalibrateSection]:
     """Return the section `calibrate` of an update scheme: the common keys and the scheme's own."""
     summary = (scheme.__doc__ or scheme.kind).strip().splitlines()[0].rstrip(".")
     default: Any = scheme.kind if scheme.kind == DEFAULT_SCHEME else ...
-    bases: Any = (scheme, Calibrate)
+    bases: Any = (scheme, CalibrateSection)
     named: Any = Literal[scheme.kind]
-    made: type[Calibrate] = create_model(
+    made: type[CalibrateSection] = create_model(
         f"Calibrate_{scheme.kind}",
         __base__=bases,
         __doc__=scheme.__doc__,
@@ -86,7 +86,7 @@ def scheme(raw: Any) -> str:
     BadInput
         If another package brings the scheme, and it cannot be used.
     """
-    if isinstance(raw, Calibrate):
+    if isinstance(raw, CalibrateSection):
         return raw.scheme
     name = raw.get("scheme") if isinstance(raw, dict) else None
     name = DEFAULT_SCHEME if name is None else str(name)
@@ -96,7 +96,7 @@ def scheme(raw: Any) -> str:
 
 
 if TYPE_CHECKING:
-    AnyCalibrate = Calibrate
+    AnyCalibrate = CalibrateSection
 else:
     AnyCalibrate = Annotated[
         Union[tuple(Annotated[made, Tag(kind)] for kind, made in SECTIONS.items())],  # noqa: UP007
@@ -104,20 +104,20 @@ else:
     ]
 
 
-class Emulate(Section):
+class EmulateSection(Section):
     target: Literal["outputs", "misfit"] = "outputs"
     variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None  # of outputs; None: auto
     force: bool = False  # sample an emulator that failed its validation; the report says so
     rounds: Annotated[Whole, Field(ge=0)] = 3  # more, while the emulator or its posterior is not confirmed
 
     @model_validator(mode="after")
-    def _variance_of_outputs(self) -> Emulate:
+    def _variance_of_outputs(self) -> EmulateSection:
         if self.variance is not None and self.target != "outputs":
             raise ValueError("`variance` is for `target: outputs`: the emulated misfit is taken at its word")
         return self
 
 
-class Sample(Section):
+class SampleSection(Section):
     """Parallel tempering: `runs` independent tempered runs, spread over the ranks."""
 
     runs: Annotated[Whole, Field(ge=4)] = 4
@@ -128,7 +128,7 @@ class Sample(Section):
     ess: Positive = 400
 
 
-class Posterior(Section):
+class PosteriorSection(Section):
     """The ensemble of posterior draws that is run again; `members` counts the default run."""
 
     members: Annotated[Whole, Field(ge=2, le=DRAWS + 1)]

@@ -21,7 +21,7 @@ NAMED = 5  # windows that are named, at most
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PriorCheck:
     """One variable's check ('all' for all together).
 
     Attributes
@@ -80,7 +80,7 @@ def weigh(
     predictions: Array,
     factor: Array | None = None,
     measured: Observations | None = None,
-) -> list[Evidence]:
+) -> list[PriorCheck]:
     """Return the check of each variable, then of all, in the calibration period.
 
     Parameters
@@ -119,7 +119,7 @@ def weigh(
 
 def _of(
     name: str, part: Observations, slopes: Array, predictions: Array, factor: Array, noise: Array
-) -> Evidence:
+) -> PriorCheck:
     sensitivities = slopes @ centred(part.whiten(predictions))[1]  # (P, D)
     fisher = sensitivities @ sensitivities.T
     remaining = np.linalg.inv(np.eye(len(fisher)) + fisher)
@@ -127,7 +127,7 @@ def _of(
     large, observed = (np.quantile(np.abs(x), 0.9, axis=-1) for x in (predictions, part.y))
     error = float(np.median(noise))
     beyond, n_beyond = _beyond(part, predictions)
-    return Evidence(
+    return PriorCheck(
         variable=name,
         windows=len(part),
         coverage=coverage(part.y, predictions, part.sd),
@@ -153,7 +153,7 @@ def _beyond(part: Observations, predictions: Array) -> tuple[tuple[str, ...], in
     return named, int(np.sum(z > BEYOND))
 
 
-def failure(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
+def failure(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return why a calibration cannot work, '' if it can: a run goes on from there only if it is forced."""
     *parts, both = found
     if both.constant:
@@ -178,12 +178,12 @@ _SAME = (
 )
 
 
-def _all_same(e: Evidence) -> str:
+def _all_same(e: PriorCheck) -> str:
     what = "output for the observed variables" if e.variable == "all" else f"output for {e.variable}"
     return f"the model's {what} is the same in all {e.members} members: it depends on no parameter"
 
 
-def _misses(e: Evidence) -> str:
+def _misses(e: PriorCheck) -> str:
     """How a variable's predictions miss the data."""
     if e.least > FACTOR:
         return f"{e.variable}: all members predict at least {e.least:.3g} times what was observed"
@@ -193,12 +193,12 @@ def _misses(e: Evidence) -> str:
     return f"{e.variable} lies outside what the prior ensemble can produce in {share}"
 
 
-def _mute(found: Sequence[Evidence]) -> list[int]:
+def _mute(found: Sequence[PriorCheck]) -> list[int]:
     """The parameters of which the data say next to nothing."""
     return [p for p, share in enumerate(found[-1].informed) if share < INFORMED]
 
 
-def word(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
+def word(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return the verdict: 'passed', 'passed, but ...' or 'failed: ...'."""
     reason = failure(found, parameters)
     if reason:
@@ -211,7 +211,7 @@ def word(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
     return f"passed, but {'; '.join(remarks)}" if remarks else "passed"
 
 
-def render(found: Sequence[Evidence], parameters: Sequence[str]) -> str:
+def render(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return the check as lines for the log, ending with the verdict."""
     lines = [
         f"prior check of {e.variable}: {e.windows} windows, {100 * e.coverage:.0f} % of the data lie in the "

@@ -21,7 +21,7 @@ import numpy as np
 
 from fatescal.base.types import Array, Map
 from fatescal.emulate.gaussian_process import Fitted, Process
-from fatescal.emulate.kernels import JOINT, Form, matern, pair_differences, trend
+from fatescal.emulate.kernels import JOINT, GPSpec, matern, pair_differences, trend
 
 LENGTH = (0.05, 50.0)  # bounds of a length scale, in prior standard deviations of a parameter
 NUGGET = (1e-8, 1e2)  # bounds of nugget variance / process variance; the lower one keeps A well-conditioned
@@ -121,7 +121,7 @@ def warped_likelihood(
     return value + 0.5 * float(away @ away), gradient + away / sd
 
 
-def most_likely(u: Array, f: Array, form: Form, starts: Array, centre: Array, sd: Array) -> Array:
+def most_likely(u: Array, f: Array, form: GPSpec, starts: Array, centre: Array, sd: Array) -> Array:
     """Return log length scales (P), log nugget ratio and warps (P) of the correlation of `f` (N, K),
     concatenated.
 
@@ -145,7 +145,7 @@ def most_likely(u: Array, f: Array, form: Form, starts: Array, centre: Array, sd
     return min(ends, key=lambda end: end.fun).x
 
 
-def fit_correlations(u: Array, f: Array, form: Form, starts: Array, own: Array) -> Array:
+def fit_correlations(u: Array, f: Array, form: GPSpec, starts: Array, own: Array) -> Array:
     """Return `most_likely` (K, 2 P + 1) of the columns of `f` (N, K): shared, but for the columns of the mask
     `own`."""
     counts = [u.shape[1], 1, u.shape[1]]
@@ -162,7 +162,7 @@ def fit_outputs(
     rng: np.random.Generator,
     u: Array,
     outputs: Array,
-    forms: Sequence[Form],
+    forms: Sequence[GPSpec],
     map: Map,
     rows: Array | slice = EVERY,
     own: Array | None = None,
@@ -185,7 +185,7 @@ def fit_outputs(
     return [scaled(each, u, outputs, form) for each, form in zip(found, forms, strict=True)]
 
 
-def scaled(found: Array, u: Array, outputs: Array, form: Form) -> Fitted:
+def scaled(found: Array, u: Array, outputs: Array, form: GPSpec) -> Fitted:
     """Return what `fit_correlations` found, with the process variances that are most likely given it."""
     n_parameters = u.shape[1]
     ratio, warp = np.exp(found[:, n_parameters, None]), found[:, n_parameters + 1 :]

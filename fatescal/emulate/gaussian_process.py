@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.emulate.kernels import Form, bent, cross_correlation, trend
+from fatescal.emulate.kernels import GPSpec, bent, cross_correlation, trend
 from fatescal.storage.records import Surrogate
 
 BLOCK = 64  # columns of a block of the triangular product
@@ -125,7 +125,7 @@ class Group:
 class Process:
     """K independent processes conditioned on N runs, in groups that share a correlation."""
 
-    form: Form
+    form: GPSpec
     axes: Array  # (P, P) orthogonal; trend and correlations see u @ axes
     variance: Array  # (K) process variance
     ratio: Array  # (K) nugget variance / process variance
@@ -133,7 +133,7 @@ class Process:
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, fitted: Fitted, u: Array, outputs: Array, form: Form) -> Process:
+    def of(cls, fitted: Fitted, u: Array, outputs: Array, form: GPSpec) -> Process:
         """Condition what was `fitted` on `outputs` (N, K) at `u` (N, P), not rotated."""
         return cls.condition(fitted.hyperparameters, u, outputs, form, np.eye(u.shape[1]), fitted.warp)
 
@@ -143,7 +143,7 @@ class Process:
         hyperparameters: Array,
         u: Array,
         outputs: Array,
-        form: Form,
+        form: GPSpec,
         axes: Array,
         warp: Array | None = None,
     ) -> Process:
@@ -238,7 +238,7 @@ def mixed(
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class GPMixture:
     """Processes of different forms, mixed by their shares; one process alone has the share 1."""
 
     shares: Array  # (F) sum 1
@@ -272,7 +272,7 @@ class Blend:
 
 
 @lru_cache(maxsize=2)  # by identity: records are frozen and compare by identity
-def processes(surrogate: Surrogate) -> Blend:
+def processes(surrogate: Surrogate) -> GPMixture:
     """Return the conditioned processes of a surrogate; the Cholesky factors are computed once.
 
     What `kernel` joins by " + " are the members of a blend; their hyperparameters stand side by side, and
@@ -290,8 +290,8 @@ def processes(surrogate: Surrogate) -> Blend:
     )
     members = tuple(
         Process.condition(
-            hyperparameters, surrogate.u, surrogate.latent, Form(kernel, int(degree)), memory["axes"], warp
+            hyperparameters, surrogate.u, surrogate.latent, GPSpec(kernel, int(degree)), memory["axes"], warp
         )
         for kernel, degree, hyperparameters, warp in parts
     )
-    return Blend(memory.get("shares", np.ones(1)), members)
+    return GPMixture(memory.get("shares", np.ones(1)), members)

@@ -10,13 +10,13 @@ import numpy as np
 from fatescal.base.types import Array, Map
 from fatescal.emulate.fit import fit_correlations, scaled
 from fatescal.emulate.gaussian_process import Fitted, Process
-from fatescal.emulate.kernels import Form
+from fatescal.emulate.kernels import GPSpec
 
 SHRINKAGE = 4.0  # hold-out predictions that the mean over all outputs is worth
 FOLDS = 4  # fits anew, each without a quarter of the runs
 
 
-def left_out_error(fitted: Fitted, u: Array, outputs: Array, form: Form, rows: Array) -> float:
+def left_out_error(fitted: Fitted, u: Array, outputs: Array, form: GPSpec, rows: Array) -> float:
     """Return the sum of squares by which `rows` of `outputs` (N, K) are missed, each predicted by all
     others."""
     mean, _ = Process.of(fitted, u, outputs, form).hold_out(outputs, list(rows[:, None]))
@@ -27,7 +27,7 @@ def refitted_hold_out(
     fitted: Sequence[Fitted],
     u: Array,
     outputs: Array,
-    forms: Sequence[Form],
+    forms: Sequence[GPSpec],
     own: Array,
     groups: list[Array],
     map: Map,
@@ -47,7 +47,7 @@ def refitted_hold_out(
 
 
 def _refitted(
-    u: Array, outputs: Array, own: Array, groups: list[Array], task: tuple[Fitted, Form, Array]
+    u: Array, outputs: Array, own: Array, groups: list[Array], task: tuple[Fitted, GPSpec, Array]
 ) -> Array:
     fitted, form, fold = task
     left_out = [groups[g] for g in fold]

@@ -25,7 +25,7 @@ SQRT5 = np.sqrt(5.0)
 
 
 @dataclass(frozen=True)
-class Form:
+class GPSpec:
     """What a process is made of: its kernel, the degree of its trend, and whether its inputs may bend."""
 
     kernel: str

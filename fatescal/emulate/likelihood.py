@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.emulate.gaussian_process import Blend
+from fatescal.emulate.gaussian_process import GPMixture
 
 BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
 # nats above `expected`: 16 real CLM-FATES runs, none near the truth, need 20; ignorance offers hundreds
@@ -82,7 +82,7 @@ def charged(mode: Mode, residual: Array, variance: Array) -> Array:
 MODES: Mapping[str, Mode] = {"plug-in": plug_in, "expected": expected, "marginal": marginal}
 
 
-def chosen(name: str, process: Blend, target: Array, u: Array) -> Mode:
+def chosen(name: str, process: GPMixture, target: Array, u: Array) -> Mode:
     """Return the mode of a name; for `auto` the one that suits observations and model.
 
     Parameters
@@ -97,7 +97,7 @@ def chosen(name: str, process: Blend, target: Array, u: Array) -> Mode:
     return MODES[name]
 
 
-def best_residual(process: Blend, target: Array, u: Array) -> float:
+def best_residual(process: GPMixture, target: Array, u: Array) -> float:
     """Return the root mean square residual, in sd of noise and emulator, at the optimum of the emulated
     posterior.
 

@@ -10,7 +10,7 @@ from fatescal.base.types import Array, LogLikelihood, Map
 from fatescal.emulate.fit import fit_outputs, in_order
 from fatescal.emulate.gaussian_process import Process, processes
 from fatescal.emulate.hold_out import calibrated, calibration, explained
-from fatescal.emulate.kernels import JOINT, Form, trend_degree
+from fatescal.emulate.kernels import JOINT, GPSpec, trend_degree
 from fatescal.emulate.training import NEAR, nearest_rows, principal_axes, twins
 from fatescal.storage.records import Observations, Surrogate, TrainingSet
 
@@ -72,7 +72,7 @@ class MisfitEmulator:
         groups = twins(u, near)
         transforms = [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, NEAR - phi.min())]
         outputs = np.stack([transform.forward(phi) for transform in transforms], axis=1)
-        form, axes = Form(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
+        form, axes = GPSpec(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
         single = [fit_outputs(rng, u @ axes, f[:, None], [form], map)[0] for f in outputs.T]
         fitted = np.vstack([one.hyperparameters for one in single])
         held_out, variance = Process.condition(fitted, u, outputs, form, axes).hold_out(outputs, groups)

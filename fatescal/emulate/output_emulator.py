@@ -19,7 +19,7 @@ from fatescal.emulate.hold_out import (
     refitted_hold_out,
     shares,
 )
-from fatescal.emulate.kernels import JOINT, PRODUCT, Form, trend_degree
+from fatescal.emulate.kernels import JOINT, PRODUCT, GPSpec, trend_degree
 from fatescal.emulate.training import LEARNING, learning_rows, nearest_rows, twins
 from fatescal.storage.records import Observations, Surrogate, TrainingSet
 
@@ -65,7 +65,7 @@ class OutputsEmulator:
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
         degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
         warps = (False, True) if few else (True,)
-        forms = [Form(k, d, w) for k in (JOINT, PRODUCT) for d in degrees for w in warps]
+        forms = [GPSpec(k, d, w) for k in (JOINT, PRODUCT) for d in degrees for w in warps]
         own = few & (latent.std(axis=0) > 1.0)  # noise is 1
         fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi), own)
         together = twins(u, near)

@@ -24,7 +24,7 @@ from fatescal.base.errors import ModelFailed
 from fatescal.base.types import Array
 from fatescal.ensemble import retention
 from fatescal.ensemble.member import Members, once
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage import atomic
 from fatescal.storage.records import Evaluation
 from fatescal.storage.stage_graph import EFFECTS
@@ -36,13 +36,13 @@ SMALLEST = 1e-6  # of the first one's variance
 LEVEL = 1e-3  # the share of cases in which a parameter without effect passes for one that has it
 
 
-def check(sites: Sequence[Members], ensemble: Evaluation | None, world: World) -> None:
+def check(sites: Sequence[Members], ensemble: Evaluation | None, comm: Communicator) -> None:
     """Make the runs that the first ensemble (on root) leaves necessary; warn of parameters without effect.
 
     Models that make such runs before all members, or run whole ensembles as a job, are left out.
     """
     others = [k for k, s in enumerate(sites) if not (s.model.makes_effect_runs or s.model.runs_together)]
-    asked = world.on_root(lambda: _asked(ensemble) if others else None)
+    asked = comm.on_root(lambda: _asked(ensemble) if others else None)
     if asked is None:
         return
     numbers, default = asked
@@ -54,12 +54,12 @@ def check(sites: Sequence[Members], ensemble: Evaluation | None, world: World) -
         found = _moved(sites[k], p)
         return found is not None and np.array_equal(found, default[begin[k] : begin[k + 1]])
 
-    unchanged = world.together(same, tasks)
+    unchanged = comm.parallel_map(same, tasks)
     idle: dict[str, list[str]] = {}
     for (k, p), nothing in zip(tasks, unchanged, strict=True):
         if nothing:
             idle.setdefault(sites[k].space.names[p], []).append(sites[k].site)
-    world.on_root(lambda: _tell(sites, idle, len(tasks)))
+    comm.on_root(lambda: _tell(sites, idle, len(tasks)))
 
 
 def _asked(ensemble: Evaluation | None) -> tuple[list[int], Array] | None:

@@ -19,8 +19,8 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import Members, Pace
-from fatescal.hpc.communicator import World
+from fatescal.ensemble.member import Members, WallTimeGuard
+from fatescal.hpc.communicator import Communicator
 from fatescal.parameters.space import ParameterSpace
 from fatescal.storage.records import Evaluation
 from fatescal.storage.store import Store
@@ -60,7 +60,7 @@ class Ensemble:
         return {site.site: slice(*span) for site, span in zip(self.sites, pairwise(ends), strict=True)}
 
     def evaluate(
-        self, stage: str, u: Array, world: World, store: Store, inputs: Sequence[str] = ()
+        self, stage: str, u: Array, comm: Communicator, store: Store, inputs: Sequence[str] = ()
     ) -> Evaluation | None:
         """Run the default member and `u` (J-1, P) as one batch; return it on root, None elsewhere.
 
@@ -75,18 +75,18 @@ class Ensemble:
         batch = np.vstack([self.space.u_default, u])
         theta = self.space.theta(batch)
         theta[0] = self.space.theta_default  # as it may have been run before all others
-        fresh = not world.on_root(store.path(stage).exists)
+        fresh = not comm.on_root(store.path(stage).exists)
         if fresh:
-            world.on_root(lambda: self._require_own(stage, theta))
-            world.on_root(lambda: self._run_together(stage, theta))
-        known = world.on_root(lambda: [site.seconds_alone() for site in self.sites])
-        paces = [Pace(world.left, seconds) for seconds in known]
+            comm.on_root(lambda: self._require_own(stage, theta))
+            comm.on_root(lambda: self._run_together(stage, theta))
+        known = comm.on_root(lambda: [site.seconds_alone() for site in self.sites])
+        paces = [WallTimeGuard(comm.time_left, seconds) for seconds in known]
 
         def at_site(j: int, k: int) -> Mapping[str, Array]:
             return self.sites[k].member(stage, j, theta[j], paces[k])
 
         def rows() -> dict[int, Mapping[str, Array]]:
-            parts = world.share_parts(at_site, len(batch), len(self.sites))
+            parts = comm.parallel_for_parts(at_site, len(batch), len(self.sites))
             return {j: {"u": batch[j], "theta": theta[j], **_joined(of_j)} for j, of_j in parts.items()}
 
         with ExitStack() as stack:
@@ -95,7 +95,7 @@ class Ensemble:
             result = store.once_rows(stage, Evaluation, len(batch), rows, inputs)
         seconds = time.monotonic() - begin
         if fresh:
-            world.on_root(lambda: None if result is None else self._tell(stage, result, world.size, seconds))
+            comm.on_root(lambda: None if result is None else self._tell(stage, result, comm.size, seconds))
         return result
 
     def _require_own(self, stage: str, theta: Array) -> None:

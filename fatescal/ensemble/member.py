@@ -48,7 +48,7 @@ BY_FALLBACK = (*CURABLE, Status.TIME_OUT, Status.NON_FINITE)
 
 
 @dataclass
-class Pace:
+class WallTimeGuard:
     """How long members take, as far as this rank knows, and the time it has `left`.
 
     Parameters
@@ -142,9 +142,9 @@ class Members:
         """
         return self.folder / stage / f"{j:04d}" / self.site
 
-    def batch(self, stage: str) -> Batch:
+    def batch(self, stage: str) -> MemberProgress:
         """Return the finished members of a stage, as this rank comes to know them."""
-        return Batch(self.folder / stage, self.site)
+        return MemberProgress(self.folder / stage, self.site)
 
     def finished(self) -> Iterator[Path]:
         """Yield the folders of all finished members, ordered by stage and number."""
@@ -189,7 +189,7 @@ class Members:
         done = (_marker(path / self.site) for path in (self.folder / stage).glob("[0-9]*"))
         return [m["status"] == Status.OK for m in done if m is not None and m.get("by") == "fallback"]
 
-    def member(self, stage: str, j: int, theta: Array, pace: Pace) -> dict[str, Array]:
+    def member(self, stage: str, j: int, theta: Array, pace: WallTimeGuard) -> dict[str, Array]:
         """Return predictions (D), status and seconds of one member, run now unless it is finished.
 
         Raises
@@ -216,7 +216,7 @@ class Members:
             pace.seconds.append(float(result["seconds"]))
         return result
 
-    def default_run(self, stage: str, pace: Pace) -> tuple[Status, str]:
+    def default_run(self, stage: str, pace: WallTimeGuard) -> tuple[Status, str]:
         """Run member 0 of a stage, the default run, in one attempt; return its status, and why it failed.
 
         One that has failed in an earlier job is run again: what was wrong may have been mended. One of
@@ -574,7 +574,7 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
 
 
 @dataclass
-class Batch:
+class MemberProgress:
     """The finished members of a stage at a site, as the file system shows them to this rank: each marker
     is read once.
     """

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.ensemble import effects
-from fatescal.ensemble.member import Members, Pace, once, require_own
-from fatescal.hpc.communicator import World
+from fatescal.ensemble.member import Members, WallTimeGuard, once, require_own
+from fatescal.hpc.communicator import Communicator
 from fatescal.models.base import SPIN_UP
 from fatescal.storage.stage_graph import PREPARATION
 
@@ -54,7 +54,7 @@ def folder(members: Path, site: str = "") -> Path:
     return members / PREPARATION / site
 
 
-def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
+def prepare(sites: Sequence[Members], comm: Communicator, stage: str | None) -> None:
     """Make the runs that go before all others at all sites; warn of parameters without effect.
 
     Parameters
@@ -68,24 +68,24 @@ def prepare(sites: Sequence[Members], world: World, stage: str | None) -> None:
         When the spin-up or the default run fails: so would every member.
     """
     tasks = [(members, task) for members in sites for task in tasks_of(members)]
-    world.on_root(lambda: _require_own(tasks))
+    comm.on_root(lambda: _require_own(tasks))
     # A short run with default parameters and the spin-up, which the default run starts from, come first.
     first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
     first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
-    world.share(lambda i: _make(*first[i]), len(first))
+    comm.parallel_for(lambda i: _make(*first[i]), len(first))
     alone = [members for members in sites if stage is not None and not members.model.runs_together]
     moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
-    wave = [partial(_default, members, str(stage), world) for members in alone]
+    wave = [partial(_default, members, str(stage), comm) for members in alone]
     wave += [partial(_make, *pair) for pair in moved]
-    world.share(lambda i: wave[i](), len(wave))
+    comm.parallel_for(lambda i: wave[i](), len(wave))
     if tasks:
         log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
-    world.on_root(lambda: _tell_idle(sites))
+    comm.on_root(lambda: _tell_idle(sites))
 
 
-def _default(members: Members, stage: str, world: World) -> None:
+def _default(members: Members, stage: str, comm: Communicator) -> None:
     """Run member 0 of a stage, the default run; RunFailed where it fails."""
-    status, reason = members.default_run(stage, Pace(world.left))
+    status, reason = members.default_run(stage, WallTimeGuard(comm.time_left))
     if status != Status.OK:
         where = f" at {members.site}" if members.site else ""
         raise RunFailed(

@@ -40,7 +40,7 @@ class Straggled(ModelFailed):
 
 
 @dataclass(frozen=True)
-class Rule:
+class StragglerRule:
     """When a member is given up: after `factor` times the median, once a `share` is done; after `least`
     s at the earliest.
     """
@@ -76,7 +76,7 @@ class Stragglers:
     """
 
     stop: Callable[[], bool]
-    rule: Rule | None = None
+    rule: StragglerRule | None = None
     _look: Callable[[], Mapping[str, float]] | None = field(default=None, init=False)
     _n_members: int = field(default=0, init=False)
     _begin: float = field(default=0.0, init=False)
@@ -106,7 +106,7 @@ class Stragglers:
                 self._judge(elapsed, self.rule, self._look())
         return self.stop()
 
-    def _judge(self, elapsed: float, rule: Rule, done: Mapping[str, float]) -> None:
+    def _judge(self, elapsed: float, rule: StragglerRule, done: Mapping[str, float]) -> None:
         seconds = [s for s in done.values() if s == s]
         if elapsed > rule.limit(seconds, len(done), self._n_members):
             raise Straggled(

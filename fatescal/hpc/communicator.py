@@ -1,8 +1,8 @@
 """The ranks: the only owner of the MPI communicator and the only mpi4py import.
 
 All ranks run the same program. Root computes what is computed once (`on_root`), all ranks, root too,
-share lists of tasks (`share`, and `map` from inside `on_root`). Waiting ranks sleep between polls, since
-members (other processes) need the cores; a plain blocking collective would spin.
+share lists of tasks (`parallel_for`, and `map` from inside `on_root`). Waiting ranks sleep between polls,
+since members (other processes) need the cores; a plain blocking collective would spin.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAST_WORDS = 30.0  # s an error waits for the other ranks, who may be running me
 
 
 @dataclass
-class World:
+class Communicator:
     """Ranks of one communicator.
 
     Parameters
@@ -39,7 +39,7 @@ class World:
         `time.monotonic()` after which no further task is started.
     """
 
-    comm: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_WORLD)
+    mpi: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_WORLD)
     deadline: float | None = None
     watchdog: Watchdog = field(init=False)
     _stop: bool = field(default=False, init=False)
@@ -53,11 +53,11 @@ class World:
 
     @property
     def rank(self) -> int:
-        return self.comm.Get_rank()
+        return self.mpi.Get_rank()
 
     @property
     def size(self) -> int:
-        return self.comm.Get_size()
+        return self.mpi.Get_size()
 
     @property
     def is_root(self) -> bool:
@@ -75,17 +75,17 @@ class World:
         return MPI.Get_library_version().split(",")[0].strip("\0\n ")
 
     @property
-    def dealing(self) -> str:
-        """How `share` hands out what is left when every rank has had a task."""
+    def task_distribution(self) -> str:
+        """How `parallel_for` hands out what is left when every rank has had a task."""
         if self._one_sided:
             return "to whoever is free (one-sided communication)"
         return "to whoever is free (served by the root rank)" if self._served else "by rank"
 
-    def alone(self) -> World:
-        """Return a world of this rank only."""
-        return World(MPI.COMM_SELF)
+    def alone(self) -> Communicator:
+        """Return a communicator of this rank only."""
+        return Communicator(MPI.COMM_SELF)
 
-    def listen(self) -> None:
+    def catch_stop_signal(self) -> None:
         """Take SIGUSR1 as the word that wall time is nearly over."""
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
 
@@ -94,12 +94,12 @@ class World:
         if self.size == 1:
             return
         self.watchdog.limit = limit
-        door = self.comm.bcast(self.watchdog.open() if self.is_root else None)
+        door = self.mpi.bcast(self.watchdog.open() if self.is_root else None)
         failed = self.gather(None if self.is_root else self.watchdog.join(door))
         for rank, error in enumerate(failed or []):
             if error is not None:
                 log.warning("rank %d cannot be watched: no connection to %s: %s", rank, door.host, error)
-        self._served = self.comm.bcast(not any(failed or []))
+        self._served = self.mpi.bcast(not any(failed or []))
 
     def close(self) -> None:
         """Say that this rank ends of its own will."""
@@ -107,17 +107,17 @@ class World:
 
     def stopping(self) -> bool:
         """Whether this rank must not start anything more."""
-        return self._stop or self.left() < 0
+        return self._stop or self.time_left() < 0
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Return the seconds until the deadline, infinity without one."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait, asleep, until all ranks have come here."""
         if self.size == 1:
             return
-        request = self.comm.Ibarrier()
+        request = self.mpi.Ibarrier()
         pause, longest = POLL_SECONDS
         while not request.Test():
             time.sleep(pause)
@@ -127,15 +127,15 @@ class World:
         """Return every rank's `value`, by rank, on all ranks."""
         if self.size == 1:
             return [value]  # MPI would copy it twice
-        self.meet()
-        return self.comm.allgather(value)
+        self.barrier()
+        return self.mpi.allgather(value)
 
     def gather(self, value: T) -> list[T] | None:
         """Return every rank's `value`, by rank, on root; None elsewhere."""
         if self.size == 1:
             return [value]
-        self.meet()
-        return self.comm.gather(value)
+        self.barrier()
+        return self.mpi.gather(value)
 
     def agree(self, error: BaseException | None = None) -> None:
         """Raise on all ranks the first error any rank brings; otherwise return on all."""
@@ -172,7 +172,7 @@ class World:
         if self.size == 1:
             return [task(item) for item in items]
         if not self._serving:
-            raise RuntimeError("World.map is for use inside on_root; use share")
+            raise RuntimeError("Communicator.map is for use inside on_root; use parallel_for")
         self._serving = False  # a task runs on this rank alone
         try:
             self._tell(("map", task, items))
@@ -183,7 +183,7 @@ class World:
         results = {index: value for part in gathered for index, value in part.items()}
         return [results[index] for index in range(len(items))]
 
-    def share(self, task: Callable[[int], T], n_items: int) -> dict[int, T]:
+    def parallel_for(self, task: Callable[[int], T], n_items: int) -> dict[int, T]:
         """Run task(0) ... task(n_items - 1) on all ranks; return those this rank ran, by index.
 
         Item i starts on rank i; what is left over goes to whoever is free first, so the makespan is that
@@ -207,20 +207,22 @@ class World:
                 self.agree(failure)
         return mine
 
-    def share_parts(self, task: Callable[[int, int], T], n_items: int, n_parts: int) -> dict[int, list[T]]:
+    def parallel_for_parts(
+        self, task: Callable[[int, int], T], n_items: int, n_parts: int
+    ) -> dict[int, list[T]]:
         """Run task(i, k) for every part k of every item i on all ranks; return whole items by index.
 
         A task is a part, so that items times parts keep ranks busy. Parts that other ranks ran come to the
         rank that is to have the item, i modulo size, once all are done; an item of one part stays where it
         ran.
         """
-        mine = self.share(lambda index: task(*divmod(index, n_parts)), n_items * n_parts)
+        mine = self.parallel_for(lambda index: task(*divmod(index, n_parts)), n_items * n_parts)
         if n_parts > 1 and self.size > 1:
             parcels: list[dict[int, T]] = [{} for _ in range(self.size)]
             for index, part in mine.items():
                 parcels[index // n_parts % self.size][index] = part
-            self.meet()
-            mine = {index: part for parcel in self.comm.alltoall(parcels) for index, part in parcel.items()}
+            self.barrier()
+            mine = {index: part for parcel in self.mpi.alltoall(parcels) for index, part in parcel.items()}
         items = dict.fromkeys(index // n_parts for index in mine)
         return {item: [mine[item * n_parts + k] for k in range(n_parts)] for item in items}
 
@@ -230,10 +232,10 @@ class World:
             return contextlib.nullcontext()
         return self.watchdog.within(LAST_WORDS, f"fatescal: rank {self.rank}: {words(failure)}")
 
-    def together(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+    def parallel_map(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Return [task(item) ...] on all ranks; all call it with the same arguments and share the work."""
         items = list(items)
-        parts = self.allgather(self.share(lambda index: task(items[index]), len(items)))
+        parts = self.allgather(self.parallel_for(lambda index: task(items[index]), len(items)))
         results = {index: value for part in parts for index, value in part.items()}
         return [results[index] for index in range(len(items))]
 
@@ -243,7 +245,7 @@ class World:
 
     def _end(self, code: int = 1) -> None:
         if self.size > 1:
-            self.comm.Abort(code)
+            self.mpi.Abort(code)
         os._exit(code)
 
     @contextlib.contextmanager
@@ -263,11 +265,11 @@ class World:
 
     def file_options(self) -> dict[str, Any]:
         """Return the h5py options that open one file on all ranks."""
-        return {"driver": "mpio", "comm": self.comm}
+        return {"driver": "mpio", "comm": self.mpi}
 
     def _tell(self, message: tuple[str, Any, Any]) -> tuple[str, Any, Any]:
-        self.meet()
-        return self.comm.bcast(message)
+        self.barrier()
+        return self.mpi.bcast(message)
 
     def _take(self, message: tuple[str, Any, Any]) -> Any:
         kind, content, _ = message
@@ -290,7 +292,7 @@ class World:
                     raise
 
     def _run_map(self, task: Callable[[Any], T], items: list[Any]) -> list[dict[int, T]] | None:
-        return self.gather(self.share(lambda index: task(items[index]), len(items)))
+        return self.gather(self.parallel_for(lambda index: task(items[index]), len(items)))
 
 
 class _Counter:
@@ -305,56 +307,56 @@ class _Counter:
     connected to it, all items are dealt out by rank: slower where members differ, but never stuck.
     """
 
-    def __init__(self, world: World, n_items: int) -> None:
-        self.world, self.n_items = world, n_items
+    def __init__(self, comm: Communicator, n_items: int) -> None:
+        self.comm, self.n_items = comm, n_items
         self.window: MPI.Win | None = None
-        world._batches += 1
-        self.number = world._batches  # the same on all ranks
+        comm._batches += 1
+        self.number = comm._batches  # the same on all ranks
 
     def __enter__(self) -> _Counter:
-        if self.n_items > self.world.size > 1:
-            self.world.meet()
+        if self.n_items > self.comm.size > 1:
+            self.comm.barrier()
             self.window = self._allocate()
-            if self.window is not None and self.world.is_root:
+            if self.window is not None and self.comm.is_root:
                 self.window.Lock(0)
-                np.frombuffer(self.window.tomemory(), np.int64)[0] = self.world.size  # type: ignore[call-overload]
+                np.frombuffer(self.window.tomemory(), np.int64)[0] = self.comm.size  # type: ignore[call-overload]
                 self.window.Unlock(0)
-            self.world.meet()
+            self.comm.barrier()
         return self
 
     def _allocate(self) -> MPI.Win | None:
-        if not self.world._one_sided:
+        if not self.comm._one_sided:
             return None
         try:
-            return MPI.Win.Allocate(8 if self.world.is_root else 0, 8, comm=self.world.comm)
+            return MPI.Win.Allocate(8 if self.comm.is_root else 0, 8, comm=self.comm.mpi)
         except MPI.Exception as error:  # on all ranks alike
-            self.world._one_sided = False
-            if self.world.is_root:
-                way = "served by the root rank" if self.world._served else "dealt out by rank"
+            self.comm._one_sided = False
+            if self.comm.is_root:
+                way = "served by the root rank" if self.comm._served else "dealt out by rank"
                 log.warning("this MPI has no one-sided communication (%s): members are %s", error, way)
             return None
 
     def __exit__(self, *_: object) -> None:
         if self.window is not None:
-            self.world.meet()
+            self.comm.barrier()
             self.window.Free()
 
     def __iter__(self) -> Iterator[int]:
-        index = self.world.rank
+        index = self.comm.rank
         while index < self.n_items:
             yield index
-            index = index + self.world.size if self._by_rank else self._raise_by(1)
+            index = index + self.comm.size if self._by_rank else self._raise_by(1)
 
     @property
     def _by_rank(self) -> bool:
-        world = self.world
-        return world.size == 1 or not (world._one_sided or world._served)
+        comm = self.comm
+        return comm.size == 1 or not (comm._one_sided or comm._served)
 
     def _raise_by(self, step: int) -> int:
-        if self.n_items <= self.world.size:
+        if self.n_items <= self.comm.size:
             return self.n_items
         if self.window is None:
-            return self.world.watchdog.take(self.number, self.world.size, step)
+            return self.comm.watchdog.take(self.number, self.comm.size, step)
         before, by = np.empty(1, np.int64), np.full(1, step, np.int64)
         self.window.Lock(0, MPI.LOCK_SHARED)
         self.window.Fetch_and_op([by, MPI.INT64_T], [before, MPI.INT64_T], 0)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OUTPUT = "output.nc"
 
 
-class Series(NamedTuple):
+class DailyMeans(NamedTuple):
     """Daily means (days), their unit and what they are."""
 
     values: Array
@@ -26,7 +26,7 @@ class Series(NamedTuple):
     long_name: str
 
 
-def write(folder: Path, start: date, series: Mapping[str, Series], source: str) -> None:
+def write(folder: Path, start: date, series: Mapping[str, DailyMeans], source: str) -> None:
     """Write `series`, by name, into ``output.nc`` of `folder`; the first day is `start`. All of it or nothing."""
     import netCDF4
 

@@ -30,9 +30,9 @@ from fatescal.base.options import Count, Finite, Positive
 from fatescal.base.types import Array
 from fatescal.models import daily
 from fatescal.models.base import Context, Model, ModelOptions
-from fatescal.models.canopy.defaults import Parameter, check_values
+from fatescal.models.canopy.defaults import CanopyParameter, check_values
 from fatescal.models.canopy.smear_weather import read_forcing
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import ZERO, saturation_pressure
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather, noleap_date, noleap_day
 from fatescal.storage.inputs import Source, Sources
@@ -46,36 +46,36 @@ EXTINCTION = 0.5  # of light per leaf area, Beer's law (Monsi & Saeki 1953)
 _INF = float("inf")
 # fmt: off
 PARAMETERS = (  # the source ends with the range a prior should cover
-    Parameter("phi0", (0.087182,), "1", 0, 0.1250001,
+    CanopyParameter("phi0", (0.087182,), "1", 0, 0.1250001,
               "quantum yield of photosynthesis, before its response to temperature",
               "Stocker et al. 2020, set-up FULL; at most 1/8 by theory; 0.04 .. 0.12"),
-    Parameter("beta", (146.0,), "1", 0, _INF,
+    CanopyParameter("beta", (146.0,), "1", 0, _INF,
               "cost of carboxylation over that of transpiration at 25 degC",
               "146 Stocker et al. 2020, 240 Prentice et al. 2014; 95 .. 225 from dry to wet soil, Lavergne et al. 2020"),
-    Parameter("jmax_cost", (0.41,), "1", 0, 0.8,
+    CanopyParameter("jmax_cost", (0.41,), "1", 0, 0.8,
               "unit cost of the capacity of electron transport, c*", "Wang et al. 2017; 0.2 .. 0.6"),
-    Parameter("acclimation_time", (15.0,), "d", 0.9999999, _INF,
+    CanopyParameter("acclimation_time", (15.0,), "d", 0.9999999, _INF,
               "time in which vcmax, jmax and stomata follow the weather of noon",
               "Mengoli et al. 2022; 30 in rsofun (Stocker et al. 2020); 5 .. 45"),
-    Parameter("photosynthesis_recovery_time", (8.33,), "d", 0.9999999, _INF,
+    CanopyParameter("photosynthesis_recovery_time", (8.33,), "d", 0.9999999, _INF,
               "time constant of the temperature that leaves have acclimated to",
               "Makela et al. 2004; Kolari et al. 2007, doi:10.1111/j.1600-0889.2007.00262.x; 2 .. 20"),
-    Parameter("photosynthesis_recovery_start", (-4.67,), "degC", -_INF, _INF,
+    CanopyParameter("photosynthesis_recovery_start", (-4.67,), "degC", -_INF, _INF,
               "acclimated temperature at which the quantum yield begins to recover", "Kolari et al. 2007; -10 .. 0"),
-    Parameter("photosynthesis_recovery_range", (18.0,), "K", 0, _INF,
+    CanopyParameter("photosynthesis_recovery_range", (18.0,), "K", 0, _INF,
               "rise above the start at which the quantum yield is full", "Kolari et al. 2007; 8 .. 25"),
-    Parameter("fapar_scale", (1.0,), "1", 0, 2,
+    CanopyParameter("fapar_scale", (1.0,), "1", 0, 2,
               "absorbed light over that of the site's leaf area",
               "GPP tells it from phi0 only where the canopy absorbs all light: leave it out; 0.8 .. 1.2"),
-    Parameter("soil_stress_threshold", (0.6,), "1", 0, 1.0000001,
+    CanopyParameter("soil_stress_threshold", (0.6,), "1", 0, 1.0000001,
               "relative soil moisture below which GPP is lowered", "Stocker et al. 2020; 0.3 .. 0.9"),
-    Parameter("soil_stress_intercept", (0.733,), "1", -1e-7, 1.0000001,
+    CanopyParameter("soil_stress_intercept", (0.733,), "1", -1e-7, 1.0000001,
               "share of GPP that a dry bucket leaves",
               "Stocker et al. 2020, a + b alpha with alpha = 1 of a humid climate; 0 .. 1"),
-    Parameter("soil_capacity", (150.0,), "mm", 0, 1e4, "water the bucket holds", "Davis et al. 2017; 50 .. 300"),
-    Parameter("evaporative_supply", (1.05,), "mm h-1", 0, _INF,
+    CanopyParameter("soil_capacity", (150.0,), "mm", 0, 1e4, "water the bucket holds", "Davis et al. 2017; 50 .. 300"),
+    CanopyParameter("evaporative_supply", (1.05,), "mm h-1", 0, _INF,
               "rate at which a full bucket can give water", "Federer 1982, by Davis et al. 2017; 0.2 .. 1.5"),
-    Parameter("priestley_taylor", (1.26,), "1", 0, _INF,
+    CanopyParameter("priestley_taylor", (1.26,), "1", 0, _INF,
               "demand over equilibrium evaporation",
               "Priestley & Taylor 1972; lower over tall conifers, Komatsu 2005, doi:10.1002/hyp.5987; 0.5 .. 1.3"),
 )
@@ -147,7 +147,7 @@ class PModel(Model):
         place = folder / Path(self.options.site).expanduser()
         if self.options.site and not place.is_file():
             raise BadInput(f"model.site: there is no file {place}", expected="a file like canopy/site.yaml")
-        self.site = Site.load(place if self.options.site else None)
+        self.site = Stand.load(place if self.options.site else None)
 
     @cached_property
     def weather(self) -> Weather:
@@ -204,8 +204,8 @@ class PModel(Model):
         check_values(np.array(list(values.values())), tuple(values), known)
         gpp, evaporation = self.simulate(values)
         series = {
-            "GPP": daily.Series(gpp, self.outputs["GPP"], "gross primary production, carbon"),
-            "ET": daily.Series(evaporation, self.outputs["ET"], "evapotranspiration, water"),
+            "GPP": daily.DailyMeans(gpp, self.outputs["GPP"], "gross primary production, carbon"),
+            "ET": daily.DailyMeans(evaporation, self.outputs["ET"], "evapotranspiration, water"),
         }
         daily.write(
             folder, self.options.start, series, f"fatescal, P-model and SPLASH of pyrealm {self.pyrealm}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from fatescal.base.errors import BadInput
 from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.quality import Quality
-from fatescal.observations.windows import Summary, Variable
+from fatescal.observations.quality import QualityColumn
+from fatescal.observations.windows import ObservedVariable, Summary
 from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class ObservedSite(Protocol):
     """What is asked of the config of a site: its `observations`, its name, the paths it names."""
 
     @property
-    def observations(self) -> options.Observations:
+    def observations(self) -> options.ObservationsSection:
         """The section of the config."""
 
     @property
@@ -79,7 +79,7 @@ def observe(
     """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
     given = chosen.observations
 
-    def labelled(source: Source | None) -> list[Variable]:
+    def labelled(source: Source | None) -> list[ObservedVariable]:
         named = ((name, observed_variable(name, v, source)) for name, v in given.variables.items())
         return [replace(variable, name=chosen.label(name)) for name, variable in named]
 
@@ -109,7 +109,7 @@ def observe(
     return observed, observed, tuple(summary), f"{chosen.site}: {words}" if chosen.site else words
 
 
-def _unit_told(variable: Variable, source: Source) -> str:
+def _unit_told(variable: ObservedVariable, source: Source) -> str:
     """Return in words what a column is taken for, and why, with whatever may be a mistake."""
     unit, said = variable.measured_in or variable.unit, source.units.get(variable.column)
     words = f"{variable.column} in {unit}"
@@ -127,7 +127,7 @@ def _unit_told(variable: Variable, source: Source) -> str:
     return words
 
 
-def _quality_told(name: str, chosen: options.Variable, table: pd.DataFrame, source: Source) -> str:
+def _quality_told(name: str, chosen: options.VariableSection, table: pd.DataFrame, source: Source) -> str:
     """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
     bounds = _quality(name, chosen, source.layout)
     assert bounds is not None
@@ -136,7 +136,7 @@ def _quality_told(name: str, chosen: options.Variable, table: pd.DataFrame, sour
     return quality.judged(bounds, table[bounds.column].to_numpy(), name, known)
 
 
-def observed_variable(name: str, chosen: options.Variable, source: Source | None) -> Variable:
+def observed_variable(name: str, chosen: options.VariableSection, source: Source | None) -> ObservedVariable:
     """Return an observed variable, in the unit of its column in the `source` where the config gives none.
 
     Raises
@@ -151,7 +151,7 @@ def observed_variable(name: str, chosen: options.Variable, source: Source | None
     measured, summed = unit if chosen.compare_in not in (None, unit) else "", ""
     if source is not None and measured and not _sum_of_year(chosen.compare_in or "", source):
         summed = _sum_of_year(measured, source)
-    return Variable(
+    return ObservedVariable(
         name=name,
         unit=chosen.compare_in or unit,
         error=error_model(chosen.error, column, source),
@@ -182,14 +182,14 @@ def _unit_needed(name: str, column: str, source: Source | None) -> BadInput:
     return BadInput(what, hint="unit: g C m-2 d-1")
 
 
-def _columns(name: str, chosen: options.Variable) -> list[str]:
+def _columns(name: str, chosen: options.VariableSection) -> list[str]:
     """The columns that the config names for a variable."""
     measured = chosen.error.measured
     columns = [chosen.column or name, chosen.temperature, chosen.qc and chosen.qc.column]
     return [column for column in (*columns, measured and measured.column) if column]
 
 
-def _quality_column(name: str, chosen: options.Variable, layout: readers.Layout) -> str:
+def _quality_column(name: str, chosen: options.VariableSection, layout: readers.Layout) -> str:
     """The quality column of a variable: as the config names it, else as the file does."""
     assert chosen.qc is not None
     column = chosen.column or name
@@ -201,16 +201,18 @@ def _quality_column(name: str, chosen: options.Variable, layout: readers.Layout)
     return found
 
 
-def _quality(name: str, chosen: options.Variable, layout: readers.Layout | None) -> Quality | None:
+def _quality(
+    name: str, chosen: options.VariableSection, layout: readers.Layout | None
+) -> QualityColumn | None:
     """The bounds of a variable's quality column."""
     if chosen.qc is None or layout is None:
         return None
     bounds = {"low": chosen.qc.min, "high": chosen.qc.max}
     column = _quality_column(name, chosen, layout)
-    return Quality(column, **{key: value for key, value in bounds.items() if value is not None})
+    return QualityColumn(column, **{key: value for key, value in bounds.items() if value is not None})
 
 
-def error_model(chosen: options.Error, of: str = "", source: Source | None = None) -> ErrorModel:
+def error_model(chosen: options.ErrorSection, of: str = "", source: Source | None = None) -> ErrorModel:
     """Return the error model of a variable in column `of`; `source` tells the unit of its uncertainties.
 
     Where the file has one unit for both, that of the variable counts, which the config may correct.
@@ -226,7 +228,7 @@ def error_model(chosen: options.Error, of: str = "", source: Source | None = Non
     return ErrorModel(**given)
 
 
-def _error_told(variable: Variable, table: pd.DataFrame, source: Source) -> str:
+def _error_told(variable: ObservedVariable, table: pd.DataFrame, source: Source) -> str:
     """What a column of uncertainties is taken for."""
     error = variable.error
     own = variable.measured_in or variable.unit

@@ -26,7 +26,7 @@ def _as_column(value: object) -> object:
     return {"column": value} if isinstance(value, str) else value
 
 
-class Error(Section):
+class ErrorSection(Section):
     """Error of one window's value, in the variable's unit: a single `sd`, or parts."""
 
     sd: Positive | None = None
@@ -41,7 +41,7 @@ class Error(Section):
     """Column with the uncertainty (1 sd) of each measurement, independent of each other."""
 
     @model_validator(mode="after")
-    def _of_parts(self) -> Error:
+    def _of_parts(self) -> ErrorSection:
         if self.sd is not None and (self.random is not None or self.systematic is not None):
             raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
         if self.measured is not None and (self.sd is not None or self.random is not None):
@@ -51,7 +51,7 @@ class Error(Section):
         return self
 
 
-class Quality(Section):
+class QualitySection(Section):
     """Measurements count where `column` is at most `max` (a flag, a gap-filled share) or at least `min`."""
 
     column: str | None = None
@@ -60,28 +60,28 @@ class Quality(Section):
     min: Finite | None = None
 
     @model_validator(mode="after")
-    def _bounded(self) -> Quality:
+    def _bounded(self) -> QualitySection:
         if self.max is None and self.min is None:
             raise ValueError("qc needs `max` (flags, gap-filled shares) or `min` (shares of good data)")
         return self
 
 
-class Variable(Section):
+class VariableSection(Section):
     """One observed variable and its counterpart in the model's output."""
 
     model: str
     unit: str | None = None  # of the column; may be left out where the format or the file's header tells
-    error: Error
+    error: ErrorSection
     column: str | None = None
     compare_in: str | None = (
         None  # unit of the comparison and of the error, if it isn't the column's; a rate sums amounts
     )
     temperature: str | None = None  # column of the latent heat's temperature [degC]
-    qc: Quality | None = None
+    qc: QualitySection | None = None
     min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
-class Synthetic(Section):
+class SyntheticSection(Section):
     """Observations made from a model run at `truth` plus noise of the error model, or a multiple of it,
     or none.
     """
@@ -96,13 +96,13 @@ def _listed(value: object) -> object:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-class Observations(Section):
+class ObservationsSection(Section):
     window: str = "1D"
     calibration: tuple[date, date]
     validation: tuple[date, date] | None = None
     fold: tuple[int, int] | None = None  # (i, k), as `--fold i/k` sets it
-    variables: Annotated[dict[str, Variable], Field(min_length=1)]
-    synthetic: Synthetic | None = None
+    variables: Annotated[dict[str, VariableSection], Field(min_length=1)]
+    synthetic: SyntheticSection | None = None
     file: str | None = None
     format: Format | None = None
     """Format of the file by its name, or with its options `{kind: NAME, ...}`; found out without it."""
@@ -119,7 +119,7 @@ class Observations(Section):
 
     @field_validator("variables")
     @classmethod
-    def _names_that_files_hold(cls, variables: dict[str, Variable]) -> dict[str, Variable]:
+    def _names_that_files_hold(cls, variables: dict[str, VariableSection]) -> dict[str, VariableSection]:
         for name in variables:
             if wrong := wrong_name(name):
                 raise ValueError(
@@ -128,7 +128,7 @@ class Observations(Section):
         return variables
 
     @model_validator(mode="after")
-    def _one_source(self) -> Observations:
+    def _one_source(self) -> ObservationsSection:
         if (self.synthetic is None) == (self.file is None):
             raise ValueError("give exactly one of `file` and `synthetic`")
         measured = [name for name, v in self.variables.items() if v.error.measured is not None]

@@ -11,7 +11,7 @@ from fatescal.base.types import Array
 
 
 @dataclass(frozen=True)
-class Quality:
+class QualityColumn:
     """Measurements are valid where `column`, a flag or a share, is within `low` and `high`."""
 
     column: str
@@ -49,7 +49,7 @@ def kind(values: Array) -> str:
     return "share" if np.quantile(values, 0.99) <= 1 else "unknown"
 
 
-def judged(quality: Quality, values: Array, variable: str, known: str = "") -> str:
+def judged(quality: QualityColumn, values: Array, variable: str, known: str = "") -> str:
     """Return in words what a quality column is taken for and what its bounds keep.
 
     Parameters
@@ -98,7 +98,7 @@ def judged(quality: Quality, values: Array, variable: str, known: str = "") -> s
     return f"{quality.column} is {words[meant]}: {counts}"
 
 
-def _refuse_for_flag(quality: Quality, values: Array, where: str) -> None:
+def _refuse_for_flag(quality: QualityColumn, values: Array, where: str) -> None:
     if quality.low > 0 and not np.isfinite(quality.high):
         raise BadInput(
             f"{where}, a flag with the values {_listed(values)}: larger ones are filled or worse data",
@@ -108,7 +108,7 @@ def _refuse_for_flag(quality: Quality, values: Array, where: str) -> None:
         )
 
 
-def _refuse_for_share(quality: Quality, values: Array, where: str, good: bool) -> None:
+def _refuse_for_share(quality: QualityColumn, values: Array, where: str, good: bool) -> None:
     """Refuse bounds that make no sense for a share, which is of `good` data where that is known."""
     if good and np.isfinite(quality.high) and not np.isfinite(quality.low):
         raise BadInput(

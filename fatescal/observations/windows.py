@@ -13,7 +13,7 @@ from fatescal.base.types import Array
 from fatescal.observations import calendars, units
 from fatescal.observations.noise import ErrorModel, QuantileRule, sd_of_mean
 from fatescal.observations.outliers import outliers
-from fatescal.observations.quality import Quality
+from fatescal.observations.quality import QualityColumn
 from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Period = tuple[object, object]  # first and last day, both inclusive
 
 
 @dataclass(frozen=True)
-class Variable:
+class ObservedVariable:
     """An observed variable: its `column` in the table ('' for synthetic truth), unit and error model."""
 
     name: str
@@ -33,7 +33,7 @@ class Variable:
     column: str = ""
     measured_in: str = ""  # the unit of the column, where it is another one
     temperature: str = ""  # the column [degC] that latent heat is computed with
-    quality: Quality | None = None
+    quality: QualityColumn | None = None
     min_valid: float | None = None  # where it isn't that of all variables
 
     @property
@@ -66,7 +66,7 @@ class Summary:
 
 
 def grid_of(
-    variables: Sequence[Variable],
+    variables: Sequence[ObservedVariable],
     window: str,
     calibration: Period,
     validation: Period | None,
@@ -122,7 +122,7 @@ def grid_of(
 
 def build(
     table: pd.DataFrame,
-    variables: Sequence[Variable],
+    variables: Sequence[ObservedVariable],
     window: str,
     calibration: Period,
     validation: Period | None,
@@ -259,7 +259,7 @@ def _shares(
     return shares
 
 
-def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]:
+def measurements(variable: ObservedVariable, table: pd.DataFrame) -> tuple[Array, Array]:
     """Return the values (N) of a variable in its unit, NaN where not valid, and which (N) its quality
     refuses.
 
@@ -284,7 +284,7 @@ def measurements(variable: Variable, table: pd.DataFrame) -> tuple[Array, Array]
     return values, refused
 
 
-def uncertainties(variable: Variable, table: pd.DataFrame) -> Array:
+def uncertainties(variable: ObservedVariable, table: pd.DataFrame) -> Array:
     """Return the uncertainty (N, 1 sd) of each measurement in the unit of the variable, NaN where unknown.
 
     Zeros without a column of uncertainties. An uncertainty of zero is none: of an infinite weight nothing is
@@ -508,7 +508,7 @@ def _named(full: Observations, z: Array, rows: Array) -> str:
     return ", ".join(texts) + (f" and {rows.sum() - _NAMED} more" if rows.sum() > _NAMED else "")
 
 
-def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
+def _with_numbers(variable: ObservedVariable, table: pd.DataFrame) -> ObservedVariable:
     """The variable with its quantile rule, if its error has one, applied to its measurements."""
     rule = variable.error.random
     if not isinstance(rule, QuantileRule):
@@ -518,7 +518,9 @@ def _with_numbers(variable: Variable, table: pd.DataFrame) -> Variable:
     return replace(variable, error=replace(variable.error, random=sd))
 
 
-def _summary(full: Observations, fates: Array, variable: Variable, period: str, n_absent: int) -> Summary:
+def _summary(
+    full: Observations, fates: Array, variable: ObservedVariable, period: str, n_absent: int
+) -> Summary:
     rows = (full.period == period) & (full.variable == variable.name)
     used = rows & (fates == "used")
     reasons, counts = np.unique(fates[rows & ~used], return_counts=True)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fatescal.base.errors import BadInput, did_you_mean
-from fatescal.parameters.derived import RULES, Fixed, Rule, Scaled, ordered
-from fatescal.parameters.entries import Parameter
+from fatescal.parameters.derived import RULES, DerivedValue, Fixed, Scaled, ordered
+from fatescal.parameters.entries import ParameterEntry
 from fatescal.parameters.names import flat_names, pft_name, pft_names, require_known, require_names
 from fatescal.parameters.priors.base import Prior, require_distinct_values
 from fatescal.parameters.space import ParameterSpace, factor
@@ -25,7 +25,7 @@ class _Entry:
 
     name: str
     pft: str | None
-    of: Parameter
+    of: ParameterEntry
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Draft:
     known: list[str]
     priors: dict[str, Prior] = field(default_factory=dict)
     default: dict[str, float] = field(default_factory=dict)
-    rules: dict[str, Rule] = field(default_factory=dict)
+    rules: dict[str, DerivedValue] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
 
     def calibrate(self, name: str, prior: Prior, known: float | None) -> None:
@@ -46,7 +46,7 @@ class _Draft:
 
 
 def parameter_space(
-    parameters: Mapping[str, Parameter],
+    parameters: Mapping[str, ParameterEntry],
     defaults: Mapping[str, float],
     pfts: Sequence[str],
     numbered: bool = False,
@@ -89,7 +89,9 @@ def parameter_space(
     return made
 
 
-def _flattened(parameters: Mapping[str, Parameter], pfts: Sequence[str], numbered: bool) -> Iterator[_Entry]:
+def _flattened(
+    parameters: Mapping[str, ParameterEntry], pfts: Sequence[str], numbered: bool
+) -> Iterator[_Entry]:
     for name, parameter in parameters.items():
         given = list(parameter.fixed) if isinstance(parameter.fixed, dict) else parameter.pfts
         chosen = None if given is None else pft_names(name, given, pfts, numbered)
@@ -205,7 +207,7 @@ def _targets(
     return targets
 
 
-def _rule(entry: _Entry, known: Sequence[str], pfts: Sequence[str], numbered: bool) -> Rule:
+def _rule(entry: _Entry, known: Sequence[str], pfts: Sequence[str], numbered: bool) -> DerivedValue:
     """Return how a parameter without a prior gets its value."""
 
     def meant(name: str) -> str:

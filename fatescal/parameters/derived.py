@@ -32,7 +32,7 @@ OPERATIONS: Mapping[type[ast.AST], Callable[..., float]] = {
 LONGEST = 1000  # characters of an expression
 
 
-class Rule(Protocol):
+class DerivedValue(Protocol):
     """How one parameter that is not calibrated gets its value; its text says so to a reader."""
 
     @property
@@ -223,7 +223,7 @@ class Expression:
 RULES: Mapping[str, Any] = {c.key: c for c in (Fixed, Same, Expression)}
 
 
-def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
+def ordered(rules: Mapping[str, DerivedValue], known: Sequence[str]) -> dict[str, DerivedValue]:
     """Return the rules in an order in which each follows from what is `known` and those before.
 
     Raises
@@ -235,7 +235,7 @@ def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
     >>> list(ordered({"b": Same("a"), "a": Same("c")}, ["c"]))
     ['a', 'b']
     """
-    done: dict[str, Rule] = {}
+    done: dict[str, DerivedValue] = {}
     for name, rule in rules.items():
         for other in rule.names:
             if other not in rules and other not in known:
@@ -253,7 +253,7 @@ def ordered(rules: Mapping[str, Rule], known: Sequence[str]) -> dict[str, Rule]:
     return done
 
 
-def _refuse(name: str, rule: Rule, other: str, known: Sequence[str]) -> None:
+def _refuse(name: str, rule: DerivedValue, other: str, known: Sequence[str]) -> None:
     written = getattr(rule, "written", {}).get(other)
     where = "" if written is None else f" (position {written + 1} of '{getattr(rule, 'text', '')}')"
     raise BadInput(
@@ -263,7 +263,7 @@ def _refuse(name: str, rule: Rule, other: str, known: Sequence[str]) -> None:
     )
 
 
-def _circle(waiting: Mapping[str, Rule]) -> list[str]:
+def _circle(waiting: Mapping[str, DerivedValue]) -> list[str]:
     """Return the names of a circle among rules of which none can be first."""
     path = [next(iter(waiting))]
     while True:

@@ -9,7 +9,7 @@ from fatescal.parameters.derived import RULES
 from fatescal.parameters.registry import AnyPrior
 
 
-class Parameter(Section):
+class ParameterEntry(Section):
     """A parameter of the model: calibrated if it has a `prior`; with `pfts` one value for each of them.
 
     `scales` makes it the common factor of others; `auxiliary` one that expressions use and the model does not

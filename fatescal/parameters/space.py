@@ -14,7 +14,7 @@ import numpy as np
 
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.types import Array
-from fatescal.parameters.derived import Rule
+from fatescal.parameters.derived import DerivedValue
 from fatescal.parameters.priors.base import Prior
 
 
@@ -39,7 +39,7 @@ class ParameterSpace:
     priors: tuple[Prior, ...]
     default: Mapping[str, float]
     factor: Array | None = None
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, DerivedValue] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
     plant_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

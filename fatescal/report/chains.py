@@ -10,7 +10,7 @@ from fatescal.diagnostics.convergence import Diagnosis, Mixing, mixing
 from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
 from fatescal.report.markup import Markup, breakable, element, number, paragraph, section, table
 from fatescal.report.results import Results
-from fatescal.sample.log_evidence import Evidence, evidence
+from fatescal.sample.log_evidence import LogEvidence, evidence
 
 COLUMNS = 2
 SHOWN_STEPS = 400  # of a trace; more would only blacken the panel
@@ -146,7 +146,7 @@ def _reference(results: Results) -> Markup:
     )
 
 
-def _evidence(found: Evidence) -> Markup:
+def _evidence(found: LogEvidence) -> Markup:
     return paragraph(
         "Log evidence (for comparing models and priors on the same data): ", found.log_z,
         f"; the estimators differ by {number(found.disagreement)}.", found.warning and f" {found.warning}.",

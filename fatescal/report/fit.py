@@ -62,7 +62,7 @@ def _best_role(results: Results) -> str:
 
 
 @dataclass(frozen=True)
-class Series:
+class TimeSeries:
     """One variable in order of time: windows, observations and ensembles (J, M) by role."""
 
     time: Array  # (M,) middle of the windows
@@ -72,10 +72,12 @@ class Series:
     default: Array | None
     ensembles: dict[str, Array]
 
-    def __getitem__(self, rows: Array) -> Series:
+    def __getitem__(self, rows: Array) -> TimeSeries:
         default = None if self.default is None else self.default[rows]
         ensembles = {role: g[:, rows] for role, g in self.ensembles.items()}
-        return Series(self.time[rows], self.y[rows], self.noise[rows], self.period[rows], default, ensembles)
+        return TimeSeries(
+            self.time[rows], self.y[rows], self.noise[rows], self.period[rows], default, ensembles
+        )
 
     @property
     def window(self) -> np.timedelta64:
@@ -94,14 +96,14 @@ class Series:
         return (self.time - self.time.astype("datetime64[Y]")).astype("timedelta64[s]").astype(float) / 86400
 
 
-def series(results: Results, variable: str) -> Series:
+def series(results: Results, variable: str) -> TimeSeries:
     """Return one variable's observations and predictions in order of time."""
     obs = results.observations
     middle = obs.start + (obs.end - obs.start) // 2
     rows = np.flatnonzero(results.rows(variable=variable))
     rows = rows[np.argsort(middle[rows], kind="stable")]
     default = results.default_predictions
-    return Series(
+    return TimeSeries(
         time=middle[rows],
         y=obs.y[rows],
         noise=obs.sd[rows],
@@ -156,7 +158,7 @@ def fit_figure(results: Results, variable: str) -> Figure:
     return figure
 
 
-def _draw(ax: Axes, data: Series) -> None:
+def _draw(ax: Axes, data: TimeSeries) -> None:
     """Draw one panel: bands behind, observations in front."""
     time, order = _broken(data)
     best = list(data.ensembles)[-1]
@@ -181,14 +183,14 @@ def _draw(ax: Axes, data: Series) -> None:
     ax.axhline(0, color="#bbbbbb", lw=0.5, zorder=0)
 
 
-def _broken(data: Series):
+def _broken(data: TimeSeries):
     """Return the time with breaks at long gaps, and the function that puts NaN at them in a row (M)."""
     breaks = np.flatnonzero(np.diff(data.time) > (BRIDGE + 1) * data.window) + 1
     time = np.insert(data.time, breaks, data.time[breaks - 1])
     return time, lambda row: np.insert(row, breaks, np.nan)
 
 
-def _axis_of_time(ax: Axes, data: Series, whole_year: bool) -> None:
+def _axis_of_time(ax: Axes, data: TimeSeries, whole_year: bool) -> None:
     half = data.window / 2
     validation = data.time[data.period == "validation"]
     if len(validation):
@@ -228,7 +230,7 @@ def summary_figure(results: Results, variable: str) -> Figure:
     return figure
 
 
-def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
+def _seasonal_cycle(ax: Axes, data: TimeSeries, best: str) -> None:
     """Draw means over the same days of all years; months for windows longer than SEASON_DAYS."""
     width = SEASON_DAYS if data.window <= np.timedelta64(SEASON_DAYS, "D") else 366 / 12
     bins, which = np.unique((data.day // width).astype(int), return_inverse=True)
@@ -257,7 +259,7 @@ def _seasonal_cycle(ax: Axes, data: Series, best: str) -> None:
     ax.legend(loc="upper left")
 
 
-def _scatter(ax: Axes, data: Series, model: Array, colour: str) -> None:
+def _scatter(ax: Axes, data: TimeSeries, model: Array, colour: str) -> None:
     both = np.concatenate([data.y, model])
     limits = np.min(both), np.max(both)
     ax.plot(limits, limits, color="#999999", lw=0.8, zorder=0)

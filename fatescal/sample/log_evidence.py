@@ -19,7 +19,7 @@ TOLERANCE = 0.5  # nats between the ways: a factor 1.6 in Z
 
 
 @dataclass(frozen=True)
-class Evidence:
+class LogEvidence:
     """log Z by three estimators on the leg from the prior and one on that from the reference, pooled over all
     runs.
 
@@ -60,13 +60,13 @@ class Evidence:
         )
 
 
-def evidence(blocks: Sequence[ChainBlock]) -> Evidence:
+def evidence(blocks: Sequence[ChainBlock]) -> LogEvidence:
     """Return log Z from all draws of `blocks`, which share one ladder."""
     beta = blocks[0].beta[0]
     levels = np.concatenate(
         [np.moveaxis(b.log_likelihood, 2, 0).reshape(len(beta), -1) for b in blocks], axis=1
     )
-    return Evidence(
+    return LogEvidence(
         forward=stepping_stone(beta, levels),
         reverse=-stepping_stone(beta[::-1], levels[::-1]),
         thermodynamic=thermodynamic_integration(beta, levels),

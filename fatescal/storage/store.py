@@ -38,7 +38,7 @@ from fatescal.storage.encoding import (
 from fatescal.storage.records import Record
 
 if TYPE_CHECKING:
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
@@ -65,7 +65,7 @@ class Store:
     """
 
     folder: Path
-    world: World
+    comm: Communicator
     provenance: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,13 +85,13 @@ class Store:
             self._write(key, value, inputs)
             return value
 
-        return self.world.on_root(on_root)
+        return self.comm.on_root(on_root)
 
     def once_together(
         self, key: str, record: type[R], compute: Callable[[], R], inputs: Sequence[str] = ()
     ) -> R:
         """As `once`, for a `compute` that is called by all ranks and shares its work among them."""
-        missing = not self.world.on_root(self.path(key).exists)
+        missing = not self.comm.on_root(self.path(key).exists)
         value = compute() if missing else None
         return self.once(key, record, lambda: cast(R, value), inputs)
 
@@ -106,20 +106,20 @@ class Store:
             Called by all ranks; returns those rows that this one is to write, by their number: each row is
             some rank's. A row has every array field, the same shapes in all rows.
         """
-        if not self.world.on_root(self.path(key).exists):
+        if not self.comm.on_root(self.path(key).exists):
             rows = compute()
-            digests = self.world.on_root(lambda: {k: self.digest(k) for k in inputs})
-            order = self.world.on_root(self._next)
-            with self.world.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
+            digests = self.comm.on_root(lambda: {k: self.digest(k) for k in inputs})
+            order = self.comm.on_root(self._next)
+            with self.comm.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
                 self._write_rows(key, record, n_rows, rows, digests, order)
             del rows  # root is about to read them all
         failure, value = None, None
-        if self.world.is_root:
+        if self.comm.is_root:
             try:
                 value = self.load(key, record)
             except RunFailed as error:
                 failure = error
-        self.world.agree(failure)
+        self.comm.agree(failure)
         return value
 
     def path(self, key: str) -> Path:
@@ -264,7 +264,7 @@ class Store:
         arrays = {i: {n: np.asarray(a) for n, a in row.items()} for i, row in rows.items()}
         mine = {i: {n: checksum(a) for n, a in row.items()} for i, row in arrays.items()}
         kinds = {n: (a.shape, a.dtype.str) for row in arrays.values() for n, a in row.items()}
-        everyone = self.world.allgather((mine, kinds))
+        everyone = self.comm.allgather((mine, kinds))
         shapes = next(kinds for _, kinds in everyone if kinds)
         if any(kinds not in ({}, shapes) for _, kinds in everyone):
             raise ValueError(f"rows of {key} differ in shape: {[k for _, k in everyone]}")
@@ -283,21 +283,21 @@ class Store:
             sums,
             lambda f: self._header(f, key, record, inputs, order, digest),
         )
-        if PARALLEL and self.world.size > 1:
+        if PARALLEL and self.comm.size > 1:
             self._write_parallel(stage)
         else:
             self._write_gathered(stage)
 
     def _write_parallel(self, stage: _Rows) -> None:
         part = self._part(stage.key)
-        file = h5py.File(part, "w", **self.world.file_options())
-        with self.world.all_or_abort(f"writing stage {stage.key}"), _space_blamed(self.folder):
+        file = h5py.File(part, "w", **self.comm.file_options())
+        with self.comm.all_or_abort(f"writing stage {stage.key}"), _space_blamed(self.folder):
             self._fill(file, stage)
         file.close()  # collective too: a rank that has failed must have ended the job before
-        self.world.meet()
-        if self.world.is_root:
+        self.comm.barrier()
+        if self.comm.is_root:
             _publish(part, self.path(stage.key))
-        self.world.meet()
+        self.comm.barrier()
 
     def _fill(self, file: h5py.File, stage: _Rows) -> None:
         """Create everything on all ranks alike, then write the rows this rank owns."""
@@ -317,7 +317,7 @@ class Store:
                 file[f"checksums/{name}"][i] = stage.sums[name][i]
 
     def _write_gathered(self, stage: _Rows) -> None:
-        gathered = self.world.gather(stage.rows)
+        gathered = self.comm.gather(stage.rows)
         if gathered is not None:
             every = {i: row for part_rows in gathered for i, row in part_rows.items()}
             with self._published(stage.key) as part, h5py.File(part, "w") as file:
@@ -328,7 +328,7 @@ class Store:
                         data[i] = every[i][name]
                     file.create_dataset(f"checksums/{name}", data=stage.sums[name])
                 describe_fields(file, stage.record)
-        self.world.meet()
+        self.comm.barrier()
 
     def _part(self, key: str) -> Path:
         return self.folder / f"{key}.h5.part"

@@ -17,7 +17,7 @@ import numpy as np
 from fatescal.base.errors import NotConfirmed, RunFailed
 from fatescal.base.random_streams import stream
 from fatescal.base.types import Array, LogLikelihood
-from fatescal.config import DRAWS, Sample
+from fatescal.config import DRAWS, SampleSection
 from fatescal.diagnostics import failures, prior_check, scores
 from fatescal.diagnostics.convergence import diagnose
 from fatescal.diagnostics.rerun_verdict import (
@@ -36,7 +36,7 @@ from fatescal.emulate.validation import validate
 from fatescal.ensemble import effects
 from fatescal.ensemble.evaluate import Ensemble
 from fatescal.ensemble.preparation import prepare
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.observations.noise import ErrorModel, discrepancies
 from fatescal.observations.windows import Summary, climatology, synthesise
 from fatescal.parameters.space import ParameterSpace
@@ -90,24 +90,24 @@ class Problem:
     rounds: int
     force: bool
     force_prior: bool  # go on where the prior check failed
-    sampling: Sample
+    sampling: SampleSection
     n_posterior: int
     updates: bool  # whether the scheme takes any step
     stop_after: str | None  # "default": run that alone; "prior": the first ensemble
 
 
 @dataclass
-class Run:
+class CalibrationRun:
     """A problem on its way: who computes it, where it is kept, and the evaluations so far."""
 
     problem: Problem
-    world: World
+    comm: Communicator
     store: Store
     history: dict[str, Evaluation | None] = field(default_factory=dict)  # by stage; contents on root only
     likelihood: str = "observations"  # the stage of the observations with the errors in use
 
     def evaluate(self, stage: str, u: Array, inputs: list[str]) -> None:
-        self.history[stage] = self.problem.members.evaluate(stage, u, self.world, self.store, inputs)
+        self.history[stage] = self.problem.members.evaluate(stage, u, self.comm, self.store, inputs)
 
     def evaluated(self, stage: str) -> Evaluation:
         """Return a finished evaluation; on root."""
@@ -116,7 +116,7 @@ class Run:
         return result
 
 
-def calibrate(run: Run) -> Scorecard:
+def calibrate(run: CalibrationRun) -> Scorecard:
     """Carry a run to its scorecard, from wherever it stands.
 
     Raises
@@ -145,11 +145,11 @@ def calibrate(run: Run) -> Scorecard:
         ensembles["posterior"] = f"evaluation-posterior-{verdict.round:02d}"
     card = score(run, observations, "scorecard", "evaluation-00", ensembles, ["verdict"])
     if verdict.outcome != "confirmed":
-        run.world.agree(NotConfirmed(f"{sentence(verdict)}. Try: {advice(verdict, problem.rounds)}"))
+        run.comm.agree(NotConfirmed(f"{sentence(verdict)}. Try: {advice(verdict, problem.rounds)}"))
     return card
 
 
-def try_default(run: Run) -> None:
+def try_default(run: CalibrationRun) -> None:
     """Make the default run, before any other, and what the model wants made before its members.
 
     Raises
@@ -158,8 +158,8 @@ def try_default(run: Run) -> None:
         When it fails, or its output cannot be compared.
     """
     first = first_evaluation(run.problem)
-    finished = run.world.on_root(run.store.path(first).exists)
-    prepare(run.problem.members.sites, run.world, None if finished else first)
+    finished = run.comm.on_root(run.store.path(first).exists)
+    prepare(run.problem.members.sites, run.comm, None if finished else first)
 
 
 def first_evaluation(problem: Problem) -> str:
@@ -170,7 +170,7 @@ def first_evaluation(problem: Problem) -> str:
 
 
 def score(
-    run: Run,
+    run: CalibrationRun,
     observations: Observations,
     key: str,
     default: str,
@@ -193,7 +193,7 @@ def score(
     return run.store.once(key, Scorecard, scored, inputs)
 
 
-def observe(run: Run) -> Observations:
+def observe(run: CalibrationRun) -> Observations:
     """Return the observations: as read, or a run at the truth plus noise of the error model, each site's
     its own.
     """
@@ -216,7 +216,7 @@ def observe(run: Run) -> Observations:
     return run.store.once("observations", Observations, noisy, ["truth"])
 
 
-def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
+def smooth(run: CalibrationRun, measured: Observations) -> tuple[str, Observations]:
     """Evaluate and update the ensemble until the scheme has finished.
 
     Returns
@@ -233,7 +233,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
         stage, inputs = f"evaluation-{iteration:02d}", [f"ensemble-{iteration:02d}"]
         run.evaluate(stage, state.u, inputs)
         if iteration == 0:
-            effects.check(problem.members.sites, run.history[stage], run.world)
+            effects.check(problem.members.sites, run.history[stage], run.comm)
         observations = widen(run, measured)
         calibration = observations.select(observations.period == "calibration")
         if iteration == 0:
@@ -256,7 +256,7 @@ def smooth(run: Run, measured: Observations) -> tuple[str, Observations]:
     raise AssertionError("unreachable")
 
 
-def check_prior(run: Run, observations: Observations, measured: Observations) -> None:
+def check_prior(run: CalibrationRun, observations: Observations, measured: Observations) -> None:
     """Log what the first ensemble says about the data, and they about the parameters.
 
     Raises
@@ -266,7 +266,7 @@ def check_prior(run: Run, observations: Observations, measured: Observations) ->
         anyway.
     """
     problem = run.problem
-    text, reason, hopeless = run.world.on_root(functools.partial(_prior_check, run, observations, measured))
+    text, reason, hopeless = run.comm.on_root(functools.partial(_prior_check, run, observations, measured))
     log.info("%s", text)
     if not reason or problem.stop_after is not None:
         return
@@ -274,10 +274,12 @@ def check_prior(run: Run, observations: Observations, measured: Observations) ->
         log.warning("calibrate.force: the calibration goes on although the prior check failed")
         return
     way_out = "" if hopeless else "; or calibrate.force: true, to go on at your own risk"
-    run.world.agree(RunFailed(f"the prior check failed: {reason}{way_out}"))
+    run.comm.agree(RunFailed(f"the prior check failed: {reason}{way_out}"))
 
 
-def _prior_check(run: Run, observations: Observations, measured: Observations) -> tuple[str, str, bool]:
+def _prior_check(
+    run: CalibrationRun, observations: Observations, measured: Observations
+) -> tuple[str, str, bool]:
     """The check in words, why it failed ('': it passed), and whether nothing can be calibrated at all; on
     root.
 
@@ -300,7 +302,7 @@ def _prior_check(run: Run, observations: Observations, measured: Observations) -
     return "prior check: not made, because the first ensemble is no draw of the prior", "", False
 
 
-def widen(run: Run, measured: Observations) -> Observations:
+def widen(run: CalibrationRun, measured: Observations) -> Observations:
     """Return the observations with the discrepancies estimated from all runs so far, a stage of its own.
 
     The same object as `measured` where the config asks for no estimate. Each Kalman update uses the estimate
@@ -331,7 +333,7 @@ def _unit(observations: Observations, variable: str) -> str:
 class _Step:
     """One step of the scheme, made on root when its state or its info is first asked for."""
 
-    run: Run
+    run: CalibrationRun
     before: KalmanState
     stage: str
     observations: Observations
@@ -357,7 +359,7 @@ class _Step:
         return self._result[1]
 
 
-def explore(run: Run, observations: Observations, calibration: Observations) -> Verdict:
+def explore(run: CalibrationRun, observations: Observations, calibration: Observations) -> Verdict:
     """Emulate, sample, run the posterior ensemble again, until the model confirms it or all rounds are spent.
 
     Each round that ends otherwise adds its model runs to those that the next emulator learns from: the
@@ -398,7 +400,11 @@ def _too_few(verdict: Verdict) -> bool:
 
 
 def gate(
-    run: Run, round_: int, surrogate: Surrogate, observations: Observations, calibration: Observations
+    run: CalibrationRun,
+    round_: int,
+    surrogate: Surrogate,
+    observations: Observations,
+    calibration: Observations,
 ) -> tuple[Validation, list[ChainBlock | None], list[str], bool]:
     """Return the word on an emulator, the chains, the stages they are, and whether the model is to judge them.
 
@@ -422,7 +428,7 @@ def gate(
     return word, chains, inputs, accepted
 
 
-def rerun(run: Run, round_: int, chains: list[ChainBlock | None]) -> None:
+def rerun(run: CalibrationRun, round_: int, chains: list[ChainBlock | None]) -> None:
     """Run the model at the posterior ensemble of a round."""
     key, last = f"posterior-{round_:02d}", f"chains-{round_:02d}-{len(chains) - 1:03d}"
     posterior = run.store.once(key, Posterior, functools.partial(condense, run, chains), [last])
@@ -430,7 +436,7 @@ def rerun(run: Run, round_: int, chains: list[ChainBlock | None]) -> None:
 
 
 def judge(
-    run: Run, round_: int, before: Sequence[Verdict], observations: Observations, inputs: list[str]
+    run: CalibrationRun, round_: int, before: Sequence[Verdict], observations: Observations, inputs: list[str]
 ) -> Verdict:
     """Return what the model says of the posterior of a round, with those sampled before it."""
     sampled = [verdict.round for verdict in before if verdict.outcome != "not sampled"]
@@ -446,7 +452,7 @@ def judge(
     return run.store.once(f"verdict-{round_:02d}", Verdict, judged, list(dict.fromkeys(inputs)))
 
 
-def _round(run: Run, round_: int, observations: Observations) -> Round:
+def _round(run: CalibrationRun, round_: int, observations: Observations) -> Round:
     """Return a finished round as it is judged; on root."""
     posterior = run.store.load(f"posterior-{round_:02d}", Posterior)
     surrogate = run.store.load(f"surrogate-{round_:02d}", Surrogate)
@@ -463,19 +469,19 @@ def _round(run: Run, round_: int, observations: Observations) -> Round:
     )
 
 
-def _refused(run: Run, round_: int, word: Validation) -> Verdict:
+def _refused(run: CalibrationRun, round_: int, word: Validation) -> Verdict:
     """Return the verdict of a round whose emulator was refused; on root."""
     reason = f"the emulator of round {round_} was refused: {word.verdict}"
     verdict = not_sampled(run.problem.space.names, reason)
     return replace(verdict, round=round_, n_runs=_n_runs(run))
 
 
-def _n_runs(run: Run) -> int:
+def _n_runs(run: CalibrationRun) -> int:
     return sum(len(run.evaluated(stage).status) for stage in run.history)
 
 
 def extend(
-    run: Run,
+    run: CalibrationRun,
     round_: int,
     surrogate: Surrogate,
     calibration: Observations,
@@ -488,23 +494,23 @@ def extend(
     run.evaluate(f"evaluation-{key}", run.store.once(key, Batch, batch, inputs).u, [key])
 
 
-def tell(run: Run, round_: int, verdict: Verdict, observations: Observations) -> None:
+def tell(run: CalibrationRun, round_: int, verdict: Verdict, observations: Observations) -> None:
     """Log the verdict of a round, and how many of its model runs came near the optimum."""
-    if run.world.is_root:
+    if run.comm.is_root:
         numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
         level = logging.INFO if verdict.outcome == "confirmed" else logging.WARNING
         log.log(level, "round %d, %d model runs: %s%s", round_, verdict.n_runs, sentence(verdict), numbers)
     stage = list(run.history)[-1]
     if not stage.startswith(("evaluation-refinement", "evaluation-posterior")):
         return
-    near, n = run.world.on_root(lambda: _near(run, stage, observations))
-    if run.world.is_root:
+    near, n = run.comm.on_root(lambda: _near(run, stage, observations))
+    if run.comm.is_root:
         level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
         words = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s"
         log.log(level, words, stage, near, n, NEAR, wasted)
 
 
-def _near(run: Run, stage: str, observations: Observations) -> tuple[int, int]:
+def _near(run: CalibrationRun, stage: str, observations: Observations) -> tuple[int, int]:
     """Return how many members of a stage came near the least misfit of all runs, and how many there were; on
     root.
     """
@@ -515,14 +521,16 @@ def _near(run: Run, stage: str, observations: Observations) -> tuple[int, int]:
     return int(near[training.source == number].sum()), len(run.evaluated(stage).status) - 1
 
 
-def emulate(run: Run, round_: int, observations: Observations, calibration: Observations) -> Surrogate:
+def emulate(
+    run: CalibrationRun, round_: int, observations: Observations, calibration: Observations
+) -> Surrogate:
     """Return the emulator of all model runs so far."""
 
     def fit() -> Surrogate:
         rng = stream(run.problem.seed, "emulate", round_)
         training = training_set(run, observations)
         try:
-            return run.problem.emulator.fit(rng, training, calibration, map=run.world.map)
+            return run.problem.emulator.fit(rng, training, calibration, map=run.comm.map)
         except np.linalg.LinAlgError as error:
             raise RunFailed(
                 f"the emulator cannot be fitted to {len(training.u)} runs: {error}. Try: leave out windows that lie "
@@ -534,7 +542,7 @@ def emulate(run: Run, round_: int, observations: Observations, calibration: Obse
     return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
 
 
-def training_set(run: Run, observations: Observations) -> TrainingSet:
+def training_set(run: CalibrationRun, observations: Observations) -> TrainingSet:
     """Return the calibration columns of all successful runs, the default run once; on root."""
     columns = observations.period == "calibration"
     u, predictions, source = [], [], []
@@ -549,7 +557,7 @@ def training_set(run: Run, observations: Observations) -> TrainingSet:
 
 
 def begin_sampling(
-    run: Run, round_: int, log_likelihood: LogLikelihood, trusted: bool
+    run: CalibrationRun, round_: int, log_likelihood: LogLikelihood, trusted: bool
 ) -> list[ChainBlock | None]:
     """Return the first block of kept steps (on root), after a warm-up that is short where the emulator is
     refused already.
@@ -566,7 +574,7 @@ def begin_sampling(
             n_walkers=settings.walkers,
             levels=settings.levels,
             n_rounds=TUNING if trusted else LEAST_ROUNDS,
-            map=run.world.together,
+            map=run.comm.parallel_map,
         )
 
     inputs = [f"surrogate-{round_:02d}", f"validation-{round_:02d}-rows"]
@@ -574,7 +582,9 @@ def begin_sampling(
     return [_block(run, f"chains-{round_:02d}-000", states, log_likelihood, key)]
 
 
-def sample(run: Run, round_: int, log_likelihood: LogLikelihood, blocks: list[ChainBlock | None]) -> None:
+def sample(
+    run: CalibrationRun, round_: int, log_likelihood: LogLikelihood, blocks: list[ChainBlock | None]
+) -> None:
     """Append blocks of kept steps (on root) to the first ones until they converge.
 
     Raises
@@ -582,12 +592,10 @@ def sample(run: Run, round_: int, log_likelihood: LogLikelihood, blocks: list[Ch
     RunFailed
         If they have not converged after `sample.max_steps`.
     """
-    world, settings, names = run.world, run.problem.sampling, run.problem.space.names
+    comm, settings, names = run.comm, run.problem.sampling, run.problem.space.names
     while True:
         key = f"chains-{round_:02d}-{len(blocks) - 1:03d}"
-        diagnosis = world.on_root(
-            lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess)
-        )
+        diagnosis = comm.on_root(lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess))
         n_steps = BLOCK * len(blocks)
         log.info("%s: %d steps: %s", key, n_steps, diagnosis.words)
         if diagnosis.converged:
@@ -597,13 +605,13 @@ def sample(run: Run, round_: int, log_likelihood: LogLikelihood, blocks: list[Ch
                 f"the chains have not converged after {n_steps} steps: {'; '.join(diagnosis.reasons)}. "
                 "Try: raise sample.max_steps and start the same command again; it goes on from here"
             )
-            world.agree(not_converged)
-        states = world.on_root(lambda: end_states(_held(blocks[-1])))
+            comm.agree(not_converged)
+        states = comm.on_root(lambda: end_states(_held(blocks[-1])))
         blocks.append(_block(run, f"chains-{round_:02d}-{len(blocks):03d}", states, log_likelihood, key))
 
 
 def _block(
-    run: Run, key: str, states: list[TemperedState], log_likelihood: LogLikelihood, before: str
+    run: CalibrationRun, key: str, states: list[TemperedState], log_likelihood: LogLikelihood, before: str
 ) -> ChainBlock | None:
     """Return (on root) the next block of all runs, one run a task."""
 
@@ -612,7 +620,7 @@ def _block(
         return {f.name: getattr(block, f.name)[0] for f in fields(ChainBlock)}
 
     return run.store.once_rows(
-        key, ChainBlock, len(states), lambda: run.world.share(row, len(states)), [before]
+        key, ChainBlock, len(states), lambda: run.comm.parallel_for(row, len(states)), [before]
     )
 
 
@@ -634,7 +642,7 @@ def thinned(blocks: list[ChainBlock | None]) -> Array:
 
 
 def validated(
-    run: Run,
+    run: CalibrationRun,
     round_: int,
     surrogate: Surrogate,
     observations: Observations,
@@ -659,7 +667,7 @@ def validated(
     return word
 
 
-def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
+def condense(run: CalibrationRun, chains: list[ChainBlock | None]) -> Posterior:
     """Return the posterior: thinned draws, and among them the representative few to run again; on root."""
     space = run.problem.space
     draws = thinned(chains)
@@ -677,7 +685,11 @@ def condense(run: Run, chains: list[ChainBlock | None]) -> Posterior:
 
 
 def refine(
-    run: Run, round_: int, surrogate: Surrogate, calibration: Observations, chains: list[ChainBlock | None]
+    run: CalibrationRun,
+    round_: int,
+    surrogate: Surrogate,
+    calibration: Observations,
+    chains: list[ChainBlock | None],
 ) -> Batch:
     """Return the next model runs, drawn where the emulated posterior is; on root."""
     rng = stream(run.problem.seed, "refine", round_)

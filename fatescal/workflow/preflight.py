@@ -20,7 +20,7 @@ import numpy as np
 
 from fatescal.base.errors import ModelFailed
 from fatescal.base.types import Array
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.hpc.launch import launch
 from fatescal.hpc.schedulers.registry import node_name
 from fatescal.storage.records import Batch
@@ -55,7 +55,9 @@ class Launching:
     hide: Sequence[str]
 
 
-def trial(folder: Path, launching: Launching, world: World, space: Callable[[], Finding]) -> list[Finding]:
+def trial(
+    folder: Path, launching: Launching, comm: Communicator, space: Callable[[], Finding]
+) -> list[Finding]:
     """Return what was found, on root; called by all ranks.
 
     Parameters
@@ -65,19 +67,19 @@ def trial(folder: Path, launching: Launching, world: World, space: Callable[[], 
     space : callable
         Says, on root, whether there is enough of it.
     """
-    here = world.on_root(lambda: _made(folder / f".trial-{uuid.uuid4().hex[:8]}"))
+    here = comm.on_root(lambda: _made(folder / f".trial-{uuid.uuid4().hex[:8]}"))
     try:
         findings = [
-            _nodes(world),
-            _threads(world),
-            _renames(here, world),  # a folder that other nodes do not see makes all that follows fail
+            _nodes(comm),
+            _threads(comm),
+            _renames(here, comm),  # a folder that other nodes do not see makes all that follows fail
         ]
-        if not world.on_root(lambda: any(found.wrong for found in findings)):
-            findings += [_checkpoint(here, world), _dealing(world), _members(here, launching, world)]
-        findings += [_clocks(here, world), world.on_root(space)]
+        if not comm.on_root(lambda: any(found.wrong for found in findings)):
+            findings += [_checkpoint(here, comm), _dealing(comm), _members(here, launching, comm)]
+        findings += [_clocks(here, comm), comm.on_root(space)]
     finally:
-        world.meet()
-        if world.is_root:
+        comm.barrier()
+        if comm.is_root:
             shutil.rmtree(here, ignore_errors=True)
     return findings
 
@@ -87,9 +89,9 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _nodes(world: World) -> Finding:
+def _nodes(comm: Communicator) -> Finding:
     """Say which nodes there are, and whether they have memory for their ranks."""
-    told = world.allgather((node_name(), _available()))
+    told = comm.allgather((node_name(), _available()))
     ranks = Counter(node for node, _ in told)
     memory = dict(told)
     each = {node: memory[node] / n for node, n in ranks.items()}
@@ -103,23 +105,23 @@ def _nodes(world: World) -> Finding:
     )
 
 
-def _threads(world: World) -> Finding:
-    level = world.thread_level
+def _threads(comm: Communicator) -> Finding:
+    level = comm.thread_level
     wrong = level != "multiple"
     hint = "an MPI with MPI_THREAD_MULTIPLE; without it a dead rank may not end the job" if wrong else ""
-    return Finding("MPI", f"{world.size} ranks of {world.library}, thread level {level}", wrong, hint)
+    return Finding("MPI", f"{comm.size} ranks of {comm.library}, thread level {level}", wrong, hint)
 
 
-def _renames(here: Path, world: World) -> Finding:
+def _renames(here: Path, comm: Communicator) -> Finding:
     """Let every rank rename a file, and wait until it sees those of all others."""
-    names = [here / f"seen-{rank}" for rank in range(world.size)]
+    names = [here / f"seen-{rank}" for rank in range(comm.size)]
     _ = [name.exists() for name in names]  # nodes remember for a while what was not there
-    world.meet()
-    error = _renamed(names[world.rank])
-    world.meet()
+    comm.barrier()
+    error = _renamed(names[comm.rank])
+    comm.barrier()
     seconds = _until_seen(names, 0.0 if error else PATIENCE)
-    errors = [e for e in world.allgather(error) if e]
-    waits = world.allgather((node_name(), seconds))
+    errors = [e for e in comm.allgather(error) if e]
+    waits = comm.allgather((node_name(), seconds))
     blind = sorted({node for node, wait in waits if wait is None})
     if not (errors or blind):
         slowest = max(wait for _, wait in waits if wait is not None)
@@ -153,36 +155,36 @@ def _until_seen(paths: Sequence[Path], patience: float) -> float | None:
     return time.monotonic() - begin
 
 
-def _checkpoint(here: Path, world: World) -> Finding:
+def _checkpoint(here: Path, comm: Communicator) -> Finding:
     """Write a stage with all ranks and read it back, as a run does; what hangs or fails ends the job
     with its reason.
     """
     begin = time.monotonic()
-    rows = np.arange(3.0 * ROWS * world.size).reshape(-1, 3)
+    rows = np.arange(3.0 * ROWS * comm.size).reshape(-1, 3)
 
     def row(i: int) -> Mapping[str, Array]:
         return {"u": rows[i]}
 
-    written = Store(here, world).once_rows(
-        "checkpoint", Batch, len(rows), lambda: world.share(row, len(rows))
+    written = Store(here, comm).once_rows(
+        "checkpoint", Batch, len(rows), lambda: comm.parallel_for(row, len(rows))
     )
-    same = world.on_root(lambda: written is not None and np.array_equal(written.u, rows))
+    same = comm.on_root(lambda: written is not None and np.array_equal(written.u, rows))
     by = "all ranks (parallel HDF5)" if PARALLEL else "the root rank (h5py without MPI)"
     words = f"written by {by} and read back in {time.monotonic() - begin:.1f} s"
     hint = "" if same else "another file system for run.directory or scratch"
     return Finding("checkpoint", words if same else f"{words}: not what was written", not same, hint)
 
 
-def _dealing(world: World) -> Finding:
-    n_tasks = 3 * world.size
-    done = [i for of_rank in world.allgather(list(world.share(lambda i: i, n_tasks))) for i in of_rank]
+def _dealing(comm: Communicator) -> Finding:
+    n_tasks = 3 * comm.size
+    done = [i for of_rank in comm.allgather(list(comm.parallel_for(lambda i: i, n_tasks))) for i in of_rank]
     wrong = sorted(done) != list(range(n_tasks))
-    return Finding("members", f"dealt out {world.dealing}", wrong, "another MPI" if wrong else "")
+    return Finding("members", f"dealt out {comm.task_distribution}", wrong, "another MPI" if wrong else "")
 
 
-def _members(here: Path, launching: Launching, world: World) -> Finding:
+def _members(here: Path, launching: Launching, comm: Communicator) -> Finding:
     """Launch a member from every rank, and look at the environment it found."""
-    folder = here / f"member-{world.rank}"
+    folder = here / f"member-{comm.rank}"
     folder.mkdir()
     begin, error, leaked = time.monotonic(), "", []
     try:
@@ -196,13 +198,13 @@ def _members(here: Path, launching: Launching, world: World) -> Finding:
         seen = (folder / "environment").read_text().splitlines()
         leaked = sorted({word for line in seen for word in launching.hide if line.startswith(word)})
     except (ModelFailed, OSError) as failure:
-        error = f"rank {world.rank} on {node_name()}: {failure}"
-    slowest = max(world.allgather(time.monotonic() - begin))
-    errors = [e for e in world.allgather(error) if e]
-    seen_by = sorted({word for words in world.allgather(leaked) for word in words})
+        error = f"rank {comm.rank} on {node_name()}: {failure}"
+    slowest = max(comm.allgather(time.monotonic() - begin))
+    errors = [e for e in comm.allgather(error) if e]
+    seen_by = sorted({word for words in comm.allgather(leaked) for word in words})
     how = f"through {launching.launcher[0]}" if launching.launcher else "directly"
     if errors:
-        words = f"{len(errors)} of {world.size} ranks cannot launch a member {how}: {errors[0]}"
+        words = f"{len(errors)} of {comm.size} ranks cannot launch a member {how}: {errors[0]}"
         return Finding("launching", words, True, "the machine file's launcher, on one node by hand")
     if seen_by:
         words = f"members launched {how} see variables {'*, '.join(seen_by)}* that are to be hidden"
@@ -212,21 +214,21 @@ def _members(here: Path, launching: Launching, world: World) -> Finding:
     return Finding("launching", f"every rank launched a member {how}, in {slowest:.1f} s at most")
 
 
-def _clocks(here: Path, world: World) -> Finding:
+def _clocks(here: Path, comm: Communicator) -> Finding:
     """Compare the ranks' clocks with each other and with the file system's; nothing depends on them but
     logs and you.
     """
-    world.meet()
+    comm.barrier()
     now = time.time()
-    apart = np.ptp(world.allgather(now))
-    own = here / f"clock-{world.rank}"
+    apart = np.ptp(comm.allgather(now))
+    own = here / f"clock-{comm.rank}"
     before = time.time()
     try:
         own.touch()
         beside = own.stat().st_mtime - before
     except OSError:  # told by others
         beside = 0.0
-    files = max(world.allgather(beside), key=abs)
+    files = max(comm.allgather(beside), key=abs)
     remark = (
         "; logs will be hard to read, results do not depend on it" if max(apart, abs(files)) > SKEW else ""
     )

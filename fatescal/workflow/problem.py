@@ -11,14 +11,14 @@ import numpy as np
 from fatescal import config
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
-from fatescal.config import Config, Settings
+from fatescal.config import Config, OneSite
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.misfit_emulator import MisfitEmulator
 from fatescal.emulate.output_emulator import OutputsEmulator
 from fatescal.ensemble.evaluate import Ensemble
 from fatescal.ensemble.member import Members
-from fatescal.ensemble.stragglers import Rule, Stragglers
-from fatescal.hpc.communicator import World
+from fatescal.ensemble.stragglers import StragglerRule, Stragglers
+from fatescal.hpc.communicator import Communicator
 from fatescal.hpc.launch import seconds
 from fatescal.models.base import Model
 from fatescal.observations import measurements, windows
@@ -49,7 +49,7 @@ class Parts:
     scheme: UpdateScheme
 
 
-def problem(chosen: Config, world: World) -> Problem:
+def problem(chosen: Config, comm: Communicator) -> Problem:
     """Return what a config describes, checked on root, on all ranks.
 
     Raises
@@ -57,17 +57,17 @@ def problem(chosen: Config, world: World) -> Problem:
     BadInput
         For whatever would make the calibration fail, before any model run.
     """
-    others = world.on_root(
+    others = comm.on_root(
         lambda: {site: site_models.fallback(place) for site, place in chosen.places.items()}
     )
-    chosen = world.on_root(lambda: site_models.located(chosen))
-    parts = world.on_root(lambda: checked(chosen, others))
+    chosen = comm.on_root(lambda: site_models.located(chosen))
+    parts = comm.on_root(lambda: checked(chosen, others))
     errors = {
         place.label(name): measurements.error_model(variable.error)
         for place in chosen.places.values()
         for name, variable in place.observations.variables.items()
     }
-    sites = [members(place, others[site], parts, world) for site, place in chosen.places.items()]
+    sites = [members(place, others[site], parts, comm) for site, place in chosen.places.items()]
     return Problem(
         seed=chosen.run.seed,
         space=parts.space,
@@ -95,9 +95,9 @@ def problem(chosen: Config, world: World) -> Problem:
     )
 
 
-def members(place: Settings, other: Settings | None, parts: Parts, world: World) -> Members:
+def members(place: OneSite, other: OneSite | None, parts: Parts, comm: Communicator) -> Members:
     """Return what runs the members at one site; `other` is its config with the fallback."""
-    stop = stragglers(place.machine, world)
+    stop = stragglers(place.machine, comm)
     forward, grid = site_models.model(place, stop), parts.grids[place.site]
     names = _names(place)
     return Members(
@@ -145,19 +145,19 @@ def facts(made: Problem) -> ModelFacts:
     return ModelFacts(defaults, tuple(model.pfts), model.numbers_pfts, made.members.units)
 
 
-def _names(place: Settings) -> dict[str, str]:
+def _names(place: OneSite) -> dict[str, str]:
     """Return the model's name of each observed variable."""
     return {place.label(name): variable.model for name, variable in place.observations.variables.items()}
 
 
-def stragglers(machine: config.Machine, world: World) -> Stragglers:
+def stragglers(machine: config.Machine, comm: Communicator) -> Stragglers:
     """Return what stops a member: the end of the job, and the machine file's rule for stragglers."""
     given = machine.straggler
-    rule = None if given is None else Rule(given.factor, given.share, seconds(given.least))
-    return Stragglers(world.stopping, rule)
+    rule = None if given is None else StragglerRule(given.factor, given.share, seconds(given.least))
+    return Stragglers(comm.stopping, rule)
 
 
-def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts:
+def checked(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
     """Read and check the files and names of a config that has been `located`, and of its sites' fallbacks."""
     places, forwards = chosen.places, {}
     for site, place in places.items():
@@ -190,12 +190,12 @@ def checked(chosen: Config, others: Mapping[str, Settings | None] = {}) -> Parts
     )
 
 
-def _synthetic(chosen: Config) -> config.Synthetic | None:
+def _synthetic(chosen: Config) -> config.SyntheticSection | None:
     """Return the synthetic truth, the same at all sites."""
     return next(iter(chosen.places.values())).observations.synthetic
 
 
-def noise(synthetic: config.Synthetic | None) -> float:
+def noise(synthetic: config.SyntheticSection | None) -> float:
     """Return the multiple of the error model's noise that a synthetic truth gets."""
     return 1.0 if synthetic is None or synthetic.noise is None else float(synthetic.noise)
 
@@ -212,7 +212,7 @@ def space(chosen: Config) -> ParameterSpace:
     return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
 
 
-def _space(places: Mapping[str, Settings], forwards: Mapping[str, Model]) -> ParameterSpace:
+def _space(places: Mapping[str, OneSite], forwards: Mapping[str, Model]) -> ParameterSpace:
     """Return the parameters, which the models of all sites must know under the same names, with the same
     defaults."""
     spaces = {}
@@ -238,7 +238,7 @@ def _space(places: Mapping[str, Settings], forwards: Mapping[str, Model]) -> Par
     return shared
 
 
-def scheme(chosen: config.Calibrate, n_parameters: int) -> UpdateScheme:
+def scheme(chosen: config.CalibrateSection, n_parameters: int) -> UpdateScheme:
     """Return the update scheme of a config, which is its section `calibrate`.
 
     Raises
@@ -257,7 +257,7 @@ def scheme(chosen: config.Calibrate, n_parameters: int) -> UpdateScheme:
     return chosen
 
 
-def emulator(chosen: config.Emulate) -> Emulator:
+def emulator(chosen: config.EmulateSection) -> Emulator:
     """Return the emulator of a config."""
     return (
         OutputsEmulator(variance=chosen.variance or "auto")

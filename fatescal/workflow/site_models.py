@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fatescal import config
 from fatescal.base.errors import BadInput
-from fatescal.config import Config, Settings
+from fatescal.config import Config, OneSite
 from fatescal.ensemble import preparation
 from fatescal.hpc.launch import HIDDEN_PREFIXES, never
 from fatescal.models.base import Context, Model, ModelOptions, require_launcher
@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Config)
 
 
 @contextmanager
-def at_site(place: Settings) -> Iterator[None]:
+def at_site(place: OneSite) -> Iterator[None]:
     """Put the name of the site, where it is one of several, before what is wrong there."""
     try:
         yield
@@ -38,12 +38,12 @@ def located(chosen: C) -> C:
     return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
 
 
-def _located(place: Settings) -> ModelOptions:
+def _located(place: OneSite) -> ModelOptions:
     with at_site(place):
         return place.model.located(context(place))
 
 
-def context(place: Settings, stop: Callable[[], bool] = never) -> Context:
+def context(place: OneSite, stop: Callable[[], bool] = never) -> Context:
     """Return what a site's model is told; `stop` is asked by models that wait for another process."""
     machine = place.machine
     return Context(
@@ -65,18 +65,18 @@ def members_folder(chosen: Config) -> Path:
     return chosen.run.directory.absolute() / "members"
 
 
-def fallback(place: Settings) -> Settings | None:
+def fallback(place: OneSite) -> OneSite | None:
     """Return a site's config with the model's fallback as its model, located."""
     other = place.model.alternative
     return None if other is None else located(place.model_copy(update={"model": other}))
 
 
-def model(place: Settings, stop: Callable[[], bool]) -> Model:
+def model(place: OneSite, stop: Callable[[], bool]) -> Model:
     """Return the model of a site whose options are located; `stop` as in `context`."""
     return place.model.make(context(place, stop))
 
 
-def files(place: Settings, forward: Model) -> Sources:
+def files(place: OneSite, forward: Model) -> Sources:
     """Return the files from outside that a site's model reads, by the key of the config that names them.
 
     Of a model from another package that does not tell: those that its options name, and its own source.
@@ -92,7 +92,7 @@ def files(place: Settings, forward: Model) -> Sources:
     return found
 
 
-def _named_by(place: Settings) -> dict[str, list[Source]]:
+def _named_by(place: OneSite) -> dict[str, list[Source]]:
     """Return the files that the options of a model name, at any depth."""
     found: dict[str, list[Source]] = {}
 

@@ -18,7 +18,7 @@ from fatescal import config as settings
 from fatescal.__main__ import _wall_time
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import Pace
+from fatescal.ensemble.member import WallTimeGuard
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch
 
 MACHINES = Path(__file__).parents[2] / "machines"
@@ -113,10 +113,10 @@ def test_the_launcher_takes_the_name_of_slurms_node(tmp_path, monkeypatch):
 
 
 def test_no_member_is_started_that_cannot_finish():
-    Pace(lambda: 0.0).require_time()  # nothing is known yet
-    Pace(lambda: 31.0, [10.0, 30.0]).require_time()
+    WallTimeGuard(lambda: 0.0).require_time()  # nothing is known yet
+    WallTimeGuard(lambda: 31.0, [10.0, 30.0]).require_time()
     with pytest.raises(OutOfTime, match=r"takes 28 s, 27 s are left"):
-        Pace(lambda: 27.0, [10.0, 30.0]).require_time()
+        WallTimeGuard(lambda: 27.0, [10.0, 30.0]).require_time()
 
 
 def test_a_run_that_stops_says_what_is_left_to_do(tmp_path):

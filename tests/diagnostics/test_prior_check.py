@@ -12,7 +12,7 @@ from linear import SD, fatescal, write_problem
 
 from fatescal.diagnostics.prior_check import failure, render, weigh, word
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import Variable, grid_of, synthesise
+from fatescal.observations.windows import ObservedVariable, grid_of, synthesise
 
 ERRORS = {"a": ErrorModel(0.5), "b": ErrorModel(1.0, ar1=0.6)}
 NAMES = ("first", "second")
@@ -23,7 +23,7 @@ def linear_case(shift: float = 0.0, gain: float = 1.0):
     known.
     """
     grid = grid_of(
-        [Variable(name, "1", error) for name, error in ERRORS.items()], "1D", ("2004-01-01", "2004-04-10"), None,
+        [ObservedVariable(name, "1", error) for name, error in ERRORS.items()], "1D", ("2004-01-01", "2004-04-10"), None,
         "noleap",
     )  # fmt: skip
     rng = np.random.default_rng(0)

@@ -10,10 +10,10 @@ from scipy.stats import norm
 
 from fatescal.diagnostics import scores
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import Variable, climatology, grid_of, synthesise
+from fatescal.observations.windows import ObservedVariable, climatology, grid_of, synthesise
 
-GPP = Variable("GPP", "g C m-2 d-1", ErrorModel(1.2))
-ET = Variable("ET", "mm d-1", ErrorModel(0.5))
+GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(1.2))
+ET = ObservedVariable("ET", "mm d-1", ErrorModel(0.5))
 
 
 def distance(m, s):

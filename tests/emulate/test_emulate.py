@@ -17,7 +17,7 @@ from fatescal.emulate.base import Emulator
 from fatescal.emulate.encoder import encode
 from fatescal.emulate.fit import restricted_likelihood, warped_likelihood
 from fatescal.emulate.gaussian_process import Process, processes
-from fatescal.emulate.kernels import JOINT, PRODUCT, Form, pair_differences, pair_distances, trend
+from fatescal.emulate.kernels import JOINT, PRODUCT, GPSpec, pair_differences, pair_distances, trend
 from fatescal.emulate.misfit_emulator import MisfitEmulator, Transform
 from fatescal.emulate.output_emulator import OutputsEmulator
 from fatescal.emulate.training import near_optimum, nearest_rows, twins
@@ -33,7 +33,7 @@ from fatescal.storage.records import Observations, TrainingSet
 from fatescal.update.residuals import misfit, whitened_residuals
 
 EMULATORS: list[OutputsEmulator | MisfitEmulator] = [OutputsEmulator(), MisfitEmulator()]
-FORMS = [Form(kernel, degree) for kernel in (JOINT, PRODUCT) for degree in (0, 1, 2)]
+FORMS = [GPSpec(kernel, degree) for kernel in (JOINT, PRODUCT) for degree in (0, 1, 2)]
 CTSM = Path(os.environ.get("FATESCAL_DATA", "absent")) / "ctsm"
 
 
@@ -78,7 +78,7 @@ def fitted(emulator):
     return emulator.fit(np.random.default_rng(0), *smooth_problem())
 
 
-def small_process(form: Form, axes: Array | None = None, n_outputs: int = 2):
+def small_process(form: GPSpec, axes: Array | None = None, n_outputs: int = 2):
     rng = np.random.default_rng(2)
     u = rng.standard_normal((40, 3))
     outputs = np.stack([np.sin(u[:, 0]) + u[:, 1] * u[:, 2], np.exp(0.3 * u[:, 1]) - u[:, 0]], axis=1)[
@@ -242,7 +242,7 @@ def test_restricted_likelihood_is_that_of_contrasts_and_has_the_right_gradient(f
 def test_warped_likelihood_with_its_prior_has_the_right_gradient(kernel):
     from scipy.optimize import approx_fprime
 
-    _, _, u, outputs = small_process(Form(kernel, 1))
+    _, _, u, outputs = small_process(GPSpec(kernel, 1))
     x = np.concatenate([np.log([1.0, 2.0, 0.7, 1e-2]), [0.3, -0.2, 0.6]])
     differences = pair_differences(u), pair_differences(np.sqrt(1.0 + u * u))
     arguments = (

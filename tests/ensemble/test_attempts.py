@@ -15,7 +15,7 @@ from linear import MODEL, PRIOR, evaluated, fatescal, write_problem
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, Status
 from fatescal.ensemble import retention
-from fatescal.ensemble.stragglers import Rule, Straggled, Stragglers
+from fatescal.ensemble.stragglers import Straggled, StragglerRule, Stragglers
 from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 
 pytestmark = [pytest.mark.slow]
@@ -154,8 +154,8 @@ def test_no_member_is_a_straggler_before_most_are_done_or_without_a_rule(monkeyp
     done: dict[str, float] = {f"{j:04d}": 10.0 for j in range(7)} | {"0007": float("nan")}
     for rule, n_members, given_up in (
         (None, 9, False),
-        (Rule(5, 0.8, 1), 11, False),
-        (Rule(5, 0.8, 1), 9, True),
+        (StragglerRule(5, 0.8, 1), 11, False),
+        (StragglerRule(5, 0.8, 1), 9, True),
     ):
         stragglers, now[0] = Stragglers(lambda: False, rule), 100.0
         with stragglers.among(n_members, lambda: done):
@@ -177,7 +177,7 @@ def test_no_member_is_a_straggler_before_most_are_done_or_without_a_rule(monkeyp
 def test_looks_at_the_batch_grow_rare(monkeypatch):
     now, looks = [0.0], []
     monkeypatch.setattr("fatescal.ensemble.stragglers.time.monotonic", lambda: now[0])
-    stragglers = Stragglers(lambda: False, Rule(5, 0.8, 1))
+    stragglers = Stragglers(lambda: False, StragglerRule(5, 0.8, 1))
 
     def look() -> dict[str, float]:
         looks.append(now[0])

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from fatescal.base.errors import BadInput, Status
-from fatescal.ensemble.member import MARKER, Members, Pace
+from fatescal.ensemble.member import MARKER, Members, WallTimeGuard
 from fatescal.models import output
 from fatescal.models.base import Model
 from fatescal.models.command import Command
@@ -62,13 +62,13 @@ def n_runs(of: Members) -> int:
 
 
 def ran(of: Members, a: float = 1.0) -> dict[str, Any]:
-    row = of.member("evaluation-00", 1, np.array([a]), Pace(lambda: FOREVER))
+    row = of.member("evaluation-00", 1, np.array([a]), WallTimeGuard(lambda: FOREVER))
     found = marker(of)
     assert row["status"] == found["status"]
     assert np.isnan(row["predictions"]).all() == (row["status"] != Status.OK)
     # nothing is run again when the run is started again
     runs = n_runs(of)
-    again = of.member("evaluation-00", 1, np.array([a]), Pace(lambda: FOREVER))
+    again = of.member("evaluation-00", 1, np.array([a]), WallTimeGuard(lambda: FOREVER))
     assert (again["status"], n_runs(of)) == (row["status"], runs)
     return found
 

@@ -8,12 +8,12 @@ pytestmark = pytest.mark.mpi
 
 SHARED = """
     import sys, time
-    from fatescal.hpc.communicator import World
-    world = World()
+    from fatescal.hpc.communicator import Communicator
+    comm = Communicator()
 
     def say(*words):  # root prints what all ranks say: what several print at once arrives mixed
-        said = world.gather(" ".join(map(str, words)))
-        if world.is_root:
+        said = comm.gather(" ".join(map(str, words)))
+        if comm.is_root:
             print(*said, sep="\\n")
 """
 
@@ -33,11 +33,11 @@ def test_on_root_map_and_together_return_the_same_on_any_number_of_ranks(mpirun,
     def square(x):
         return x * x
 
-    squares = world.on_root(lambda: world.map(square, range(10)) + world.map(square, [7]))
-    again = world.together(lambda x: x + 1, range(3))
+    squares = comm.on_root(lambda: comm.map(square, range(10)) + comm.map(square, [7]))
+    again = comm.parallel_map(lambda x: x + 1, range(3))
     assert squares == [x * x for x in range(10)] + [49], squares
     assert again == [1, 2, 3]
-    say("rank", world.rank, "ok")
+    say("rank", comm.rank, "ok")
     """,
     )
     assert done.returncode == 0, done.stderr
@@ -56,7 +56,7 @@ def test_an_error_of_one_rank_is_raised_on_all(mpirun, n_tasks):
         return i
 
     try:
-        world.share(task, int(sys.argv[1]))
+        comm.parallel_for(task, int(sys.argv[1]))
     except ValueError as error:
         say("got", error, "on rank 2" in error.__notes__[0])
     """,
@@ -77,7 +77,7 @@ def test_an_error_on_root_is_raised_on_all(mpirun):
         raise BadInput("a key is wrong", expected=1, got=2)
 
     try:
-        world.on_root(wrong)
+        comm.on_root(wrong)
     except BadInput as error:
         say(error)
     """,
@@ -97,7 +97,7 @@ def test_four_ranks_run_four_waiting_members_in_one_wave(mpirun):
         while len(list(pathlib.Path().glob("started-*"))) < 4:
             time.sleep(0.01)
 
-    mine = world.share(waits_for_all, 4)  # in two waves nobody would come to the end
+    mine = comm.parallel_for(waits_for_all, 4)  # in two waves nobody would come to the end
     assert len(mine) == 1
     """,
     )
@@ -117,7 +117,7 @@ def test_a_rank_with_a_long_member_is_spared_the_short_ones(mpirun):
         pathlib.Path(f"done-{i}").touch()
 
     # with a fixed share for every rank those behind the long one would never run
-    mine = world.share(task, 46)
+    mine = comm.parallel_for(task, 46)
     say("ran", len(mine), "with the long one" if 0 in mine else "others")
     """,
     )
@@ -133,24 +133,24 @@ def test_without_one_sided_communication_root_serves_or_all_is_dealt_by_rank(mpi
         SHARED
         + """
     if sys.argv[1] == "True":
-        world.watch(10.0)
-    world.share(lambda i: i, 3)
-    world.share(lambda i: i, 4 * 5)
+        comm.watch(10.0)
+    comm.parallel_for(lambda i: i, 3)
+    comm.parallel_for(lambda i: i, 4 * 5)
     durations = [1.0] + [0.01] * 60
-    mine = world.share(lambda i: time.sleep(durations[i]), len(durations))
-    numbers = world.together(lambda i: i, range(9))
+    mine = comm.parallel_for(lambda i: time.sleep(durations[i]), len(durations))
+    numbers = comm.parallel_map(lambda i: i, range(9))
     def task(i):
         if i == 6:
             raise ValueError("boom")
         return i
     started = []
     try:
-        world.share(lambda i: (started.append(i), task(i), time.sleep(0.01)), 2000)
+        comm.parallel_for(lambda i: (started.append(i), task(i), time.sleep(0.01)), 2000)
     except ValueError as error:
         say("got", error)
     assert numbers == list(range(9))
-    say("ran", len(mine), world.dealing, "started", len(started))
-    world.close()
+    say("ran", len(mine), comm.task_distribution, "started", len(started))
+    comm.close()
     """,
         watched,
     )
@@ -171,10 +171,10 @@ def test_waiting_ranks_leave_the_cores_alone(mpirun):
         4,
         SHARED
         + """
-    world.meet()
+    comm.barrier()
     used = time.process_time()
-    world.share(lambda i: time.sleep(2.0), 1)
-    world.on_root(lambda: time.sleep(1.0))
+    comm.parallel_for(lambda i: time.sleep(2.0), 1)
+    comm.on_root(lambda: time.sleep(1.0))
     say("cpu", time.process_time() - used)
     """,
     )
@@ -194,15 +194,15 @@ def test_an_error_in_a_mapped_task_comes_to_all_ranks_by_way_of_root(mpirun, n_i
 
     def caught():
         try:
-            world.map(divide, range(N))
+            comm.map(divide, range(N))
         except ZeroDivisionError:
-            return world.map(abs, [-1, -2, -3, -4])  # root decides; the others still serve
+            return comm.map(abs, [-1, -2, -3, -4])  # root decides; the others still serve
 
-    say("caught", world.on_root(caught))
+    say("caught", comm.on_root(caught))
     try:
-        world.on_root(lambda: world.map(divide, range(N)))
+        comm.on_root(lambda: comm.map(divide, range(N)))
     except ZeroDivisionError:
-        say("raised on", world.rank)
+        say("raised on", comm.rank)
     """.replace("N)", f"{n_items})"),
     )
     assert done.returncode == 0, done.stderr
@@ -216,10 +216,10 @@ def test_a_deadline_stops_all_ranks_before_they_start_anything_more(mpirun):
         SHARED
         + """
     from fatescal.base.errors import OutOfTime
-    world.deadline = time.monotonic() + 0.5
+    comm.deadline = time.monotonic() + 0.5
     started = []
     try:
-        world.share(lambda i: (started.append(i), time.sleep(0.2)), 50)
+        comm.parallel_for(lambda i: (started.append(i), time.sleep(0.2)), 50)
     except OutOfTime:
         say("stopped after", len(started))
     """,
@@ -240,13 +240,13 @@ def test_an_interrupt_of_one_rank_is_raised_on_all(mpirun, n_items, victim):
     n_items, victim = map(int, sys.argv[1:])
 
     def task(i):
-        if world.rank == victim:
+        if comm.rank == victim:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         return i
 
-    mapped = lambda: world.on_root(lambda: world.map(task, range(n_items)))
-    for share in (lambda: world.share(task, n_items), mapped):
+    mapped = lambda: comm.on_root(lambda: comm.map(task, range(n_items)))
+    for share in (lambda: comm.parallel_for(task, n_items), mapped):
         try:
             share()
         except KeyboardInterrupt as error:
@@ -269,11 +269,11 @@ def test_an_interrupt_outside_of_shared_work_ends_the_job_with_a_word(mpirun, vi
     from fatescal import __main__ as program
     from fatescal.cli import run
 
-    def check(config, world, *rest):
-        if world.rank == int(sys.argv[1]):
+    def check(config, comm, *rest):
+        if comm.rank == int(sys.argv[1]):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
-        world.meet()
+        comm.barrier()
 
     run.check = check
     sys.exit(program.main(["check", "x.yaml"]))

@@ -20,17 +20,17 @@ pytestmark = pytest.mark.mpi
 RANKS = """
     import os, signal, sys, time
     import fatescal.hpc.communicator
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
     fatescal.hpc.communicator.LAST_WORDS = 1.0
-    world = World()
-    world.watch(2.0)
+    comm = Communicator()
+    comm.watch(2.0)
     victim = int(sys.argv[1])
 
     def gone_by(number):
-        if world.rank == victim:
+        if comm.rank == victim:
             time.sleep(0.5)
             os.kill(os.getpid(), number)
-        world.meet()
+        comm.barrier()
 """
 
 
@@ -44,7 +44,7 @@ def test_a_dead_or_stopped_rank_ends_the_job_and_is_named_once(mpirun, victim, n
 
 
 def test_an_error_that_all_ranks_meet_is_told_once(mpirun):
-    done = mpirun(4, RANKS + "\n    world.abort('the disk is full')", 0)
+    done = mpirun(4, RANKS + "\n    comm.abort('the disk is full')", 0)
     assert done.returncode != 0
     assert done.stderr.count("the disk is full") == 1, done.stderr
 
@@ -60,7 +60,7 @@ def test_an_error_does_not_wait_for_the_members_of_other_ranks(mpirun, tmp_path)
         time.sleep(60)
         open(f"ended-{i}", "w").close()
 
-    world.share(task, 3)
+    comm.parallel_for(task, 3)
     """,
         1,
     )
@@ -74,9 +74,9 @@ def test_a_collective_call_that_does_not_return_ends_the_job(mpirun):
         2,
         RANKS
         + """
-    with world.all_or_abort("writing stage x"):
-        if world.rank == victim:
-            world.comm.Barrier()  # the other never comes
+    with comm.all_or_abort("writing stage x"):
+        if comm.rank == victim:
+            comm.mpi.Barrier()  # the other never comes
         else:
             time.sleep(30)
     """,
@@ -88,7 +88,7 @@ def test_a_collective_call_that_does_not_return_ends_the_job(mpirun):
 
 def test_ranks_that_end_at_different_times_are_not_taken_for_dead(mpirun):
     source = (
-        "\n    time.sleep(world.rank)\n    world.close()\n    time.sleep(0.2)\n    print('end', flush=True)"
+        "\n    time.sleep(comm.rank)\n    comm.close()\n    time.sleep(0.2)\n    print('end', flush=True)"
     )
     done = mpirun(4, RANKS + source, 0)
     assert done.returncode == 0, done.stderr
@@ -99,10 +99,10 @@ def test_ranks_that_end_at_different_times_are_not_taken_for_dead(mpirun):
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_rank_that_ends_while_others_wait_for_it_ends_the_job(mpirun, victim):
     source = """
-    if world.rank == victim:
-        world.close()
+    if comm.rank == victim:
+        comm.close()
         sys.exit(0)
-    world.meet()
+    comm.barrier()
     """
     done = mpirun(4, RANKS + source, victim)
     assert done.returncode != 0
@@ -113,9 +113,10 @@ def test_a_rank_that_ends_while_others_wait_for_it_ends_the_job(mpirun, victim):
 def test_a_job_suspended_for_longer_than_the_limit_goes_on(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(
-        "import time\nfrom fatescal.hpc.communicator import World\nworld = World()\nworld.watch(2.0)\n"
+        "import time\nfrom fatescal.hpc.communicator import Communicator\n"
+        "comm = Communicator()\ncomm.watch(2.0)\n"
         "print('ready', flush=True)\nfor i in range(30):\n    time.sleep(0.1)\n"
-        "world.meet()\nworld.close()\n"
+        "comm.barrier()\ncomm.close()\n"
     )
     job = subprocess.Popen(
         mpi_command(3, str(script)), env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE

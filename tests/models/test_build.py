@@ -28,7 +28,7 @@ from fatescal.cli import run
 from fatescal.models.clm_fates import namelist, streams
 from fatescal.models.clm_fates.cime import running_builds
 from fatescal.models.clm_fates.clm_options import BuildOptions, ClmFatesOptions
-from fatescal.models.clm_fates.site_folder import Site
+from fatescal.models.clm_fates.site_folder import SiteFolder
 from fatescal.workflow import problem, site_models
 
 
@@ -404,7 +404,7 @@ def test_a_site_folder_may_hold_links_to_folders(built, data, tmp_path):
     linked.mkdir()
     (linked / "surface.d").symlink_to(site, target_is_directory=True)
     (site / "loop").symlink_to(site, target_is_directory=True)
-    found = Site.of(linked)
+    found = SiteFolder.of(linked)
     assert found.years == (2004, 2005)
     assert {len(paths) for paths in found.forcing.values()} == {24}
     assert found.user_mods == linked / "surface.d" / "user_mods"

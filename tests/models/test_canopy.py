@@ -17,12 +17,12 @@ from fatescal.models.canopy import Canopy, kernel, weather
 from fatescal.models.canopy.drivers import CO2, drive
 from fatescal.models.canopy.smear_weather import disaggregate, read_forcing
 from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.weather_generator import synthetic
 
 DATA = Path(os.environ.get("FATESCAL_DATA", "absent")) / "hyytiala"
 needs_data = pytest.mark.skipif("FATESCAL_DATA" not in os.environ, reason="FATESCAL_DATA is not set")
-NEEDLE, BROAD, GRASS = Site.load().pfts
+NEEDLE, BROAD, GRASS = Stand.load().pfts
 PER_YEAR = 86400 * 365
 
 
@@ -201,7 +201,7 @@ def test_sun_shines_on_average_as_it_must():
 
 
 def test_synthetic_weather_is_boreal_and_repeats_itself():
-    site = Site.load()
+    site = Stand.load()
     long = synthetic(7, date(2004, 1, 1), date(2013, 12, 31), site)
     short = synthetic(7, date(2006, 3, 1), date(2006, 5, 31), site)
     again = long.period(date(2006, 3, 1), date(2006, 5, 31))
@@ -326,7 +326,7 @@ def test_faulty_forcing_is_bad_input(tmp_path, fault, word):
 
 
 def test_missing_humidity_is_interpolated_and_said():
-    real = synthetic(1, date(2004, 1, 1), date(2004, 1, 10), Site.load())
+    real = synthetic(1, date(2004, 1, 1), date(2004, 1, 10), Stand.load())
     values = dict(real.values)
     values["QBOT"] = values["QBOT"].copy()
     values["QBOT"][20] = 0.0
@@ -373,7 +373,7 @@ def test_disaggregated_days_keep_their_means():
         "P": rng.uniform(960, 1030, n),
         "Rnet": rng.uniform(-60, 150, n),
     }
-    steps = disaggregate(daily, 0, Site.load())
+    steps = disaggregate(daily, 0, Stand.load())
     mean = {name: values.reshape(n, 8).mean(axis=1) for name, values in steps.items()}
     np.testing.assert_allclose(mean["TBOT"] - 273.15, daily["Tair"], atol=1e-9)
     np.testing.assert_allclose(mean["FSDS"] * 2.06, daily["PAR"], rtol=1e-9)
@@ -429,7 +429,7 @@ def write_half_hourly(path, values, start, hours_ahead=2, spoil=None):
 
 
 def test_half_hourly_tower_weather_becomes_the_steps_it_was_made_of(tmp_path):
-    site = Site.load()
+    site = Stand.load()
     known = synthetic(4, date(2005, 12, 31), date(2006, 1, 13), site)
     write_half_hourly(tmp_path / "tower.csv", known.values, "2005-12-31")
     found = read_forcing(tmp_path / "tower.csv", site)
@@ -445,10 +445,10 @@ def test_half_hourly_tower_weather_becomes_the_steps_it_was_made_of(tmp_path):
 
 
 def test_missing_half_hours_are_named_and_refused(tmp_path):
-    known = synthetic(4, date(2006, 1, 1), date(2006, 1, 3), Site.load())
+    known = synthetic(4, date(2006, 1, 1), date(2006, 1, 3), Stand.load())
     spoil = [("TA_F", 60), ("P_F", 60), ("TA_F", 61)]
     write_half_hourly(tmp_path / "tower.csv", known.values, "2006-01-01", 0, spoil)
     with pytest.raises(
         BadInput, match=r"2 of TA_F, 1 of P_F of 144 values, from 2006-01-02T06:00 to 2006-01-02T06:30"
     ):
-        read_forcing(tmp_path / "tower.csv", Site.load())
+        read_forcing(tmp_path / "tower.csv", Stand.load())

@@ -31,7 +31,7 @@ from fatescal.base.errors import BadInput, ModelFailed, Status
 from fatescal.base.random_streams import stream
 from fatescal.ensemble.preparation import idle as idle_ones
 from fatescal.ensemble.preparation import prepare
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.models.clm_fates import case_plan, cdl, forcing, history, outcome, parameter_file, streams
 from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.clm_options import ClmFatesOptions
@@ -247,8 +247,8 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
             "synthetic": {"truth": {"csoilc": {"scale": 1.1}}},
         },
     )
-    problem = assemble.problem(settings.load(config), World().alone())
-    prepare(problem.members.sites, World().alone(), None)
+    problem = assemble.problem(settings.load(config), Communicator().alone())
+    prepare(problem.members.sites, Communicator().alone(), None)
     idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
     assert "fates_vai_width_increase_factor has no effect on the output" in caplog.text
     assert idle_ones(problem.members.sites) == idle

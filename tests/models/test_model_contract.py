@@ -20,13 +20,13 @@ from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed
 from fatescal.models.base import Model
 from fatescal.models.canopy import Canopy
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.models.command import Command
 from fatescal.observations import calendars
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import Variable, grid_of
+from fatescal.observations.windows import ObservedVariable, grid_of
 from fatescal.workflow import site_models
 
 
@@ -73,7 +73,7 @@ def pyrealm(folder: Path, request: pytest.FixtureRequest) -> Case:
 
     def make() -> Model:
         model = PModel(options, folder)
-        model.weather = synthetic(1, *CANOPY, Site.load())  # in place of the file
+        model.weather = synthetic(1, *CANOPY, Stand.load())  # in place of the file
         return model
 
     return Case(make, {"phi0": 0.08}, {"phi0": 0.06}, {"beta": -1.0}, True, OWN, CANOPY)
@@ -103,7 +103,9 @@ def predicted(case: Case, model: Model, theta: Mapping[str, float], folder: Path
     """Run a member in a folder of its own; return its predictions of all days."""
     folder.mkdir(exist_ok=True)
     model.run(theta, folder)
-    variables = [Variable(n, unit, ErrorModel(1.0)) for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))]
+    variables = [
+        ObservedVariable(n, unit, ErrorModel(1.0)) for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))
+    ]
     grid = grid_of(variables, "1D", case.period, None, model.calendar)
     return align(model.read(folder), grid, case.names, model.calendar)
 

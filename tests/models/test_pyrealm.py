@@ -14,7 +14,7 @@ from linear import fatescal
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed
 from fatescal.models import pyrealm
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.models.pyrealm import PARAMETERS, PModel, PyrealmOptions
 
@@ -27,7 +27,7 @@ CONFIG = Path(__file__).parents[2] / "config" / "hyytiala_pyrealm.yaml"
 def model(tmp_path_factory):
     pytest.importorskip("pyrealm", reason="the package pyrealm is not installed")
     made = PModel(OPTIONS, tmp_path_factory.mktemp("config"))
-    made.weather = synthetic(3, date(2004, 1, 1), date(2005, 12, 31), Site.load())
+    made.weather = synthetic(3, date(2004, 1, 1), date(2005, 12, 31), Stand.load())
     return made
 
 

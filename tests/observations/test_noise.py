@@ -13,7 +13,7 @@ from linear import SD, fatescal, write_problem
 
 from fatescal.base.errors import BadInput
 from fatescal.observations.noise import ErrorModel, QuantileRule, discrepancies
-from fatescal.observations.windows import Variable, build, grid_of, synthesise
+from fatescal.observations.windows import ObservedVariable, build, grid_of, synthesise
 from fatescal.storage.records import Observations
 
 JANUARY = ("2004-01-01", "2004-01-31")
@@ -42,7 +42,7 @@ def test_random_errors_average_out_and_the_others_stay():
     value[: 24 + 48] = np.nan  # a day without, a half day
     error = ErrorModel(random=2.0, systematic=0.1, relative=0.05, discrepancy=0.2)
     made, _ = build(
-        half_hours(31, x=value), [Variable("x", "mm d-1", error, "x")], "1D", JANUARY, None, "noleap"
+        half_hours(31, x=value), [ObservedVariable("x", "mm d-1", error, "x")], "1D", JANUARY, None, "noleap"
     )
     n = np.array([24] + [48] * 29)
     expected = np.sqrt(4.0 / n + 0.01 + (0.05 * made.y) ** 2 + 0.04)
@@ -56,7 +56,7 @@ def test_the_quantile_rule_of_the_reference_study_on_a_series_of_known_quantile(
     flux = np.empty(len(index))
     for year, top in ((2004, 20.0), (2005, 30.0)):
         flux[years == year] = order.permutation(np.linspace(0.0, top, np.sum(years == year)))
-    gpp = Variable("GPP", "umol CO2 m-2 s-1", ErrorModel(random=QuantileRule()), "GPP")
+    gpp = ObservedVariable("GPP", "umol CO2 m-2 s-1", ErrorModel(random=QuantileRule()), "GPP")
     made, _ = build(
         pd.DataFrame({"GPP": flux}, index=index), [gpp], "1D", ("2004-01-01", "2005-12-31"), None, "noleap"
     )
@@ -73,8 +73,8 @@ def ar1_observations(seed: int, n: int = 40) -> Observations:
     """Two variables, one of them correlated, with gaps and in any order."""
     rng = np.random.default_rng(seed)
     variables = [
-        Variable("a", "1", ErrorModel(0.7, ar1=float(rng.uniform(0.05, 0.95)))),
-        Variable("b", "1", ErrorModel(2.0)),
+        ObservedVariable("a", "1", ErrorModel(0.7, ar1=float(rng.uniform(0.05, 0.95)))),
+        ObservedVariable("b", "1", ErrorModel(2.0)),
     ]
     grid = grid_of(variables, rng.choice(["1D", "MS"]), ("2004-01-01", "2007-12-31"), None, "noleap")
     full = synthesise(rng, grid, rng.normal(size=len(grid)), {v.name: v.error for v in variables})
@@ -96,7 +96,11 @@ def test_ar1_whitening_is_that_of_the_dense_covariance_over_any_gaps(seed):
 
 def test_ar1_of_20_years_needs_no_matrix_and_has_the_correlation_that_is_claimed():
     grid = grid_of(
-        [Variable("a", "1", ErrorModel(1.0, ar1=0.5))], "1D", ("2000-01-01", "2019-12-31"), None, "noleap"
+        [ObservedVariable("a", "1", ErrorModel(1.0, ar1=0.5))],
+        "1D",
+        ("2000-01-01", "2019-12-31"),
+        None,
+        "noleap",
     )
     made = synthesise(np.random.default_rng(0), grid, np.zeros(len(grid)), {"a": ErrorModel(1.0, ar1=0.5)})
     assert made.noise.shape == (7300,)
@@ -109,7 +113,7 @@ def test_ar1_of_20_years_needs_no_matrix_and_has_the_correlation_that_is_claimed
 def test_the_estimated_discrepancy_brings_the_best_run_to_a_reduced_chi2_of_one(rho):
     rng = np.random.default_rng(4)
     errors = {"a": ErrorModel(0.3, ar1=rho, estimate=True), "b": ErrorModel(2.0)}
-    variables = [Variable(name, "1", error) for name, error in errors.items()]
+    variables = [ObservedVariable(name, "1", error) for name, error in errors.items()]
     grid = grid_of(variables, "1D", ("2004-01-01", "2007-12-31"), None, "noleap")
     truth = np.zeros(len(grid))
     made = synthesise(rng, grid.widened({}), truth, errors | {"a": replace(errors["a"], discrepancy=0.9)})
@@ -125,7 +129,7 @@ def test_the_estimated_discrepancy_brings_the_best_run_to_a_reduced_chi2_of_one(
 
 def test_no_discrepancy_where_the_measurement_error_explains_the_misfit():
     errors = {"a": ErrorModel(1.0, estimate=True)}
-    grid = grid_of([Variable("a", "1", errors["a"])], "1D", JANUARY, None, "noleap")
+    grid = grid_of([ObservedVariable("a", "1", errors["a"])], "1D", JANUARY, None, "noleap")
     made = synthesise(np.random.default_rng(1), grid, np.zeros(31), errors)
     assert discrepancies(made, 0.5 * made.y[None], ["a"]) == (0, {"a": 0.0})
 
@@ -133,7 +137,9 @@ def test_no_discrepancy_where_the_measurement_error_explains_the_misfit():
 def test_an_error_that_vanishes_with_the_flux_is_refused():
     data = half_hours(31, x=np.zeros(48 * 31))
     with pytest.raises(BadInput, match="systematic part"):
-        build(data, [Variable("x", "1", ErrorModel(relative=0.1), "x")], "1D", JANUARY, None, "noleap")
+        build(
+            data, [ObservedVariable("x", "1", ErrorModel(relative=0.1), "x")], "1D", JANUARY, None, "noleap"
+        )
 
 
 def test_a_run_estimates_the_discrepancy_and_says_so(tmp_path):

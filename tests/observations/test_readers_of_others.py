@@ -106,7 +106,7 @@ def test_the_schema_lists_it_with_its_options(package):
     described = json.loads(fatescal(package, "schema").stdout)
     options = described["$defs"]["Parquetish"]["properties"]
     assert options["factor"]["description"] == "What values are multiplied by."
-    names = described["$defs"]["Observations"]["properties"]["format"]["anyOf"][0]["enum"]
+    names = described["$defs"]["ObservationsSection"]["properties"]["format"]["anyOf"][0]["enum"]
     assert {"other", "netcdf", "csv"} <= set(names)
     assert {"none", "gone", "wrong"} & set(names) == set()
 

@@ -20,7 +20,7 @@ from fatescal.observations import measurements, readers, units
 from fatescal.observations.missing_codes import suspects
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.readers.registry import READERS
-from fatescal.observations.windows import Quality, Variable, build
+from fatescal.observations.windows import ObservedVariable, QualityColumn, build
 
 PRR = Path("fluxnet2015") / "FLX_US-Prr_FLUXNET2015_SUBSET_DD_2010-2014_1-4.csv"
 REDDYPROC = """Year\tDoY\tHour\tNEE\tLE\tqcNEE
@@ -686,7 +686,7 @@ def days(**columns) -> pd.DataFrame:
 
 def test_quality_refuses_measurements_and_says_how_many():
     table = days(x=[1.0, 2.0, 3.0, np.nan, 5.0], flag=[0.0, 1.0, np.nan, 3.0, 0.5])
-    x = Variable("x", "mm d-1", ErrorModel(1.0), "x", quality=Quality("flag", high=0.5))
+    x = ObservedVariable("x", "mm d-1", ErrorModel(1.0), "x", quality=QualityColumn("flag", high=0.5))
     made, (summary,) = build(table, [x], "1D", ("2004-01-01", "2004-01-05"), None, "noleap")
     assert made.y.tolist() == [1.0, 5.0]
     assert summary.refused == 2
@@ -696,7 +696,7 @@ def test_the_share_of_valid_measurements_is_each_variables_own():
     hours = pd.DataFrame(
         {"x": [1.0] * 12 + [np.nan] * 12}, index=pd.date_range("2004-01-01", periods=24, freq="1h")
     )
-    x, y = (Variable(n, "1", ErrorModel(1.0), "x", min_valid=m) for n, m in (("x", 0.4), ("y", None)))
+    x, y = (ObservedVariable(n, "1", ErrorModel(1.0), "x", min_valid=m) for n, m in (("x", 0.4), ("y", None)))
     made, _ = build(hours, [x], "1D", ("2004-01-01", "2004-01-01"), None, "noleap", 0.9)
     assert len(made) == 1
     with pytest.raises(BadInput, match="y: no window"):
@@ -705,7 +705,7 @@ def test_the_share_of_valid_measurements_is_each_variables_own():
 
 def test_latent_heat_follows_the_measured_temperature():
     table = days(LE=[100.0, 100.0, 100.0], TA=[0.0, 30.0, np.nan])
-    et = Variable("ET", "mm d-1", ErrorModel(0.1), "LE", measured_in="W m-2", temperature="TA")
+    et = ObservedVariable("ET", "mm d-1", ErrorModel(0.1), "LE", measured_in="W m-2", temperature="TA")
     made, _ = build(table, [et], "1D", ("2004-01-01", "2004-01-03"), None, "noleap")
     np.testing.assert_allclose(
         made.y, 100.0 * 86400.0 / np.array([2.501e6, 2.501e6 - 2361.0 * 30.0]), rtol=1e-12
@@ -741,13 +741,13 @@ def test_us_prr_as_it_is(data):
     assert (units_["GPP_NT_VUT_REF"], units_["LE_F_MDS"]) == ("g C m-2 d-1", "W m-2")
     assert len(table) == 1826
     variables = [
-        Variable(
+        ObservedVariable(
             "GPP", units_["GPP_NT_VUT_REF"], ErrorModel(0.5), "GPP_NT_VUT_REF",
-            quality=Quality("NEE_VUT_REF_QC", low=0.5),
+            quality=QualityColumn("NEE_VUT_REF_QC", low=0.5),
         ),
-        Variable(
+        ObservedVariable(
             "ET", "mm d-1", ErrorModel(0.3), "LE_F_MDS", measured_in="W m-2", temperature="TA_F",
-            quality=Quality("LE_F_MDS_QC", low=0.5),
+            quality=QualityColumn("LE_F_MDS_QC", low=0.5),
         ),
     ]  # fmt: skip
     made, summaries = build(
@@ -779,7 +779,7 @@ def test_check_reads_the_keys_of_a_table(tmp_path):
 
 
 def test_the_config_knows_every_format():
-    described = str(settings.schema()["$defs"]["Observations"]["properties"]["format"])
+    described = str(settings.schema()["$defs"]["ObservationsSection"]["properties"]["format"])
     assert all(repr(name) in described for name in READERS)
 
 

@@ -21,8 +21,8 @@ from fatescal.base.errors import BadInput
 from fatescal.observations import calendars, measurements
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.outliers import outliers
-from fatescal.observations.quality import Quality, judged, kind
-from fatescal.observations.windows import Variable, build
+from fatescal.observations.quality import QualityColumn, judged, kind
+from fatescal.observations.windows import ObservedVariable, build
 from fatescal.storage.records import Observations
 
 DAY = calendars.DAY
@@ -127,7 +127,7 @@ def test_amounts_of_months_and_years_are_a_gram_a_day(step, unit, window, calend
     index = pd.date_range("2003-01-01", "2005-12-31", freq=step)
     ends = index + pd.offsets.MonthBegin(1 if step == "MS" else 12)
     table = pd.DataFrame({"x": (ends - index).days.astype(float)}, index=index)
-    x = Variable("x", "g C m-2 d-1", ErrorModel(1.0), "x", measured_in=unit)
+    x = ObservedVariable("x", "g C m-2 d-1", ErrorModel(1.0), "x", measured_in=unit)
     made, _ = build(table, [x], window, ("2003-01-01", "2005-12-31"), None, calendar, min_valid=1.0)
     np.testing.assert_allclose(made.y, 1.0, rtol=1e-12)
     assert len(made) == {"MS": 36, "QS": 12, "YS": 3}[window]
@@ -137,7 +137,7 @@ def test_amounts_of_hours_then_half_hours_are_one_rate():
     a = pd.date_range("2004-01-01", "2004-01-31 23:00", freq="1h")
     b = pd.date_range("2004-02-01", "2004-02-29 23:30", freq="30min")
     table = pd.DataFrame({"x": np.r_[np.full(len(a), 1.0), np.full(len(b), 0.5)]}, index=a.append(b))
-    x = Variable("x", "mm d-1", ErrorModel(random=3.0), "x", measured_in="mm")
+    x = ObservedVariable("x", "mm d-1", ErrorModel(random=3.0), "x", measured_in="mm")
     made, _ = build(table, [x], "1D", ("2004-01-01", "2004-02-29"), None, "standard", min_valid=1.0)
     assert len(made) == 60
     np.testing.assert_allclose(made.y, 24.0, rtol=1e-12)
@@ -151,7 +151,7 @@ def test_a_mean_weighs_rows_by_their_length_and_min_valid_by_the_time_they_fill(
     c = pd.date_range("2004-01-02", periods=48, freq="30min")
     values = np.r_[np.full(12, 2.0), np.full(24, 6.0), np.full(48, 1.0)]
     table = pd.DataFrame({"x": values}, index=a.append(b).append(c))
-    x = [Variable("x", "1", ErrorModel(1.0), "x")]
+    x = [ObservedVariable("x", "1", ErrorModel(1.0), "x")]
     period = ("2004-01-01", "2004-01-02")
     assert build(table, x, "1D", period, None, "standard")[0].y.tolist() == [4.0, 1.0]
     table.iloc[12:36] = np.nan  # a third of the day's rows are left, and half of its time
@@ -165,7 +165,7 @@ def test_windows_shorter_than_the_rows_of_their_time_are_dropped():
         pd.date_range("2004-01-02", periods=48, freq="30min"),
     )
     table = pd.DataFrame({"x": 1.0}, index=a.append(b))
-    x = [Variable("x", "1", ErrorModel(1.0), "x")]
+    x = [ObservedVariable("x", "1", ErrorModel(1.0), "x")]
     made, (summary,) = build(table, x, "30min", ("2004-01-01", "2004-01-02"), None, "standard")
     assert len(made) == 48
     assert summary.dropped["shorter than its measurements"] == 24
@@ -236,15 +236,15 @@ BINARY, PERCENT = np.array([0.0, 1.0, 1.0]), np.array([0.0, 55.5, 100.0])
 @pytest.mark.parametrize(
     ("quality", "values", "known", "word"),
     [
-        (Quality("q", low=0.5), FLAG, "", "values 0, 1, 3.*max: 0"),
-        (Quality("q", low=1.0), np.arange(1.0, 10.0), "", "expected `max`|Expected `max`"),
-        (Quality("q", low=0.5), BINARY, "flag", "a flag with the values 0, 1"),
-        (Quality("q", high=0.0), SHARE, "share", "keep the worst.*min: 0.5"),
-        (Quality("q", high=0.5), BINARY, "share", "keep the worst"),
-        (Quality("q", high=1.0), SHARE, "", "every row is kept"),
-        (Quality("q", high=2.0), SHARE, "", "no flag: every row is kept"),
-        (Quality("q", low=50.0), SHARE, "", "no row is kept"),
-        (Quality("q", low=0.5), PERCENT, "", "percent"),
+        (QualityColumn("q", low=0.5), FLAG, "", "values 0, 1, 3.*max: 0"),
+        (QualityColumn("q", low=1.0), np.arange(1.0, 10.0), "", "expected `max`|Expected `max`"),
+        (QualityColumn("q", low=0.5), BINARY, "flag", "a flag with the values 0, 1"),
+        (QualityColumn("q", high=0.0), SHARE, "share", "keep the worst.*min: 0.5"),
+        (QualityColumn("q", high=0.5), BINARY, "share", "keep the worst"),
+        (QualityColumn("q", high=1.0), SHARE, "", "every row is kept"),
+        (QualityColumn("q", high=2.0), SHARE, "", "no flag: every row is kept"),
+        (QualityColumn("q", low=50.0), SHARE, "", "no row is kept"),
+        (QualityColumn("q", low=0.5), PERCENT, "", "percent"),
     ],
 )
 def test_bounds_that_contradict_a_quality_column_are_refused(quality, values, known, word):
@@ -255,18 +255,18 @@ def test_bounds_that_contradict_a_quality_column_are_refused(quality, values, kn
 @pytest.mark.parametrize(
     ("quality", "values", "known", "word"),
     [
-        (Quality("q", high=1.0), FLAG, "flag", "q is a flag (0, 1, 3): `max: 1` keeps 3 of 4 rows"),
+        (QualityColumn("q", high=1.0), FLAG, "flag", "q is a flag (0, 1, 3): `max: 1` keeps 3 of 4 rows"),
         (
-            Quality("q", low=1.0, high=3.0),
+            QualityColumn("q", low=1.0, high=3.0),
             FLAG,
             "",
             "keeps 2 of 4 rows",
         ),  # large flags are good ones: said by both
-        (Quality("q", low=0.5), SHARE, "share", "q is a share (0 to 1): `min: 0.5` keeps 2 of 4 rows"),
-        (Quality("q", high=0.2), SHARE, "", "keeps 2 of 4 rows"),  # of gap-filled half-hours
-        (Quality("q", low=50.0), PERCENT, "", "percent: `min: 50` keeps 2 of 3 rows"),
-        (Quality("q", low=0.5), BINARY, "", "HOLDS ONLY 0 AND 1, A FLAG (0 GOOD) OR A SHARE (1 GOOD)"),
-        (Quality("q", high=0.5), BINARY, "", "keeps 1 of 3 rows, THOSE WITH 0"),
+        (QualityColumn("q", low=0.5), SHARE, "share", "q is a share (0 to 1): `min: 0.5` keeps 2 of 4 rows"),
+        (QualityColumn("q", high=0.2), SHARE, "", "keeps 2 of 4 rows"),  # of gap-filled half-hours
+        (QualityColumn("q", low=50.0), PERCENT, "", "percent: `min: 50` keeps 2 of 3 rows"),
+        (QualityColumn("q", low=0.5), BINARY, "", "HOLDS ONLY 0 AND 1, A FLAG (0 GOOD) OR A SHARE (1 GOOD)"),
+        (QualityColumn("q", high=0.5), BINARY, "", "keeps 1 of 3 rows, THOSE WITH 0"),
     ],
 )
 def test_bounds_that_can_be_meant_are_stated(quality, values, known, word):

@@ -137,7 +137,7 @@ def test_options_of_another_package_are_in_the_schema(tmp_path, triangles):
     assert described["description"] == "Triangular between bounds."
     assert described["properties"]["mode"]["description"] == "the most probable value"
     assert described["required"] == ["kind", "bounds"]
-    kinds = schema["$defs"]["Parameter"]["properties"]["prior"]["anyOf"][0]["discriminator"]["mapping"]
+    kinds = schema["$defs"]["ParameterEntry"]["properties"]["prior"]["anyOf"][0]["discriminator"]["mapping"]
     assert kinds["triangular"] == "#/$defs/Triangular"
     design = schema["$defs"]["Calibrate_ienks"]["properties"]["design"]
     assert "star" in design["anyOf"][0]["enum"]

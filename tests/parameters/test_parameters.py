@@ -19,7 +19,7 @@ from fatescal.diagnostics.convergence import to_tree
 from fatescal.diagnostics.prior_check import weigh
 from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.derived import Expression
-from fatescal.parameters.entries import Parameter
+from fatescal.parameters.entries import ParameterEntry
 from fatescal.parameters.priors import LogitNormal, LogNormal, Normal, Prior, TruncatedNormal, Uniform
 from fatescal.parameters.space import ParameterSpace, factor
 from fatescal.parameters.truth import truth
@@ -196,7 +196,7 @@ def test_correlated_parameters_move_alone_in_a_canary() -> None:
 def built(**parameters: dict) -> ParameterSpace:
     """Return the space of a model without parameters of its own."""
     return parameter_space(
-        {name: Parameter.model_validate(given) for name, given in parameters.items()}, {}, ()
+        {name: ParameterEntry.model_validate(given) for name, given in parameters.items()}, {}, ()
     )
 
 
@@ -232,7 +232,7 @@ DEFAULTS = {"v_tree": 62.0, "v_grass": 78.0, "s_tree": 8.0, "s_grass": 7.0, "k":
 
 def of_model(**parameters: dict) -> ParameterSpace:
     """Return the space of a model with two plant types and parameters of its own."""
-    given = {name: Parameter.model_validate(value) for name, value in parameters.items()}
+    given = {name: ParameterEntry.model_validate(value) for name, value in parameters.items()}
     return parameter_space(given, DEFAULTS, ("tree", "grass"))
 
 
@@ -333,7 +333,7 @@ def of_awkward_names() -> ParameterSpace:
         "v_tree_old": {"prior": NORMAL},
         "_": {"prior": NORMAL},
     }
-    parameters = {name: Parameter.model_validate(value) for name, value in given.items()}
+    parameters = {name: ParameterEntry.model_validate(value) for name, value in given.items()}
     return parameter_space(parameters, {}, ("tree", "c3_grass"), numbered=True)
 
 
@@ -377,7 +377,9 @@ def test_a_truth_that_may_mean_two_parameters_is_refused() -> None:
         "a": {"prior": NORMAL, "pfts": ["b"]},
         "a_b": {"prior": NORMAL, "pfts": ["c"]},
     }
-    made = parameter_space({name: Parameter.model_validate(value) for name, value in given.items()}, {}, ())
+    made = parameter_space(
+        {name: ParameterEntry.model_validate(value) for name, value in given.items()}, {}, ()
+    )
     with pytest.raises(BadInput, match="'a_b' is one parameter, and also one of plant types \\(a_b_c\\)"):
         truth({"a_b": 5}, made)
     np.testing.assert_array_equal(truth({"a_b": {"c": 5}, "a": 2}, made), [2.0, 5.0])
@@ -469,7 +471,7 @@ def test_a_prior_without_distinct_values_is_refused(chosen: dict) -> None:
         built(a={"default": 5.0 if chosen["kind"] == "logit-normal" else None, "prior": chosen})
 
 
-ONE = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}})
+ONE = ParameterEntry.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}})
 
 
 @pytest.mark.parametrize(
@@ -498,7 +500,7 @@ def test_a_name_that_no_file_can_hold_is_refused(name, words):
 
 
 def test_a_plant_type_is_part_of_a_name():
-    one = Parameter.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}, "pfts": ["C3/C4"]})
+    one = ParameterEntry.model_validate({"prior": {"kind": "normal", "mean": 0, "sd": 1}, "pfts": ["C3/C4"]})
     with pytest.raises(BadInput, match="'k_C3/C4' cannot be used"):
         parameter_space({"k": one}, {}, ())
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fatescal.base.errors import RunFailed
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage.lock import locked
 from fatescal.storage.records import (
     Evaluation,
@@ -36,7 +36,7 @@ def example_state(**changes: Any) -> KalmanState:
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "stages", World())
+    return Store(tmp_path / "stages", Communicator())
 
 
 def never():
@@ -206,7 +206,7 @@ def small_disk(tmp_path):
 
 
 def test_a_stage_for_which_the_disk_is_too_small_does_not_appear(small_disk):
-    store = Store(small_disk / "stages", World())
+    store = Store(small_disk / "stages", Communicator())
     store.once("ensemble-00", KalmanState, example_state)
     with pytest.raises(OSError, match="No space left on device"):
         store.once("ensemble-01", KalmanState, lambda: example_state(u=np.ones((1000, 200))))
@@ -231,7 +231,7 @@ def test_wall_clock_fields_do_not_enter_the_digest(tmp_path):
 
     digests = []
     for n, (seconds, u) in enumerate([(1.0, 0.0), (2.0, 0.0), (2.0, 0.5)]):
-        store = Store(tmp_path / str(n), World())
+        store = Store(tmp_path / str(n), Communicator())
         rows = {i: row(i, seconds, u) for i in range(4)}
         store.once_rows("evaluation-00", Evaluation, 4, functools.partial(dict, rows))
         digests.append(store.digest("evaluation-00"))
@@ -239,7 +239,7 @@ def test_wall_clock_fields_do_not_enter_the_digest(tmp_path):
 
 
 def test_reset_sets_later_stages_and_their_members_aside(tmp_path):
-    store = Store(tmp_path / "stages", World())
+    store = Store(tmp_path / "stages", Communicator())
     for key in ("ensemble-00", "evaluation-00", "ensemble-01"):
         store.once(key, KalmanState, example_state)
     (tmp_path / "members" / "evaluation-00" / "0001").mkdir(parents=True)
@@ -314,10 +314,10 @@ ROWS = """
     import h5py, numpy as np
     from fatescal.storage.records import Evaluation
     from fatescal.storage.store import PARALLEL, Store
-    from fatescal.hpc.communicator import World
+    from fatescal.hpc.communicator import Communicator
 
-    world = World()
-    store = Store(Path(sys.argv[1]), world)
+    comm = Communicator()
+    store = Store(Path(sys.argv[1]), comm)
 
     def row(i):
         if sys.argv[2] == "fail" and i == 5:
@@ -325,8 +325,8 @@ ROWS = """
         return {"u": np.full(2, i), "theta": np.full(2, i), "predictions": np.arange(1000.0) * i,
                 "status": np.asarray(0), "seconds": np.asarray(0.1)}
 
-    result = store.once_rows("evaluation-00", Evaluation, 7, lambda: world.share(row, 7))
-    if world.is_root:
+    result = store.once_rows("evaluation-00", Evaluation, 7, lambda: comm.parallel_for(row, 7))
+    if comm.is_root:
         assert (result.predictions == np.arange(1000.0) * np.arange(7)[:, None]).all()
         print("digest", store.digest("evaluation-00"), PARALLEL)
 """
@@ -342,8 +342,8 @@ def test_rows_are_the_same_for_any_number_of_ranks_even_ones_without_a_row(mpiru
 @pytest.mark.mpi
 def test_without_parallel_hdf5_root_writes_the_same(mpirun, tmp_path):
     serial = ROWS.replace(
-        "world = World()",
-        "import fatescal.storage.store\n    fatescal.storage.store.PARALLEL = False\n    world = World()",
+        "comm = Communicator()",
+        "import fatescal.storage.store\n    fatescal.storage.store.PARALLEL = False\n    comm = Communicator()",
     )
     said = [mpirun(3, source, tmp_path / str(n), "ok") for n, source in enumerate((ROWS, serial))]
     assert said[1].returncode == 0, said[1].stderr

@@ -27,7 +27,7 @@ from linear import fatescal, write_problem
 from running import children, digests, wait_for
 
 from fatescal.__main__ import DEFAULT_CONFIG
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage.store import Store, discard
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -178,7 +178,7 @@ def begun(reference: Path, folder: Path, stage: str, including: bool) -> Path:
     run = folder / "run"
     config = write_problem(folder, "--count")
     shutil.copytree(reference / "run", run)
-    finished = Store(run / "stages", World()).keys()
+    finished = Store(run / "stages", Communicator()).keys()
     first = finished.index(stage) + including if stage in finished else len(finished)
     if first < len(finished):
         discard(run, finished[first], finished)
@@ -226,7 +226,7 @@ def test_a_fault_ends_the_job_with_one_message_and_the_run_goes_on(
     config = begun(reference, disk, STAGES[stage], including=truncated)
     run = disk / "run"
     if truncated:
-        newest = run / "stages" / f"{Store(run / 'stages', World()).keys()[-1]}.h5"
+        newest = run / "stages" / f"{Store(run / 'stages', Communicator()).keys()[-1]}.h5"
         os.truncate(newest, newest.stat().st_size // 2)
 
     code, said, seconds = broken(config, FAULTS[fault], STAGES[stage], tmp_path)

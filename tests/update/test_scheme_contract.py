@@ -25,7 +25,7 @@ from linear_gaussian import (
 
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.base.types import Array
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage.records import KalmanState
 from fatescal.storage.store import Store
 from fatescal.update.base import UpdateScheme
@@ -123,7 +123,7 @@ def test_steps_are_pure_and_repeatable(scheme: UpdateScheme) -> None:
 def test_a_stored_state_is_all_a_resumed_run_needs(scheme: UpdateScheme, tmp_path: Path) -> None:
     """Each state is read back from its checkpoint, of the type that the scheme declares: the same bits."""
     whole, infos, _ = calibrate(scheme, exact_ensemble(12), bent, BENT)
-    store, record = Store(tmp_path / "stages", World()), KalmanState
+    store, record = Store(tmp_path / "stages", Communicator()), KalmanState
     state = scheme.start(exact_ensemble(12))
     for number in range(len(infos) + 1):
         key = f"ensemble-{number:02d}"

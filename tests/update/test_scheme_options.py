@@ -15,15 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from fatescal import config
 from fatescal.__main__ import main
-from fatescal.config.stage_options import SECTIONS, AnyCalibrate, Calibrate
-from fatescal.hpc.communicator import World
+from fatescal.config.stage_options import SECTIONS, AnyCalibrate, CalibrateSection
+from fatescal.hpc.communicator import Communicator
 from fatescal.storage.store import Store
 from fatescal.update.base import RESERVED, UpdateScheme
 from fatescal.update.registry import SCHEMES
 from fatescal.workflow import calibrate as workflow
 from fatescal.workflow import problem
 
-CALIBRATE: TypeAdapter[Calibrate] = TypeAdapter(AnyCalibrate)
+CALIBRATE: TypeAdapter[CalibrateSection] = TypeAdapter(AnyCalibrate)
 DEFAULTS = {"form": "transform", "method": "gauss-newton", "step_length": 1.0, "tolerance": 1e-3}
 
 # what a config says of a scheme, and the options it then has, each with a value other than its default
@@ -61,7 +61,7 @@ OPTIONS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 ]
 
 
-def chosen(**given: Any) -> Calibrate:
+def chosen(**given: Any) -> CalibrateSection:
     return CALIBRATE.validate_python({"members": 20, "iterations": 3, **given})
 
 
@@ -91,7 +91,7 @@ def test_every_option_of_every_scheme_has_a_description(kind: str) -> None:
 
 
 def test_the_keys_of_all_schemes_are_those_that_no_scheme_may_have() -> None:
-    assert set(RESERVED) == Calibrate.model_fields.keys() - UpdateScheme.model_fields.keys()
+    assert set(RESERVED) == CalibrateSection.model_fields.keys() - UpdateScheme.model_fields.keys()
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ def rewrite(path: Path, **sections: dict[str, Any]) -> None:
 
 def smoothed(path: Path) -> Store:
     """Return the stages of a run up to its last ensemble, in this process."""
-    chosen, world = config.load(path).on(config.Machine()), World()
-    store = Store(chosen.run.directory / "stages", world)
+    chosen, comm = config.load(path).on(config.Machine()), Communicator()
+    store = Store(chosen.run.directory / "stages", comm)
     store.folder.mkdir(parents=True, exist_ok=True)
-    run = workflow.Run(problem.problem(chosen, world), world, store)
+    run = workflow.CalibrationRun(problem.problem(chosen, comm), comm, store)
     workflow.try_default(run)
     workflow.smooth(run, workflow.observe(run))
     return store

@@ -15,10 +15,10 @@ from linear_model import fluxes
 from fatescal import config as settings
 from fatescal.base.errors import BadInput
 from fatescal.diagnostics.scores import over_folds
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.observations.calendars import exists
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import Variable, grid_of, held_out
+from fatescal.observations.windows import ObservedVariable, grid_of, held_out
 from fatescal.storage.records import Scorecard
 from fatescal.workflow import problem as assemble
 
@@ -27,7 +27,7 @@ YEARS = ("2004-01-01", "2010-12-31")
 
 @pytest.mark.parametrize("n_folds", [2, 3, 7])
 def test_each_window_validates_in_one_fold_and_calibrates_in_the_others(n_folds):
-    x = Variable("x", "1", ErrorModel(1.0))
+    x = ObservedVariable("x", "1", ErrorModel(1.0))
     later = ("2011-01-01", "2011-12-31")
     grids = [grid_of([x], "1D", YEARS, later, "noleap", (i + 1, n_folds)) for i in range(n_folds)]
     held = np.array([grid.period == "validation" for grid in grids])
@@ -80,7 +80,7 @@ def test_a_fold_of_sites_with_other_calendars_and_years(tmp_path):
     out.
     """
     config = settings.load(write_two_calendars(tmp_path)).folded(1, 2)
-    problem = assemble.problem(config, World().alone())
+    problem = assemble.problem(config, Communicator().alone())
     observed, predictions = problem.observed, []
     assert observed is not None
     for site in problem.members.sites:

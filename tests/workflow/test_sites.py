@@ -19,7 +19,7 @@ from running import digests, start, wait_for
 from fatescal import config as settings
 from fatescal.base.errors import BadInput
 from fatescal.diagnostics.prior_check import weigh
-from fatescal.hpc.communicator import World
+from fatescal.hpc.communicator import Communicator
 from fatescal.workflow import problem as assemble
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_a_missing_file_is_told_with_its_site(tmp_path):
     config["sites"]["south"]["observations"]["file"] = "nowhere.csv"
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(BadInput, match=r"sites\.south: .*nowhere\.csv"):
-        assemble.problem(settings.load(path), World().alone())
+        assemble.problem(settings.load(path), Communicator().alone())
 
 
 def test_an_unknown_plant_type_is_told_with_its_site(tmp_path):
@@ -167,14 +167,14 @@ def test_an_unknown_plant_type_is_told_with_its_site(tmp_path):
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(BadInput, match=r"sites\.meadow: model\.site\.pfts: unknown PFT 'birch'"):
-        assemble.problem(settings.load(path), World().alone())
+        assemble.problem(settings.load(path), Communicator().alone())
 
 
 def test_two_sites_inform_parameters_that_neither_informs_alone(tmp_path):
     """The shipped twin: to first order, the share of each parameter's prior variance that the data remove."""
     path = tmp_path / "two.yaml"
     shutil.copy(ROOT / "config/two_sites_twin.yaml", path)
-    problem = assemble.problem(settings.load(path), World().alone())
+    problem = assemble.problem(settings.load(path), Communicator().alone())
     rng = np.random.default_rng(5)
     u = rng.standard_normal((24, len(problem.space.names)))
     models = [site.model for site in problem.members.sites]

@@ -19,7 +19,7 @@ from fatescal.models.base import Model
 from fatescal.models.canopy import defaults
 from fatescal.models.canopy.drivers import Drivers, drive
 from fatescal.models.canopy.smear_weather import read_forcing
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 from fatescal.models.canopy.weather_generator import synthetic
 from fatescal.storage.inputs import Source, Sources
@@ -83,12 +83,12 @@ class Canopy(Model):
         end: date,
         spinup_years: int = 1,
         seed: int = 1,
-        site: Site | None = None,
+        site: Stand | None = None,
         site_file: Path | None = None,
     ) -> None:
         self.forcing, self.seed, self.spinup_years = os.fspath(forcing), seed, spinup_years
         self.start, self.end = self.period = start, end
-        self.site, self._site_file = site or Site.load(), site_file
+        self.site, self._site_file = site or Stand.load(), site_file
         self.pfts = self.site.pfts
         self._known = defaults.flat(self.pfts)
         self.names = tuple(self._known)
@@ -209,7 +209,7 @@ class Canopy(Model):
         row = np.array([float(theta.get(name, default)) for name, default in self.defaults.items()])
         fluxes = self.simulate(row)
         series = {
-            name: daily.Series(fluxes[column][0], unit, long_name)
+            name: daily.DailyMeans(fluxes[column][0], unit, long_name)
             for name, (column, unit, long_name) in VARIABLES.items()
         }
         daily.write(folder, self.start, series, f"fatescal embedded land model, version {self.version}")

@@ -62,7 +62,7 @@ class CanopyOptions(ModelOptions):
     def make(self, context: Context) -> Model:
         """Return the model with its site."""
         from fatescal.models.canopy.canopy_model import Canopy
-        from fatescal.models.canopy.stand import Site
+        from fatescal.models.canopy.stand import Stand
 
         site = self.site or CanopySite()
         site_file = None if site.file is None else context.path(site.file)
@@ -72,6 +72,6 @@ class CanopyOptions(ModelOptions):
             end=self.end,
             spinup_years=self.spinup_years,
             seed=1 if self.weather_seed is None else self.weather_seed,
-            site=Site.load(site_file, site.model_dump(exclude={"file"}, exclude_none=True)),
+            site=Stand.load(site_file, site.model_dump(exclude={"file"}, exclude_none=True)),
             site_file=site_file,
         )

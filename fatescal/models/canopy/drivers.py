@@ -8,7 +8,7 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import (
     DRY_AIR,
     EMISSIVITY,
@@ -87,7 +87,7 @@ _LEAF_ANGLE = np.array([0.01, 0.59, -0.23])
 _SCATTERING = {"vis": np.array([0.13, 0.14, 0.10]), "nir": np.array([0.73, 0.84, 0.68])}
 
 
-def drive(weather: Weather, site: Site) -> Drivers:
+def drive(weather: Weather, site: Stand) -> Drivers:
     """Return the drivers of all steps of `weather`."""
     v = weather.values
     tair, pressure = v["TBOT"], v["PSRF"]
@@ -133,7 +133,7 @@ def _records(dtype: np.dtype, shape: tuple[int, ...], fields: dict[str, Array]) 
     return records
 
 
-def _sun(weather: Weather, site: Site) -> dict[str, Array]:
+def _sun(weather: Weather, site: Stand) -> dict[str, Array]:
     """Return solar geometry of the weather's steps; light without sun is diffuse and lasts the whole step."""
     year = solar_geometry(365, STEPS_PER_DAY, site.latitude, site.longitude)
     steps = (weather.first_day % 365) * STEPS_PER_DAY + np.arange(len(weather.values["FSDS"]))
@@ -145,7 +145,7 @@ def _sun(weather: Weather, site: Site) -> dict[str, Array]:
     }
 
 
-def _leaf_area(weather: Weather, site: Site) -> tuple[Array, Array]:
+def _leaf_area(weather: Weather, site: Stand) -> tuple[Array, Array]:
     """Return LAI and LAI + SAI of every step (n, F)."""
     n = weather.n_days
     days = (weather.first_day + np.arange(n)) % 365

@@ -9,7 +9,7 @@ import numpy as np
 
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import ZERO
 from fatescal.models.canopy.weather import STEP, Weather, mend, noleap_day
 from fatescal.observations import readers
@@ -19,7 +19,7 @@ from fatescal.observations.calendars import exists
 COLUMNS = ("TA_F", "SW_IN_F", "LW_IN_F", "VPD_F", "PA_F", "P_F", "WS_F")
 
 
-def read_fluxnet(path: Path, site: Site) -> Weather:
+def read_fluxnet(path: Path, site: Stand) -> Weather:
     """Read the columns `COLUMNS`, averaged to the model's steps; 29 February is left out.
 
     Such files keep the tower's standard time; the days that come out are UTC days of the same dates. What the

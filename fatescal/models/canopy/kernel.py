@@ -19,7 +19,7 @@ from numba import njit
 
 from fatescal.base.types import Array
 from fatescal.models.canopy.drivers import CO2, REFERENCE_HEIGHT
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import FUSION, GRAVITY, KARMAN, ZERO
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY
 
@@ -68,7 +68,7 @@ class Soil(NamedTuple):
     dry: float  # mm in the upper layer when air-dry
 
 
-def soil_of(site: Site) -> Soil:
+def soil_of(site: Stand) -> Soil:
     """Return the soil constants of a site."""
     porosity = 0.489 - 0.00126 * site.sand
     suction = 10.0 * 10 ** (1.88 - 0.0131 * site.sand)
@@ -113,7 +113,7 @@ TRAITS = np.dtype(
 """A type of one member: its parameters as the equations use them. Those of the column are the same in all."""
 
 
-def traits_of(pft: Array, column: Array, site: Site) -> Array:
+def traits_of(pft: Array, column: Array, site: Stand) -> Array:
     """Return the types (F) of a member, `TRAITS`, from parameters (7, F) and (9), in the tables' order."""
     vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
     recovery_time, recovery_start, recovery_range = column[:3]

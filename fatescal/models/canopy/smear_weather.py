@@ -18,7 +18,7 @@ from fatescal.base.types import Array
 from fatescal.models.canopy import weather
 from fatescal.models.canopy.fluxnet_weather import read_fluxnet
 from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import STEFAN_BOLTZMANN, ZERO
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, mend, noleap_day
 from fatescal.observations import readers
@@ -32,7 +32,7 @@ CLEAR = 0.75  # transmissivity of a cloudless day
 ABSORBED = 0.90  # share of short-wave radiation a boreal forest absorbs
 
 
-def read_forcing(path: Path, site: Site) -> Weather:
+def read_forcing(path: Path, site: Stand) -> Weather:
     """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is logged.
 
     A csv is half-hourly where it has FLUXNET's columns of time, else daily.
@@ -48,7 +48,7 @@ def read_forcing(path: Path, site: Site) -> Weather:
     return found
 
 
-def read_smear(path: Path, site: Site) -> Weather:
+def read_smear(path: Path, site: Stand) -> Weather:
     """Read a SMEAR daily csv with the columns `COLUMNS` (units as in its header) and a `date`.
 
     Days are local (UTC+2) and taken as UTC days: next to no light falls into the two hours between.
@@ -75,7 +75,7 @@ def read_smear(path: Path, site: Site) -> Weather:
     return mend(int(days[0]), disaggregate(daily, int(days[0]) % 365, site), identity, notes)
 
 
-def disaggregate(daily: dict[str, Array], first_day: int, site: Site) -> dict[str, Array]:
+def disaggregate(daily: dict[str, Array], first_day: int, site: Stand) -> dict[str, Array]:
     """Return three-hourly series (8 n) in CLM's units from daily ones (n).
 
     `first_day` counts from 1 January (0).

@@ -14,7 +14,7 @@ from fatescal.base.types import Array
 
 
 @dataclass(frozen=True)
-class Site:
+class Stand:
     """One vegetated column: F plant functional types side by side on one soil.
 
     Attributes

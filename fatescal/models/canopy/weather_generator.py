@@ -9,14 +9,14 @@ import numpy as np
 from fatescal.base.random_streams import stream
 from fatescal.base.types import Array
 from fatescal.models.canopy.solar import solar_geometry
-from fatescal.models.canopy.stand import Site
+from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import STEFAN_BOLTZMANN, ZERO, saturation_pressure
 from fatescal.models.canopy.weather import STEPS_PER_DAY, Weather, noleap_day
 
 VERSION = 1  # raised whenever the same seed gives other weather
 
 
-def synthetic(seed: int, start: date, end: date, site: Site) -> Weather:
+def synthetic(seed: int, start: date, end: date, site: Stand) -> Weather:
     """Return weather of `start` .. `end`; a year depends on the seed and its own number only."""
     years = [_year(stream(seed, "synthetic weather", year), site) for year in range(start.year, end.year + 1)]
     values = {name: np.concatenate([year[name] for year in years]) for name in years[0]}
@@ -32,7 +32,7 @@ def _red_noise(rng: np.random.Generator, n: int, memory: float) -> Array:
     return noise
 
 
-def _year(rng: np.random.Generator, site: Site) -> dict[str, Array]:
+def _year(rng: np.random.Generator, site: Stand) -> dict[str, Array]:
     """Return one year (2920 steps) of every variable, in CLM's units."""
     day = np.arange(365)
     season = -np.cos(2 * np.pi * (day - 18) / 365)  # -1 in mid-January, 1 in mid-July

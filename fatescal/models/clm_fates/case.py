@@ -122,7 +122,7 @@ def _has_word(text: str, word: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text) is not None
 
 
-class Record:
+class CaseRecord:
     """What fatescal knows of a case it made, kept in it.
 
     Attributes
@@ -195,7 +195,7 @@ def build(
         if (plan.path / RECORD).is_file():
             require_idle()
         _create(plan, say)
-        case, record = Case(plan.path), Record(plan.path)
+        case, record = Case(plan.path), CaseRecord(plan.path)
         before = record.pending
         _follow_user_files(plan, case, record, say)
         _change_xml(plan, case, record, say)
@@ -242,7 +242,7 @@ def _create(plan: Plan, say: Say) -> None:
         shutil.rmtree(plan.path, ignore_errors=True)
         marker.unlink()
         raise
-    Record(plan.path).keep(create=plan.made_with, user_files=user_files())
+    CaseRecord(plan.path).keep(create=plan.made_with, user_files=user_files())
     marker.unlink()
     say(f"case          {plan.path} made: {plan.create['compset']} on {plan.create['machine']}")
 
@@ -260,7 +260,7 @@ def _make_way(plan: Plan, marker: Path, say: Say) -> bool:
     if not known:  # create_newcase was interrupted
         shutil.rmtree(plan.path)
         return True
-    reason = _needs_new_case(plan, Record(plan.path))
+    reason = _needs_new_case(plan, CaseRecord(plan.path))
     if reason is None:
         marker.unlink(missing_ok=True)
         return False
@@ -268,7 +268,7 @@ def _make_way(plan: Plan, marker: Path, say: Say) -> bool:
     return True
 
 
-def _needs_new_case(plan: Plan, record: Record) -> str | None:
+def _needs_new_case(plan: Plan, record: CaseRecord) -> str | None:
     """Return why the case that is there will not do; None where it will."""
     if record.content["create"] != plan.made_with:
         return "what only a new case can change has changed"
@@ -280,7 +280,7 @@ def _needs_new_case(plan: Plan, record: Record) -> str | None:
     return None
 
 
-def _changed_user_files(record: Record) -> list[str]:
+def _changed_user_files(record: CaseRecord) -> list[str]:
     """Return the files of ~/.cime that differ from those that CIME copied into the case."""
     before: dict[str, str] | None = record.content.get("user_files")
     now = user_files()
@@ -299,7 +299,7 @@ def _set_aside(path: Path) -> Path:
 # ---- xmlchange
 
 
-def _change_xml(plan: Plan, case: Case, record: Record, say: Say) -> None:
+def _change_xml(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
     """Set the variables that are not as wanted, and those back that no longer are in the plan."""
     before: dict[str, str] = record.content["before"]
     dropped = {name: value for name, value in before.items() if name not in plan.xml}
@@ -360,7 +360,7 @@ def _same(found: str, wanted: str) -> bool:
 # ---- case.setup, user_nl files, preview_namelists
 
 
-def _follow_user_files(plan: Plan, case: Case, record: Record, say: Say) -> None:
+def _follow_user_files(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
     """Have CIME copy changed files of ~/.cime again; compile anew where that changes the case."""
     if "user_files" not in record.content:  # a case of an earlier version of fatescal
         record.keep(user_files=user_files())
@@ -386,7 +386,7 @@ def _machine_files(case: Path) -> dict[str, str]:
     return digests(case, files)
 
 
-def _set_up(plan: Plan, case: Case, record: Record, say: Say) -> None:
+def _set_up(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
     if "setup" not in record.pending:
         return
     again = ["--reset"] if (plan.path / "LockedFiles" / "env_mach_pes.xml").is_file() else []
@@ -396,7 +396,7 @@ def _set_up(plan: Plan, case: Case, record: Record, say: Say) -> None:
     say(f"set up        case.setup {' '.join(again)}".rstrip())
 
 
-def _write_namelists(plan: Plan, case: Case, record: Record, say: Say) -> None:
+def _write_namelists(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
     """Write the user_nl files and, where anything is new, the run directory's files from them."""
     for instance in instance_namelists(plan.path):  # of a multi-instance run
         instance.unlink()
@@ -498,7 +498,7 @@ def _parts(written: str) -> list[str | float]:
 # ---- case.build
 
 
-def _look_for_edits(plan: Plan, record: Record, say: Say) -> None:
+def _look_for_edits(plan: Plan, record: CaseRecord, say: Say) -> None:
     """Have the case built again where source files, or SourceMods, differ from those it was built from."""
     mods = plan.path / "SourceMods"
     now = edits(plan.source) | digests(plan.path, (path for path in mods.rglob("*") if path.is_file()))
@@ -512,7 +512,7 @@ def _look_for_edits(plan: Plan, record: Record, say: Say) -> None:
         say(f"source        {since}: {', '.join(changed[:3])}{more}")
 
 
-def _compile(case: Case, record: Record, say: Say) -> bool:
+def _compile(case: Case, record: CaseRecord, say: Say) -> bool:
     """Build the executable where it is not there or is out of date; tell whether that was so."""
     executable = Path(case.query("EXEROOT")) / "cesm.exe"
     if case.query("BUILD_COMPLETE") == "TRUE" and executable.is_file() and "build" not in record.pending:
@@ -537,9 +537,9 @@ def _compile(case: Case, record: Record, say: Say) -> bool:
 
 def require_built(plan_config: Mapping[str, Any], path: Path, command: str) -> None:
     """Raise `BadInput` when a case is not built, or was for another config."""
-    if not (path / RECORD).is_file() or Record(path).pending:
+    if not (path / RECORD).is_file() or CaseRecord(path).pending:
         raise BadInput(f"model.build: the case {path} is not built", hint=command)
-    before = Record(path).content["config"]
+    before = CaseRecord(path).content["config"]
     changed = [name for name in {**before, **plan_config} if before.get(name) != plan_config.get(name)]
     if changed:
         raise BadInput(

@@ -15,7 +15,7 @@ from fatescal.models.base import Context
 if TYPE_CHECKING:
     from fatescal.models.clm_fates.case import Plan
     from fatescal.models.clm_fates.clm_options import BuildOptions, Cime, ClmFatesOptions
-    from fatescal.models.clm_fates.site_folder import Site
+    from fatescal.models.clm_fates.site_folder import SiteFolder
 
 ALWAYS = {  # XML variables of every case that members run from
     "NTASKS": "1",
@@ -69,11 +69,11 @@ def plan(options: ClmFatesOptions, context: Context) -> Plan:
         For what is missing, and for what CIME would take without a word and be wrong.
     """
     from fatescal.models.clm_fates.case import Plan
-    from fatescal.models.clm_fates.site_folder import Site
+    from fatescal.models.clm_fates.site_folder import SiteFolder
 
     build, root, cime = _required(options, context)
     folder = site_folder(options, context)
-    site = None if folder is None else Site.of(folder)
+    site = None if folder is None else SiteFolder.of(folder)
     of_site = _of_site(site, folder)
     inputs = {} if cime.inputdata is None else {"DIN_LOC_ROOT": cime.inputdata}
     xml = {**ALWAYS, **_times(options), **of_site, **inputs, **build.xml}
@@ -155,7 +155,7 @@ def _days(first: date, last: date) -> int:
     return days(first, last)
 
 
-def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
+def _of_site(site: SiteFolder | None, folder: Path | None) -> dict[str, str]:
     if site is None:
         return {}
     lat, lon = site.coordinates
@@ -170,7 +170,7 @@ def _of_site(site: Site | None, folder: Path | None) -> dict[str, str]:
 
 
 def _user_nl(
-    options: ClmFatesOptions, context: Context, root: Path, site: Site | None, mode: str
+    options: ClmFatesOptions, context: Context, root: Path, site: SiteFolder | None, mode: str
 ) -> dict[str, dict[str, Any]]:
     """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
     from fatescal.models.clm_fates.install import parameter_file

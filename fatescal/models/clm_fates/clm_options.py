@@ -254,13 +254,13 @@ class ClmFatesOptions(ModelOptions):
         """Return the model, of options that have been `located`."""
         from fatescal.models.clm_fates.clm_model import ClmFates
         from fatescal.models.clm_fates.instances import MultiInstance
-        from fatescal.models.clm_fates.site_folder import Site
+        from fatescal.models.clm_fates.site_folder import SiteFolder
         from fatescal.models.clm_fates.template import Template
 
         assert self.run_directory is not None, "the case has been located"
         assert self.executable is not None
         run_directory, executable = context.path(self.run_directory), context.path(self.executable)
-        site = None if self.site is None else Site.of(context.path(str(self.site.path)))
+        site = None if self.site is None else SiteFolder.of(context.path(str(self.site.path)))
         single = ClmFates(
             Template(run_directory, executable, self.namelist, site),
             self.start,

@@ -31,7 +31,7 @@ STREAMS = {
 
 
 @dataclass(frozen=True)
-class Site:
+class SiteFolder:
     """The files of one place.
 
     Attributes
@@ -63,7 +63,7 @@ class Site:
             raise BadInput(f"model.site: {self.surface} tells no place of a single point: {error}") from None
 
     @classmethod
-    def of(cls, folder: Path) -> Site:
+    def of(cls, folder: Path) -> SiteFolder:
         """Find the files of a site in a folder, wherever below it they are.
 
         Raises

@@ -13,7 +13,7 @@ from pathlib import Path
 from fatescal.base.errors import BadInput
 from fatescal.models.clm_fates import namelist, runconfig, streams
 from fatescal.models.clm_fates.definition import Checkout
-from fatescal.models.clm_fates.site_folder import Site
+from fatescal.models.clm_fates.site_folder import SiteFolder
 from fatescal.observations import calendars
 from fatescal.storage.inputs import Text
 
@@ -39,7 +39,7 @@ class Template:
     run_directory: Path
     executable: Path
     keys: Mapping[str, namelist.Value]
-    site: Site | None = None
+    site: SiteFolder | None = None
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Template:
         return found if self.site is None else found | self._at_site(self.site, found)
 
     @staticmethod
-    def _at_site(site: Site, files: Mapping[str, str]) -> dict[str, str]:
+    def _at_site(site: SiteFolder, files: Mapping[str, str]) -> dict[str, str]:
         """Return the files that say where the point is, for another site."""
         lat, lon = site.coordinates
         return {
