@@ -2,8 +2,8 @@
 
 The rank writes its process number to FOLDER/paused and goes on when that file is gone. What happens meanwhile
 comes from the outside: signals, a full disk, another clock. PLACE is a stage (about to be computed; of an
-ensemble: some members are finished, one has run and is about to be read), `STAGE written` (its file is open,
-nothing in it yet), `report` or `report written` (some of its files are there).
+ensemble: some members are finished, one has run and is about to be marked as finished), `STAGE written` (its
+file is open, nothing in it yet), `report` or `report written` (some of its files are there).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fatescal.cli.run
 from fatescal.__main__ import main
-from fatescal.ensemble.member import Members
+from fatescal.ensemble import member
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.records import Scorecard
@@ -40,15 +41,14 @@ def pause(folder: Path) -> None:
         time.sleep(0.02)
 
 
-def before(owner: Any, name: str, act: Callable[..., None]) -> None:
-    """Have `act`, given the same arguments, called before a method."""
-    original = getattr(owner, name)
+def before(owner: Any, original: Callable[..., Any], act: Callable[..., None]) -> None:
+    """Have `act`, given the same arguments, called before a method or function of `owner`."""
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         act(*arguments)
         return original(*arguments, **named)
 
-    setattr(owner, name, wrapped)
+    setattr(owner, original.__name__, wrapped)
 
 
 def arrange(folder: Path, place: str, is_root: bool) -> None:
@@ -59,9 +59,10 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         if key == stage:
             pause(folder)
 
-    def in_member(_: Members, member: Path, *__: object) -> None:
-        if member.parent.name == stage:
-            while sum(other.name.isdigit() for other in member.parent.iterdir()) < FINISHED:
+    def in_member(part: Path, _: object) -> None:
+        alone = part.name.startswith("0000")  # the default run: no other has begun
+        if part.parent.name == stage and not alone:
+            while sum(other.name.isdigit() for other in part.parent.iterdir()) < FINISHED:
                 time.sleep(0.02)
             pause(folder)
 
@@ -75,21 +76,25 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         return card
 
     if stage == "report" and is_root:
-        before(outputs, "_write_chains" if written else "collect", lambda *_: pause(folder))
+        before(outputs, outputs._write_chains if written else outputs.collect, lambda *_: pause(folder))
     elif stage == "report":
         fatescal.cli.run.calibrate = afterwards
     elif written:
-        before(Store, "_header", in_file)
+        before(Store, Store._header, in_file)
     elif stage.startswith("evaluation"):
-        before(Members, "_read", in_member)
+        before(member, member._mark_folder, in_member)
     else:
-        before(Store, "once", in_stage)
-        before(Store, "once_rows", in_stage)
+        before(Store, Store.once, in_stage)
+        before(Store, Store.once_rows, in_stage)
 
 
 if __name__ == "__main__":
     comm = Communicator()
     where, at, rank = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     if comm.rank == rank:
-        arrange(where, at, comm.is_root)
+        try:
+            arrange(where, at, comm.is_root)
+        except BaseException:
+            traceback.print_exc()
+            comm.mpi.Abort(3)  # the other ranks would wait for this one for ever
     sys.exit(main(sys.argv[4:]))

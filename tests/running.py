@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -47,6 +49,27 @@ def start(config: Path, n_ranks: int = 2, **environment: str) -> subprocess.Pope
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     )
+
+
+@contextlib.contextmanager
+def job(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command whose errors are read; kill it at the end of a test that fails."""
+    program = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        yield program
+    except BaseException:
+        program.kill()
+        raise
+    finally:
+        program.wait()
+        if program.stderr is not None:
+            program.stderr.close()
 
 
 def wait_for(path: Path, program: subprocess.Popen, seconds: float = 600) -> None:

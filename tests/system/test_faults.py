@@ -24,7 +24,7 @@ import pytest
 import yaml
 from conftest import mpi_command, mpi_environment
 from linear import fatescal, write_problem
-from running import children, digests, wait_for
+from running import children, digests, job, wait_for
 
 from fatescal.__main__ import DEFAULT_CONFIG
 from fatescal.hpc.communicator import Communicator
@@ -201,13 +201,8 @@ def broken(config: Path, fault: Fault, stage: str, folder: Path) -> tuple[int, s
     (folder / "pausing").touch()
     place = f"{stage} written" if fault.written else stage
     words = [str(HERE / "pausing.py"), str(folder), place, str(fault.rank), "run", "--heartbeat", "4s"]
-    with subprocess.Popen(
-        mpi_command(2, *words, str(config)),
-        env={**mpi_environment(), "LINEAR_LOG": str(folder / "before.log")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    ) as program:
+    environment = {**mpi_environment(), "LINEAR_LOG": str(folder / "before.log")}
+    with job(mpi_command(2, *words, str(config)), environment) as program:
         if fault.act is not FAULTS["truncated newest stage"].act:
             wait_for(folder / "paused", program)
             fault.act(Job(config.parent, program, folder / "paused"))
@@ -301,13 +296,9 @@ def test_jumps_of_the_clock_by_years_change_nothing(reference, tmp_path):
         pytest.skip("there is no C compiler")
     clock.write_text("0")
     config = write_problem(tmp_path, "--sleep", "0.1")
-    with subprocess.Popen(
-        mpi_command(2, "-m", "fatescal", "run", "--time-limit", "1h", "--heartbeat", "20s", str(config)),
-        env={**mpi_environment(), "LD_PRELOAD": str(library), "CLOCK": str(clock)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    ) as program:
+    options = ["run", "--time-limit", "1h", "--heartbeat", "20s"]
+    environment = {**mpi_environment(), "LD_PRELOAD": str(library), "CLOCK": str(clock)}
+    with job(mpi_command(2, "-m", "fatescal", *options, str(config)), environment) as program:
         for stage, jump in (("evaluation-00", 2), ("evaluation-01", -3), ("evaluation-posterior-00", 1)):
             wait_for(tmp_path / "run" / "members" / stage / "0003", program)
             (tmp_path / "next").write_text(str(jump * 365 * 86400))
