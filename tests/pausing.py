@@ -22,7 +22,8 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.records import Scorecard
 from fatescal.storage.store import Store
-from fatescal.workflow.calibrate import CalibrationRun, calibrate
+from fatescal.workflow.calibrate import calibrate
+from fatescal.workflow.calibration_run import CalibrationRun
 
 FINISHED = 2  # members, of any rank, before this one pauses in the midst of its first
 

@@ -38,7 +38,9 @@ from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, from_on,
 from fatescal.storage.store import PARALLEL, Store, discard
 from fatescal.workflow import cost, preflight, site_models
 from fatescal.workflow import problem as assemble
-from fatescal.workflow.calibrate import CalibrationRun, Problem, calibrate, first_evaluation, try_default
+from fatescal.workflow.calibrate import calibrate
+from fatescal.workflow.calibration_run import CalibrationRun, Problem
+from fatescal.workflow.default_run import first_evaluation, try_default
 from fatescal.workflow.snapshot import (
     Snapshot,
     differences,
