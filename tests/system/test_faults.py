@@ -26,7 +26,7 @@ from conftest import mpi_command, mpi_environment
 from linear import fatescal, write_problem
 from running import children, digests, wait_for
 
-from fatescal.__main__ import DEFAULT_CONFIG
+from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.hpc.communicator import Communicator
 from fatescal.storage.store import Store, discard
 
