@@ -82,7 +82,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
     elif written:
         before(Store, "_header", in_file)
     elif stage.startswith("evaluation"):
-        before(Members, "_read", in_member)
+        before(Members, "read", in_member)
     else:
         before(Store, "once", in_stage)
         before(Store, "once_rows", in_stage)

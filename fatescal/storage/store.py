@@ -25,6 +25,7 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.storage import stage_graph
+from fatescal.storage.declaration import Record
 from fatescal.storage.encoding import (
     arrays_of,
     checksum,
@@ -35,7 +36,6 @@ from fatescal.storage.encoding import (
     scalars_of,
     to_hdf5,
 )
-from fatescal.storage.records import Record
 
 if TYPE_CHECKING:
     from fatescal.hpc.communicator import Communicator

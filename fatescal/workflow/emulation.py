@@ -10,7 +10,8 @@ from fatescal.base.errors import RunFailed
 from fatescal.base.random_streams import stream
 from fatescal.emulate.acquisition import next_batch
 from fatescal.emulate.validation import validate
-from fatescal.storage.records import Batch, ChainBlock, Observations, Surrogate, Validation
+from fatescal.storage.chain_records import ChainBlock
+from fatescal.storage.records import Batch, Observations, Surrogate, Validation
 from fatescal.workflow.calibration_run import CalibrationRun, training_set
 from fatescal.workflow.sampling import thinned
 

@@ -18,15 +18,8 @@ from fatescal.diagnostics.rerun_verdict import (
     sentence,
 )
 from fatescal.emulate.training import NEAR, near_optimum
-from fatescal.storage.records import (
-    Batch,
-    ChainBlock,
-    Observations,
-    Posterior,
-    Surrogate,
-    Validation,
-    Verdict,
-)
+from fatescal.storage.chain_records import ChainBlock
+from fatescal.storage.records import Batch, Observations, Posterior, Surrogate, Validation, Verdict
 from fatescal.workflow.calibration_run import CalibrationRun, training_set
 from fatescal.workflow.emulation import emulate, refine, validated
 from fatescal.workflow.sampling import begin_sampling, condense, sample

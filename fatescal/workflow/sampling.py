@@ -18,7 +18,8 @@ from fatescal.diagnostics.convergence import diagnose
 from fatescal.sample.log_evidence import evidence
 from fatescal.sample.tempered_run import LEAST_ROUNDS, advance, end_states, warm_up
 from fatescal.sample.thinning import representative
-from fatescal.storage.records import ChainBlock, Posterior, TemperedState
+from fatescal.storage.chain_records import ChainBlock, TemperedState
+from fatescal.storage.records import Posterior
 from fatescal.workflow.calibration_run import CalibrationRun
 
 log = logging.getLogger(__name__)

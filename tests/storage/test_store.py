@@ -15,16 +15,9 @@ import pytest
 
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.communicator import Communicator
+from fatescal.storage.declaration import Record
 from fatescal.storage.lock import locked
-from fatescal.storage.records import (
-    Evaluation,
-    KalmanInfo,
-    KalmanState,
-    Observations,
-    Posterior,
-    Record,
-    Validation,
-)
+from fatescal.storage.records import Evaluation, KalmanInfo, KalmanState, Observations, Posterior, Validation
 from fatescal.storage.store import Store, discard
 from fatescal.update.survivors import SurvivorState
 
