@@ -67,7 +67,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
             pause(folder)
 
     def in_file(_: Store, file: Any, *__: object) -> None:
-        if Path(file.filename).name.startswith(f"{stage}.h5"):
+        if Path(file.filename).name == f".{stage}.h5.part":
             pause(folder)
 
     def afterwards(run: CalibrationRun) -> Scorecard:

@@ -7,9 +7,9 @@ from pathlib import Path
 from fatescal.base.errors import BadInput
 from fatescal.cli.run_folder import opened, stages_reached
 from fatescal.hpc.communicator import Communicator
+from fatescal.storage.discarded import discard
 from fatescal.storage.lock import locked
 from fatescal.storage.stage_graph import from_on
-from fatescal.storage.store import discard
 
 
 def reset(directory: Path, stage: str, comm: Communicator) -> int:

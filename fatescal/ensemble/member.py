@@ -31,8 +31,8 @@ from fatescal.ensemble.stragglers import Straggled, Stragglers
 from fatescal.models.base import Model
 from fatescal.observations.align import describe
 from fatescal.parameters.space import ParameterSpace
+from fatescal.storage.free_space import require_space
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached, iteration_before
-from fatescal.storage.store import require_space
 
 if TYPE_CHECKING:
     import xarray as xr

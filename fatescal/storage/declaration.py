@@ -1,4 +1,4 @@
-"""A record's declaration of its arrays: dims and unit, checked at birth, written to HDF5 as they stand here."""
+"""The declaration of a record's arrays: dims and unit, checked at birth, written to HDF5 as declared."""
 
 from __future__ import annotations
 

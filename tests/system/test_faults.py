@@ -28,7 +28,8 @@ from running import children, digests, wait_for
 
 from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.hpc.communicator import Communicator
-from fatescal.storage.store import Store, discard
+from fatescal.storage.discarded import discard
+from fatescal.storage.store import Store
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 HERE = Path(__file__).parents[1]
