@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, FatescalError
-from fatescal.ensemble.member import begun
+from fatescal.ensemble.progress import begun
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.report.results import Results

@@ -18,7 +18,7 @@ from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
 from fatescal.cli.run import wall_time_limit
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import WallTimeGuard
+from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch
 
 MACHINES = Path(__file__).parents[2] / "machines"
