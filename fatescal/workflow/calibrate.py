@@ -12,7 +12,7 @@ import numpy as np
 
 from fatescal.base.errors import NotConfirmed
 from fatescal.diagnostics import scores
-from fatescal.diagnostics.rerun_verdict import advice, sentence
+from fatescal.diagnostics.verdict_text import advice, sentence
 from fatescal.observations.windows import climatology
 from fatescal.storage.records import Observations, Scorecard
 from fatescal.workflow.calibration_run import CalibrationRun

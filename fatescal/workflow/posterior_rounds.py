@@ -9,14 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fatescal.diagnostics.rerun_verdict import (
-    LEAST_MEMBERS,
-    Round,
-    details,
-    judge_rounds,
-    not_sampled,
-    sentence,
-)
+from fatescal.diagnostics.rerun_verdict import Round, judge_rounds, not_sampled
+from fatescal.diagnostics.tolerances import LEAST_MEMBERS
+from fatescal.diagnostics.verdict_text import details, sentence
 from fatescal.emulate.training import NEAR, near_optimum
 from fatescal.storage.chain_records import ChainBlock
 from fatescal.storage.records import Batch, Observations, Posterior, Surrogate, Validation, Verdict
