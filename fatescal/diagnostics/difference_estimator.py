@@ -3,8 +3,8 @@
 A plain weighted mean of few members is too noisy to decide (15 members see a shift of half an sd as 0.5 +-
 0.2). So a quadratic of the log weights is fitted first (kernel ridge, chosen by leave-one-out error) and
 reweights all draws; the members then only correct what the quadratic leaves, each predicted without itself.
-The estimate is unbiased whatever the quadratic, its error is that of the left-out residuals. Where log weights
-are smooth, 15 members settle what would take 500; where they are not, the error says so.
+The estimate is unbiased whatever the quadratic, its error is that of the left-out residuals. Where log
+weights are smooth, 15 members settle what would take 500; where they are not, the error says so.
 """
 
 from __future__ import annotations
