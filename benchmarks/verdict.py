@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fatescal.base.random_streams import stream
-from fatescal.diagnostics.rerun_verdict import RATIO, SHIFT, judge_rerun
+from fatescal.diagnostics.rerun_verdict import judge_rerun
+from fatescal.diagnostics.tolerances import RATIO, SHIFT
 from fatescal.sample.thinning import representative
 
 N_DRAWS, N_CANDIDATES, N_TRUTH = 4000, 500, 20_000

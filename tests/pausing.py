@@ -18,12 +18,13 @@ from typing import Any
 
 import fatescal.cli.run
 from fatescal.__main__ import main
-from fatescal.ensemble import member
+from fatescal.ensemble import attempt
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.records import Scorecard
 from fatescal.storage.store import Store
-from fatescal.workflow.calibrate import CalibrationRun, calibrate
+from fatescal.workflow.calibrate import calibrate
+from fatescal.workflow.calibration_run import CalibrationRun
 
 FINISHED = 2  # members, of any rank, before this one pauses in the midst of its first
 
@@ -67,7 +68,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
             pause(folder)
 
     def in_file(_: Store, file: Any, *__: object) -> None:
-        if Path(file.filename).name.startswith(f"{stage}.h5"):
+        if Path(file.filename).name == f".{stage}.h5.part":
             pause(folder)
 
     def afterwards(run: CalibrationRun) -> Scorecard:
@@ -82,7 +83,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
     elif written:
         before(Store, Store._header, in_file)
     elif stage.startswith("evaluation"):
-        before(member, member._mark_folder, in_member)
+        before(attempt, attempt.mark_folder, in_member)
     else:
         before(Store, Store.once, in_stage)
         before(Store, Store.once_rows, in_stage)

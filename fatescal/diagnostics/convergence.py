@@ -21,7 +21,7 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.sample.ladder import barrier
-from fatescal.storage.records import ChainBlock
+from fatescal.storage.chain_records import ChainBlock
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -23,7 +23,8 @@ import numpy as np
 from fatescal.base.errors import ModelFailed
 from fatescal.base.types import Array
 from fatescal.ensemble import retention
-from fatescal.ensemble.member import Members, once
+from fatescal.ensemble.member import Members
+from fatescal.ensemble.single_run import once
 from fatescal.hpc.communicator import Communicator
 from fatescal.storage import atomic
 from fatescal.storage.records import Evaluation

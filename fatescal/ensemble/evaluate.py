@@ -19,7 +19,8 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import Members, WallTimeGuard
+from fatescal.ensemble.member import Members
+from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.communicator import Communicator
 from fatescal.parameters.space import ParameterSpace
 from fatescal.storage.records import Evaluation

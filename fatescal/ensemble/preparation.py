@@ -23,7 +23,9 @@ from pathlib import Path
 
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.ensemble import effects
-from fatescal.ensemble.member import Members, WallTimeGuard, once, require_own
+from fatescal.ensemble.member import Members
+from fatescal.ensemble.single_run import once, require_own
+from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.communicator import Communicator
 from fatescal.models.base import SPIN_UP
 from fatescal.storage.stage_graph import PREPARATION

@@ -53,9 +53,9 @@ class StragglerRule:
         """Return how long a member may run [s] when `n_done` are done, those that came to their end in
         `seconds`.
 
-        >>> Rule(5.0, 0.8, 60.0).limit([30.0, 40.0, 50.0, 40.0], 4, 5)
+        >>> StragglerRule(5.0, 0.8, 60.0).limit([30.0, 40.0, 50.0, 40.0], 4, 5)
         200.0
-        >>> Rule(5.0, 0.8, 60.0).limit([30.0, 40.0, 50.0], 3, 5)
+        >>> StragglerRule(5.0, 0.8, 60.0).limit([30.0, 40.0, 50.0], 3, 5)
         inf
         """
         if not seconds or n_done < self.share * n_members:

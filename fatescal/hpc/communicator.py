@@ -1,4 +1,4 @@
-"""The ranks: the only owner of the MPI communicator and the only mpi4py import.
+"""The ranks: the only owner of the MPI communicator.
 
 All ranks run the same program. Root computes what is computed once (`on_root`), all ranks, root too,
 share lists of tasks (`parallel_for`, and `map` from inside `on_root`). Waiting ranks sleep between polls,
@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 from mpi4py import MPI
 
 from fatescal.base.errors import KEPT, FatescalError, OutOfTime, words
+from fatescal.hpc.task_counter import TaskCounter
 from fatescal.hpc.watchdog import LIMIT, Watchdog
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Communicator:
     deadline: float | None = None
     watchdog: Watchdog = field(init=False)
     _stop: bool = field(default=False, init=False)
-    _one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
-    _served: bool = field(default=False, init=False)  # whether all ranks can ask root's watchdog for a number
-    _batches: int = field(default=0, init=False)
+    one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
+    served: bool = field(default=False, init=False)  # whether all ranks can ask root's watchdog for a number
+    batches: int = field(default=0, init=False)
     _serving: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +77,9 @@ class Communicator:
     @property
     def task_distribution(self) -> str:
         """How `parallel_for` hands out what is left when every rank has had a task."""
-        if self._one_sided:
+        if self.one_sided:
             return "to whoever is free (one-sided communication)"
-        return "to whoever is free (served by the root rank)" if self._served else "by rank"
+        return "to whoever is free (served by the root rank)" if self.served else "by rank"
 
     def alone(self) -> Communicator:
         """Return a communicator of this rank only."""
@@ -99,7 +99,7 @@ class Communicator:
         for rank, error in enumerate(failed or []):
             if error is not None:
                 log.warning("rank %d cannot be watched: no connection to %s: %s", rank, door.host, error)
-        self._served = self.mpi.bcast(not any(failed or []))
+        self.served = self.mpi.bcast(not any(failed or []))
 
     def close(self) -> None:
         """Say that this rank ends of its own will."""
@@ -191,7 +191,7 @@ class Communicator:
         """
         mine: dict[int, T] = {}
         failure: BaseException | None = None
-        with _Counter(self, n_items) as counter:
+        with TaskCounter(self, n_items) as counter:
             for index in counter:
                 if self.stopping():
                     failure = OutOfTime("the time is over.")
@@ -293,80 +293,6 @@ class Communicator:
 
     def _run_map(self, task: Callable[[Any], T], items: list[Any]) -> list[dict[int, T]] | None:
         return self.gather(self.parallel_for(lambda index: task(items[index]), len(items)))
-
-
-class _Counter:
-    """Hands out item numbers: the first `size` by rank, the rest first come, first served.
-
-    The rest comes from a counter in root's memory, read and raised by one-sided Fetch_and_op (0.1 to
-    5 ms). Rejected: mpi4py.futures, whose rank 0 only manages, so 128 members on 128 ranks would need two
-    waves. With no more items than ranks no message is sent at all.
-
-    Open MPI 4 has no one-sided communication over plain TCP (two nodes without InfiniBand) for a program with
-    threads. There root's watchdog serves the counter (a thread, so root works too); where not all ranks are
-    connected to it, all items are dealt out by rank: slower where members differ, but never stuck.
-    """
-
-    def __init__(self, comm: Communicator, n_items: int) -> None:
-        self.comm, self.n_items = comm, n_items
-        self.window: MPI.Win | None = None
-        comm._batches += 1
-        self.number = comm._batches  # the same on all ranks
-
-    def __enter__(self) -> _Counter:
-        if self.n_items > self.comm.size > 1:
-            self.comm.barrier()
-            self.window = self._allocate()
-            if self.window is not None and self.comm.is_root:
-                self.window.Lock(0)
-                np.frombuffer(self.window.tomemory(), np.int64)[0] = self.comm.size  # type: ignore[call-overload]
-                self.window.Unlock(0)
-            self.comm.barrier()
-        return self
-
-    def _allocate(self) -> MPI.Win | None:
-        if not self.comm._one_sided:
-            return None
-        try:
-            return MPI.Win.Allocate(8 if self.comm.is_root else 0, 8, comm=self.comm.mpi)
-        except MPI.Exception as error:  # on all ranks alike
-            self.comm._one_sided = False
-            if self.comm.is_root:
-                way = "served by the root rank" if self.comm._served else "dealt out by rank"
-                log.warning("this MPI has no one-sided communication (%s): members are %s", error, way)
-            return None
-
-    def __exit__(self, *_: object) -> None:
-        if self.window is not None:
-            self.comm.barrier()
-            self.window.Free()
-
-    def __iter__(self) -> Iterator[int]:
-        index = self.comm.rank
-        while index < self.n_items:
-            yield index
-            index = index + self.comm.size if self._by_rank else self._raise_by(1)
-
-    @property
-    def _by_rank(self) -> bool:
-        comm = self.comm
-        return comm.size == 1 or not (comm._one_sided or comm._served)
-
-    def _raise_by(self, step: int) -> int:
-        if self.n_items <= self.comm.size:
-            return self.n_items
-        if self.window is None:
-            return self.comm.watchdog.take(self.number, self.comm.size, step)
-        before, by = np.empty(1, np.int64), np.full(1, step, np.int64)
-        self.window.Lock(0, MPI.LOCK_SHARED)
-        self.window.Fetch_and_op([by, MPI.INT64_T], [before, MPI.INT64_T], 0)
-        self.window.Unlock(0)
-        return int(before[0])
-
-    def exhaust(self) -> None:
-        """Leave nothing for anyone to start."""
-        if not self._by_rank:
-            self._raise_by(self.n_items)
 
 
 def _agreed(error: BaseException) -> BaseException:

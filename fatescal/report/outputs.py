@@ -13,18 +13,18 @@ import numpy as np
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.convergence import diagnose, to_tree
-from fatescal.diagnostics.rerun_verdict import advice, details, sentence
+from fatescal.diagnostics.verdict_text import advice, details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
 from fatescal.report.results import Results
 from fatescal.storage import atomic
+from fatescal.storage.chain_records import ChainBlock
+from fatescal.storage.declaration import Record
 from fatescal.storage.records import (
-    ChainBlock,
     Evaluation,
     KalmanInfo,
     Observations,
     Posterior,
-    Record,
     Scorecard,
     Surrogate,
     Validation,

@@ -12,8 +12,8 @@ import numpy as np
 from fatescal.base.types import Array
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
 from fatescal.parameters.registry import of_prior
+from fatescal.storage.chain_records import ChainBlock
 from fatescal.storage.records import (
-    ChainBlock,
     Evaluation,
     KalmanInfo,
     Observations,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fatescal.diagnostics.rerun_verdict import RATIO, SHIFT, advice, k_limit, sentence
+from fatescal.diagnostics.tolerances import RATIO, SHIFT
+from fatescal.diagnostics.verdict_text import advice, k_limit, sentence
 from fatescal.report.markup import Markup, breakable, number, paragraph, section, table
 from fatescal.report.results import HEADLINES, Results
 from fatescal.storage.records import Verdict

@@ -13,7 +13,7 @@ import numpy as np
 from fatescal.base.types import Array
 from fatescal.sample.ladder import barrier
 from fatescal.sample.reference import GOOD_REFERENCE
-from fatescal.storage.records import ChainBlock
+from fatescal.storage.chain_records import ChainBlock
 
 TOLERANCE = 0.5  # nats between the ways: a factor 1.6 in Z
 

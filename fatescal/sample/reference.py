@@ -18,7 +18,7 @@ import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood
 from fatescal.sample.local_move import evaluate
-from fatescal.storage.records import TemperedState
+from fatescal.storage.chain_records import TemperedState
 
 WIDER = 1.1  # variance of q over that of the draws: importance weights must not have heavier tails than q
 GOOD_REFERENCE = 1.0  # barrier of this leg below which it mixes well

@@ -26,7 +26,7 @@ from fatescal.sample.ladder import Levels, barrier, check_levels, first_ladder, 
 from fatescal.sample.local_move import Moved, adapt, evaluate, initial_scale
 from fatescal.sample.reference import GOOD_REFERENCE, Reference, reference_step
 from fatescal.sample.tempering import step
-from fatescal.storage.records import ChainBlock, TemperedState
+from fatescal.storage.chain_records import ChainBlock, TemperedState
 
 FIRST_ROUND = 32  # steps of the first round of ladder tuning; each round doubles
 LEAST_ROUNDS = 4  # before the tuning may end

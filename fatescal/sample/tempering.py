@@ -15,7 +15,7 @@ import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood
 from fatescal.sample.local_move import Moved, move
-from fatescal.storage.records import TemperedState
+from fatescal.storage.chain_records import TemperedState
 
 
 class Swapped(NamedTuple):

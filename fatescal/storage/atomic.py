@@ -35,15 +35,28 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     >>> path.read_text(), [file.name for file in path.parent.iterdir()]
     ('whole', ['note.txt'])
     """
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     try:
         fill(part)
-        _sync(part)
-        os.replace(part, path)
+        publish(part, path)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Return the hidden file beside `path` that is written before it gets that name."""
+    return path.with_name(f".{path.name}.part")
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a file that is written completely its final name, once it is on the disk.
+
+    Called by `write`; by itself only where the filling is a collective act of all ranks.
+    """
+    _sync(part)
+    os.replace(part, path)
     try:
         _sync(path.parent)
     except OSError as error:  # some network file systems have no such thing for folders

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.storage.records import Record
+from fatescal.storage.declaration import Record
 
 
 def declared_arrays(record: type[Record]) -> dict[str, Field]:

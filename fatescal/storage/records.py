@@ -1,8 +1,8 @@
 """What flows between the stages: frozen records of arrays, checked at birth, stored as declared.
 
 J members, P parameters, D observations, K latent outputs, T temperatures, W walkers, S kept steps,
-R independent tempered runs, N training rows. Rows first, float64. A field's dims and unit are declared
-once, here, and written to HDF5 by the same declaration (`store.py`).
+R independent tempered runs, N training rows. Rows first, float64. Those of sampling stand in
+`chain_records.py`, what all have in common in `declaration.py`.
 """
 
 from __future__ import annotations
@@ -11,69 +11,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from fatescal.base.types import Array
-
-
-def array(dims: str, unit: str = "1", dtype: Any = np.float64, wall_clock: bool = False) -> Any:
-    """Declare an array field: its named dimensions (``"J P"``) and unit.
-
-    `wall_clock` fields tell how long something took: left out when results are compared.
-    """
-    return field(
-        metadata={"dims": tuple(dims.split()), "unit": unit, "dtype": dtype, "wall_clock": wall_clock}
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """Base of all records: converts, checks and freezes the declared arrays.
-
-    Arrays are in C order, as they come back from a checkpoint: a product of the same numbers in another
-    memory layout may differ in its last bits, and a resumed run must not. Likewise numpy's scalars become
-    Python's.
-
-    Raises
-    ------
-    ValueError
-        If an array's shape contradicts its declaration or another field of the same record.
-    """
-
-    def __post_init__(self) -> None:
-        sizes: dict[str, int] = {}
-        for declared in fields(self):
-            value = getattr(self, declared.name)
-            if isinstance(value, Mapping):
-                rows_first = {name: _frozen(np.asarray(item, order="C")) for name, item in value.items()}
-                object.__setattr__(self, declared.name, rows_first)
-            if "dims" not in declared.metadata:
-                if isinstance(
-                    value, np.generic | np.ndarray
-                ):  # a checkpoint gives back Python's, which print otherwise
-                    object.__setattr__(self, declared.name, value.item())
-                continue
-            value = np.asarray(value, dtype=declared.metadata["dtype"], order="C")
-            dims = declared.metadata["dims"]
-            if len(dims) != value.ndim:
-                raise ValueError(
-                    f"{type(self).__name__}.{declared.name} has shape {value.shape}, declared {dims}"
-                )
-            for dim, size in zip(dims, value.shape, strict=True):
-                if sizes.setdefault(dim, size) != size:
-                    raise ValueError(
-                        f"{type(self).__name__}.{declared.name}: {dim} is {size}, "
-                        f"elsewhere in the record {sizes[dim]}"
-                    )
-            object.__setattr__(self, declared.name, _frozen(value))
-
-
-def _frozen(value: Array) -> Array:
-    value = value.view()
-    value.flags.writeable = False
-    return value
+from fatescal.storage.declaration import Record, array
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,53 +227,6 @@ class Validation(Record):
     beyond_2: float = np.nan  # and 2
     passed: bool = False
     verdict: str = ""  # which criterion failed, with number and threshold
-
-
-@dataclass(frozen=True, eq=False)
-class TemperedState(Record):
-    """All one tempered run needs to go on. beta rises from 0 (prior) to 1 (posterior)."""
-
-    u: Array = array("T W P")
-    log_likelihood: Array = array("T W")
-    beta: Array = array("T")
-    scale: Array = array("T P P")  # lower-triangular proposal factor of each level
-    from_prior: Array = array("T W", dtype=np.bool_)  # seen at beta = 0 since it was last at beta = 1
-    reference_mean: Array = array("P")  # of the normal q at the other end of the path (`sample.reference`)
-    reference_factor: Array = array("P P")  # lower-triangular, of its covariance
-    reference_beta: Array = array("V")  # from 0 (q), all below 1 (posterior)
-    reference_u: Array = array("V W P")
-    reference_log_likelihood: Array = array("V W")
-    reference_scale: Array = array("V P P")
-    steps: int = 0
-    prior_every: int = 1  # the levels towards the prior take a step each so many
-
-
-@dataclass(frozen=True, eq=False)
-class ChainBlock(Record):
-    """Consecutive kept steps of R independent tempered runs (cold level), and their end states."""
-
-    u: Array = array("R S W P")
-    log_likelihood: Array = array("R S T W")
-    accepted: Array = array("R T")  # share of local moves
-    rejected: Array = array("R T2")  # mean rejection of swaps between neighbours, T2 = T - 1
-    reference_rejected: Array = array(
-        "R V"
-    )  # of swaps with the level above, the last one's with the posterior
-    reference_weight: Array = array("R S V W")  # log prior + log L - log q at each level towards q
-    round_trips: Array = array("R")  # arrivals at beta = 1 from beta = 0, of all walkers
-    beta: Array = array("R T")
-    end_u: Array = array("R T W P")
-    end_log_likelihood: Array = array("R T W")
-    end_scale: Array = array("R T P P")
-    end_from_prior: Array = array("R T W", dtype=np.bool_)
-    end_reference_mean: Array = array("R P")
-    end_reference_factor: Array = array("R P P")
-    reference_beta: Array = array("R V")
-    end_reference_u: Array = array("R V W P")
-    end_reference_log_likelihood: Array = array("R V W")
-    end_reference_scale: Array = array("R V P P")
-    end_steps: Array = array("R", dtype=np.int64)
-    end_prior_every: Array = array("R", dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

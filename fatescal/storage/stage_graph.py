@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fatescal.storage.chain_records import ChainBlock
+from fatescal.storage.declaration import Record
 from fatescal.storage.records import (
     Batch,
-    ChainBlock,
     Evaluation,
     KalmanInfo,
     KalmanState,
     Observations,
     Posterior,
-    Record,
     Scorecard,
     Surrogate,
     Validation,

@@ -1,6 +1,6 @@
 """Checkpoints: one write-once HDF5 file per finished stage, and the only h5py import.
 
-A stage file appears complete or not at all: it is written as `KEY.h5.part` and renamed by root once all
+A stage file appears complete or not at all: it is written as `.KEY.h5.part` and renamed by root once all
 ranks agree. Every array carries CRC-32 checksums of its rows, computed by the rank that owns the row; the
 file's digest covers them all but wall-clock fields, so equal digests mean bitwise equal results. A
 stage names the digests of the stages it was computed from, and those of the files from outside that it read.
@@ -8,13 +8,8 @@ stage names the digests of the stages it was computed from, and those of the fil
 
 from __future__ import annotations
 
-import errno
 import json
-import logging
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,8 +18,8 @@ import h5py
 import numpy as np
 
 from fatescal.base.errors import RunFailed
-from fatescal.base.types import Array
-from fatescal.storage import stage_graph
+from fatescal.storage import atomic, stage_graph
+from fatescal.storage.declaration import Record
 from fatescal.storage.encoding import (
     arrays_of,
     checksum,
@@ -35,18 +30,16 @@ from fatescal.storage.encoding import (
     scalars_of,
     to_hdf5,
 )
-from fatescal.storage.records import Record
+from fatescal.storage.free_space import space_blamed
+from fatescal.storage.stage_rows import Rows, StageRows
 
 if TYPE_CHECKING:
     from fatescal.hpc.communicator import Communicator
 
-log = logging.getLogger(__name__)
 SCHEMA = 1
 FILE = "file."  # before the key of an attribute that holds the digest of files from outside
-NEARLY_FULL = 16 * 2**20  # bytes that are left on a file system which counts as full
 PARALLEL = bool(h5py.get_config().mpi)
 R = TypeVar("R", bound=Record)
-Rows = Mapping[int, Mapping[str, Array]]
 
 
 @dataclass
@@ -110,7 +103,7 @@ class Store:
             rows = compute()
             digests = self.comm.on_root(lambda: {k: self.digest(k) for k in inputs})
             order = self.comm.on_root(self._next)
-            with self.comm.all_or_abort(f"writing stage {key}"), _space_blamed(self.folder):
+            with self.comm.all_or_abort(f"writing stage {key}"), space_blamed(self.folder):
                 self._write_rows(key, record, n_rows, rows, digests, order)
             del rows  # root is about to read them all
         failure, value = None, None
@@ -123,6 +116,7 @@ class Store:
         return value
 
     def path(self, key: str) -> Path:
+        """Return the file of a stage, finished or not."""
         return self.folder / f"{key}.h5"
 
     def keys(self) -> list[str]:
@@ -164,12 +158,12 @@ class Store:
         path = self.path(key)
         if not path.exists():
             return RunFailed(
-                f"stage file {path} has vanished. Try: put it back, or see why {self.folder.parent} loses files "
-                "(a scratch file system that is purged?) and start again: it is computed anew"
+                f"stage file {path} has vanished. Try: put it back, or see why {self.folder.parent} loses "
+                "files (a scratch file system that is purged?) and start again: it is computed anew"
             )
         return RunFailed(
-            f"stage file {path} is damaged: {why}. The other stages are still good, and so are finished members. "
-            f"Try: rm {path}, then start again: it is computed anew, with the same result"
+            f"stage file {path} is damaged: {why}. The other stages are still good, and so are finished "
+            f"members. Try: rm {path}, then start again: it is computed anew, with the same result"
         )
 
     def _outdated(self, key: str, why: str) -> RunFailed:
@@ -243,14 +237,18 @@ class Store:
         arrays, scalars = arrays_of(value), scalars_of(value)
         sums = {name: row_checksums(array) for name, array in arrays.items()}
         digest, order = digest_of(type(value), sums, scalars), self._next()
-        with self._published(key) as part, h5py.File(part, "w") as file:
-            self._header(file, key, type(value), digests, order, digest)
-            for name, scalar in scalars.items():
-                file.attrs[f"field.{name}"] = scalar
-            for name, array in arrays.items():
-                file.create_dataset(name, data=to_hdf5(array))
-                file.create_dataset(f"checksums/{name}", data=sums[name])
-            describe_fields(file, type(value))
+
+        def fill(part: Path) -> None:
+            with space_blamed(self.folder), h5py.File(part, "w") as file:
+                self._header(file, key, type(value), digests, order, digest)
+                for name, scalar in scalars.items():
+                    file.attrs[f"field.{name}"] = scalar
+                for name, array in arrays.items():
+                    file.create_dataset(name, data=to_hdf5(array))
+                    file.create_dataset(f"checksums/{name}", data=sums[name])
+                describe_fields(file, type(value))
+
+        atomic.write(self.path(key), fill)
 
     def _write_rows(
         self,
@@ -274,7 +272,7 @@ class Store:
                 for name, row_sum in row_sums.items():
                     sums[name][i] = row_sum
         digest = digest_of(record, sums, {})
-        stage = _Rows(
+        stage = StageRows(
             key,
             record,
             n_rows,
@@ -288,122 +286,30 @@ class Store:
         else:
             self._write_gathered(stage)
 
-    def _write_parallel(self, stage: _Rows) -> None:
-        part = self._part(stage.key)
+    def _write_parallel(self, stage: StageRows) -> None:
+        """Let all ranks write one file; root publishes it, once every rank has closed it.
+
+        The one file that `atomic.write` cannot write: its filling is collective, its name is root's to give.
+        """
+        path = self.path(stage.key)
+        part = atomic.part_of(path)
         file = h5py.File(part, "w", **self.comm.file_options())
-        with self.comm.all_or_abort(f"writing stage {stage.key}"), _space_blamed(self.folder):
-            self._fill(file, stage)
+        with self.comm.all_or_abort(f"writing stage {stage.key}"), space_blamed(self.folder):
+            stage.write_own(file)
         file.close()  # collective too: a rank that has failed must have ended the job before
         self.comm.barrier()
         if self.comm.is_root:
-            _publish(part, self.path(stage.key))
+            atomic.publish(part, path)
         self.comm.barrier()
 
-    def _fill(self, file: h5py.File, stage: _Rows) -> None:
-        """Create everything on all ranks alike, then write the rows this rank owns."""
-        stage.header(file)
-        for name, (shape, dtype) in stage.shapes.items():
-            creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            space = h5py.h5s.create_simple((stage.n_rows, *shape))
-            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-            h5py.h5d.create(file.id, name.encode(), kind, space, creation)
-            file.create_dataset(f"checksums/{name}", shape=(stage.n_rows,), dtype=np.uint32)
-        describe_fields(file, stage.record)
-        for i, row in stage.rows.items():  # independent writes: ranks own different numbers of rows
-            for name, array in row.items():
-                file[name][i] = array
-                file[f"checksums/{name}"][i] = stage.sums[name][i]
-
-    def _write_gathered(self, stage: _Rows) -> None:
+    def _write_gathered(self, stage: StageRows) -> None:
         gathered = self.comm.gather(stage.rows)
         if gathered is not None:
-            every = {i: row for part_rows in gathered for i, row in part_rows.items()}
-            with self._published(stage.key) as part, h5py.File(part, "w") as file:
-                stage.header(file)
-                for name, (shape, dtype) in stage.shapes.items():
-                    data = file.create_dataset(name, shape=(stage.n_rows, *shape), dtype=dtype)
-                    for i in range(stage.n_rows):
-                        data[i] = every[i][name]
-                    file.create_dataset(f"checksums/{name}", data=stage.sums[name])
-                describe_fields(file, stage.record)
+            every = {i: row for of_rank in gathered for i, row in of_rank.items()}
+
+            def fill(part: Path) -> None:
+                with space_blamed(self.folder), h5py.File(part, "w") as file:
+                    stage.write_all(file, every)
+
+            atomic.write(self.path(stage.key), fill)
         self.comm.barrier()
-
-    def _part(self, key: str) -> Path:
-        return self.folder / f"{key}.h5.part"
-
-    @contextmanager
-    def _published(self, key: str) -> Iterator[Path]:
-        with _space_blamed(self.folder):
-            yield self._part(key)
-        _publish(self._part(key), self.path(key))
-
-
-@dataclass
-class _Rows:
-    """A stage about to be written: the rows this rank owns, and what all ranks know of all rows."""
-
-    key: str
-    record: type[Record]
-    n_rows: int
-    rows: Rows
-    shapes: Mapping[str, tuple[tuple[int, ...], str]]
-    sums: Mapping[str, Array]
-    header: Callable[[h5py.File], None]
-
-
-def discard(run: Path, first: str, reached: Sequence[str]) -> Path:
-    """Move stage `first`, all later ones and their member folders to RUN/discarded/N; return that folder.
-
-    Moved, not deleted: a reset in error loses nothing. With the runs before all members go the stages whose
-    members start from them; with the first stage that depends on the parameters the runs that tried these.
-
-    Parameters
-    ----------
-    reached : sequence of str
-        All stages that are there, in order; those of which only some members are finished are the last.
-    """
-    taken = [int(p.name) for p in (run / "discarded").glob("*") if p.name.isdigit()]
-    target = run / "discarded" / str(max(taken, default=0) + 1)
-    gone = list(stage_graph.from_on(first, reached))
-    moved = [Path(kind, name) for key in gone for kind, name in (("stages", f"{key}.h5"), ("members", key))]
-    tried = next((key for key in reached if stage_graph.reads(key, "parameters")), None)
-    if stage_graph.PREPARATION not in gone and tried in gone:
-        moved += [p.relative_to(run) for p in (run / "members" / stage_graph.PREPARATION).rglob("canary-*")]
-    for path in moved:
-        if (run / path).exists():
-            (target / path.parent).mkdir(parents=True, exist_ok=True)
-            shutil.move(run / path, target / path)
-    return target
-
-
-def require_space(folder: Path) -> None:
-    """Raise ENOSPC where the file system is full: who met it (a model, MPI's part of HDF5) need not say
-    so.
-    """
-    if shutil.disk_usage(folder).free < NEARLY_FULL:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-
-
-@contextmanager
-def _space_blamed(folder: Path) -> Iterator[None]:
-    """Give a failure to write its reason, which HDF5 hides in its words, and MPI-IO does not hand on."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (None, errno.ENOSPC):
-            require_space(folder)
-        raise
-
-
-def _publish(part: Path, path: Path) -> None:
-    """Rename a written file to its final name, durably."""
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -22,7 +22,8 @@ import numpy as np
 from fatescal.base.linalg import centred, symmetric_function
 from fatescal.base.options import Field, GoesWith, Positive, Step, Whole
 from fatescal.base.types import Array
-from fatescal.storage.records import KalmanInfo, KalmanState, Observations, array
+from fatescal.storage.declaration import array
+from fatescal.storage.records import KalmanInfo, KalmanState, Observations
 from fatescal.update import survivors
 from fatescal.update.base import UpdateScheme
 from fatescal.update.regression import StandardPrior, sensitivities

@@ -11,7 +11,8 @@ import numpy as np
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.base.linalg import centred
 from fatescal.base.types import Array
-from fatescal.storage.records import KalmanState, array
+from fatescal.storage.declaration import array
+from fatescal.storage.records import KalmanState
 
 log = logging.getLogger(__name__)
 

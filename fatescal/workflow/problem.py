@@ -31,7 +31,7 @@ from fatescal.storage.inputs import Sources
 from fatescal.storage.records import ObservationGrid, Observations
 from fatescal.update.base import UpdateScheme
 from fatescal.workflow import site_models
-from fatescal.workflow.calibrate import Problem
+from fatescal.workflow.calibration_run import Problem
 from fatescal.workflow.snapshot import ModelFacts
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import mpi_command, mpi_environment
 
-from fatescal.__main__ import VERBS, console, main
+from fatescal.__main__ import console, main
+from fatescal.cli.arguments import VERBS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import yaml
 from linear import fatescal, write_problem
 from running import change
 
-from fatescal.__main__ import DEFAULT_CONFIG, main
+from fatescal.__main__ import main
+from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.config import schema
 from fatescal.config.yaml_text import read
 

@@ -15,10 +15,10 @@ from linear import PRIOR, fatescal, write_problem
 from running import digests
 
 from fatescal import config as settings
-from fatescal.__main__ import _wall_time
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
+from fatescal.cli.run import wall_time_limit
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import WallTimeGuard
+from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.launch import HIDDEN_PREFIXES, launch
 
 MACHINES = Path(__file__).parents[2] / "machines"
@@ -133,14 +133,14 @@ def test_the_end_of_a_slurm_job_is_known(monkeypatch, length, before_end):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_START_TIME", str(now))
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(now + length))
-    left = _wall_time()
+    left = wall_time_limit()
     assert left is not None
     assert abs(left - (length - before_end)) < 5
 
 
 def test_outside_slurm_no_end_is_known(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
-    assert _wall_time() is None
+    assert wall_time_limit() is None
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

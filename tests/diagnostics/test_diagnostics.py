@@ -11,17 +11,9 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fatescal.diagnostics.convergence import _nested, diagnose, mixing, nested_rhat, to_tree
-from fatescal.diagnostics.rerun_verdict import (
-    Round,
-    advice,
-    details,
-    divergence,
-    judge_rerun,
-    judge_rounds,
-    mixture_log_weights,
-    not_sampled,
-    sentence,
-)
+from fatescal.diagnostics.importance_weights import divergence, mixture_log_weights
+from fatescal.diagnostics.rerun_verdict import Round, judge_rerun, judge_rounds, not_sampled
+from fatescal.diagnostics.verdict_text import advice, details, sentence
 from fatescal.sample.tempered_run import advance, end_states, stack, warm_up
 from fatescal.sample.thinning import representative
 

@@ -16,7 +16,9 @@ import pytest
 import xarray as xr
 
 from fatescal.base.errors import BadInput, Status
-from fatescal.ensemble.member import MARKER, Members, WallTimeGuard
+from fatescal.ensemble.marker import MARKER
+from fatescal.ensemble.member import Members
+from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.models import output
 from fatescal.models.base import Model
 from fatescal.models.command import Command

@@ -267,7 +267,7 @@ def test_an_interrupt_outside_of_shared_work_ends_the_job_with_a_word(mpirun, vi
         """
     import os, signal, sys, time
     from fatescal import __main__ as program
-    from fatescal.cli import run
+    from fatescal.cli import check as verb
 
     def check(config, comm, *rest):
         if comm.rank == int(sys.argv[1]):
@@ -275,7 +275,7 @@ def test_an_interrupt_outside_of_shared_work_ends_the_job_with_a_word(mpirun, vi
             time.sleep(30)
         comm.barrier()
 
-    run.check = check
+    verb.check = check
     sys.exit(program.main(["check", "x.yaml"]))
     """,
         victim,

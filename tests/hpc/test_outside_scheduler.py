@@ -44,12 +44,12 @@ class Half(Scheduler):
     kind = "half"
 '''
 ASKED = """
-from fatescal.__main__ import _wall_time
+from fatescal.cli.run import wall_time_limit
 from fatescal.base.errors import BadInput
 from fatescal.hpc.launch import HIDDEN_PREFIXES
 from fatescal.hpc.schedulers.registry import current, node_name, scheduler
 
-print(current().kind, node_name(), _wall_time(), "LSB_" in HIDDEN_PREFIXES)
+print(current().kind, node_name(), wall_time_limit(), "LSB_" in HIDDEN_PREFIXES)
 print(scheduler("lsf")().look("7"))
 for kind in ("half", "lost", "other"):
     try:

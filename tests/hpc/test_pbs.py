@@ -164,13 +164,12 @@ def test_no_time_is_invented_where_the_server_is_silent_or_gives_none(tmp_path):
 
 
 def test_the_scheduler_is_known_by_the_variables_of_the_job(monkeypatch):
-    for name in ("SLURM_JOB_ID", "PBS_JOBID", "PBS_ARRAY_INDEX", "PBS_ARRAYID"):
+    for name in ("SLURM_JOB_ID", "PBS_JOBID"):
         monkeypatch.delenv(name, raising=False)
     assert isinstance(current(), NoScheduler)
-    assert (current().seconds_left(), current().array_index) == (None, None)
+    assert current().seconds_left() is None
     monkeypatch.setenv("PBS_JOBID", "7.desched1")
-    monkeypatch.setenv("PBS_ARRAY_INDEX", "3")
-    assert (current().kind, current().array_index) == ("pbs", 3)
+    assert current().kind == "pbs"
     with pytest.raises(BadInput, match=r"lsf is not known.*slurm, pbs, none"):
         scheduler("lsf")
 

@@ -11,7 +11,7 @@ import pytest
 import standin_slurm
 
 from fatescal.base.errors import BadInput
-from fatescal.cli import run
+from fatescal.cli import status
 from fatescal.hpc.schedulers.base import SchedulerSilent
 from fatescal.hpc.schedulers.slurm import Slurm
 from fatescal.models.clm_fates import casestatus
@@ -204,4 +204,4 @@ def test_the_status_of_a_run_lives_with_markers_that_vanish(tmp_path):
     (stage / "0003" / "member.json").symlink_to(tmp_path / "gone")
     (stage / "jobs").mkdir()
     (stage / "jobs" / "submission.json").symlink_to(tmp_path / "gone")
-    assert run._under_way(stage) == "2 members finished, 1 of them failed"
+    assert status._under_way(stage) == "2 members finished, 1 of them failed"

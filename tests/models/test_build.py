@@ -24,7 +24,7 @@ from standin_checkout import git
 
 from fatescal import config
 from fatescal.base.errors import BadInput, RunFailed
-from fatescal.cli import run
+from fatescal.cli import model_verbs
 from fatescal.models.clm_fates import namelist, streams
 from fatescal.models.clm_fates.cime import running_builds
 from fatescal.models.clm_fates.clm_options import BuildOptions, ClmFatesOptions
@@ -83,7 +83,7 @@ class Built:
         machine.write_text(yaml.safe_dump({"cime": self.cime}))
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            assert run.of_models("build", self.config, str(machine), download=download) == 0
+            assert model_verbs.of_models("build", self.config, str(machine), download=download) == 0
         return said.getvalue()
 
     def refused(self, error: type[Exception] = BadInput) -> str:
@@ -383,7 +383,7 @@ def test_the_machine_is_named_where_it_is_wrong(built):
         in built.refused()
     )
     with pytest.raises(BadInput, match=r"what CIME calls this machine"):
-        run.of_models("build", built.config)
+        model_verbs.of_models("build", built.config)
     shutil.rmtree(built.root)
     built.cime["machine"] = "mymachine"
     assert "Try: python -m fatescal install" in built.refused()

@@ -17,7 +17,7 @@ from running import alive
 from standin_checkout import git, write_repositories
 
 from fatescal.base.errors import BadInput, RunFailed
-from fatescal.cli import run
+from fatescal.cli import model_verbs
 from fatescal.models.clm_fates import cdl
 from fatescal.models.clm_fates import externals as externals_of
 from fatescal.models.clm_fates.externals import externals, run_watched
@@ -64,7 +64,7 @@ class Installation:
             patch.setenv("STANDIN_EXTERNALS_LOG", str(self.log))
             for name, value in environment.items():
                 patch.setenv(name, value)
-            assert run.of_models("install", path) == 0
+            assert model_verbs.of_models("install", path) == 0
         return said.getvalue()
 
     def refused(self, error: type[Exception], **given: Any) -> str:

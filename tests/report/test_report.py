@@ -20,15 +20,8 @@ from fatescal.report.misfit_surface import misfit
 from fatescal.report.page import page, write
 from fatescal.report.parameter_figures import prior_moments
 from fatescal.report.results import Results
-from fatescal.storage.records import (
-    ChainBlock,
-    Evaluation,
-    KalmanInfo,
-    Observations,
-    Posterior,
-    Surrogate,
-    Validation,
-)
+from fatescal.storage.chain_records import ChainBlock
+from fatescal.storage.records import Evaluation, KalmanInfo, Observations, Posterior, Surrogate, Validation
 
 PFTS = ("needleleaf_evergreen_extratrop_tree", "broadleaf_colddecid_extratrop_tree", "cool_c3_grass")
 POSTERIOR_SD = 0.25  # of the synthetic posterior, in u

@@ -27,7 +27,7 @@ from fatescal.sample.tempered_run import (
 )
 from fatescal.sample.tempering import arrivals, step, swap
 from fatescal.sample.thinning import representative
-from fatescal.storage.records import ChainBlock, TemperedState
+from fatescal.storage.chain_records import ChainBlock, TemperedState
 
 
 def narrow(u):

@@ -20,8 +20,9 @@ from linear import MODEL, write_problem
 from running import change
 
 from fatescal import config as settings
-from fatescal.__main__ import DEFAULT_CONFIG, main
+from fatescal.__main__ import main
 from fatescal.base.errors import BadInput
+from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.models.base import Model
 from fatescal.models.canopy import stand as canopy_site
 from fatescal.models.command import Command

@@ -15,17 +15,11 @@ import pytest
 
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.communicator import Communicator
+from fatescal.storage.declaration import Record
+from fatescal.storage.discarded import discard
 from fatescal.storage.lock import locked
-from fatescal.storage.records import (
-    Evaluation,
-    KalmanInfo,
-    KalmanState,
-    Observations,
-    Posterior,
-    Record,
-    Validation,
-)
-from fatescal.storage.store import Store, discard
+from fatescal.storage.records import Evaluation, KalmanInfo, KalmanState, Observations, Posterior, Validation
+from fatescal.storage.store import Store
 from fatescal.update.survivors import SurvivorState
 
 

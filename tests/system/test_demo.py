@@ -14,7 +14,8 @@ import yaml
 from conftest import mpi_command
 from linear import run_program
 
-from fatescal.__main__ import DEFAULT_CONFIG, main
+from fatescal.__main__ import main
+from fatescal.cli.arguments import DEFAULT_CONFIG
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 CONFIG = Path(__file__).parents[2] / "config"

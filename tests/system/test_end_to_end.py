@@ -19,7 +19,7 @@ from conftest import mpi_command
 from linear import MODEL, PRIOR, fatescal, require_exact, run_program, write_problem
 from running import children, digests, require_scored, start, wait_for
 
-from fatescal.__main__ import DEFAULT_CONFIG
+from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.storage import stage_graph
 from fatescal.update.registry import SCHEMES
 

@@ -26,9 +26,10 @@ from conftest import mpi_command, mpi_environment
 from linear import fatescal, write_problem
 from running import children, digests, job, wait_for
 
-from fatescal.__main__ import DEFAULT_CONFIG
+from fatescal.cli.arguments import DEFAULT_CONFIG
 from fatescal.hpc.communicator import Communicator
-from fatescal.storage.store import Store, discard
+from fatescal.storage.discarded import discard
+from fatescal.storage.store import Store
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 HERE = Path(__file__).parents[1]

@@ -21,7 +21,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from fatescal.base.linalg import centred, symmetric_function
 from fatescal.base.options import Count, Field, GoesWith, Positive
-from fatescal.storage.records import KalmanInfo, KalmanState, array
+from fatescal.storage.declaration import array
+from fatescal.storage.records import KalmanInfo, KalmanState
 from fatescal.update.base import UpdateScheme
 from fatescal.update.residuals import misfit, whitened_residuals
 from fatescal.update.survivors import survivors

@@ -20,8 +20,11 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.storage.store import Store
 from fatescal.update.base import RESERVED, UpdateScheme
 from fatescal.update.registry import SCHEMES
-from fatescal.workflow import calibrate as workflow
 from fatescal.workflow import problem
+from fatescal.workflow.calibration_run import CalibrationRun
+from fatescal.workflow.default_run import try_default
+from fatescal.workflow.kalman_iteration import smooth
+from fatescal.workflow.observed import observe
 
 CALIBRATE: TypeAdapter[CalibrateSection] = TypeAdapter(AnyCalibrate)
 DEFAULTS = {"form": "transform", "method": "gauss-newton", "step_length": 1.0, "tolerance": 1e-3}
@@ -197,9 +200,9 @@ def smoothed(path: Path) -> Store:
     chosen, comm = config.load(path).on(config.Machine()), Communicator()
     store = Store(chosen.run.directory / "stages", comm)
     store.folder.mkdir(parents=True, exist_ok=True)
-    run = workflow.CalibrationRun(problem.problem(chosen, comm), comm, store)
-    workflow.try_default(run)
-    workflow.smooth(run, workflow.observe(run))
+    run = CalibrationRun(problem.problem(chosen, comm), comm, store)
+    try_default(run)
+    smooth(run, observe(run))
     return store
 
 

@@ -104,11 +104,6 @@ class Scheduler(ABC):
         """The identifier of the job that this process runs in; None outside a job."""
 
     @property
-    def array_index(self) -> int | None:
-        """The index of this job in its array; None where it is in none."""
-        return None
-
-    @property
     def node(self) -> str | None:
         """The name by which the scheduler knows this node, where that may differ from the host name."""
         return None

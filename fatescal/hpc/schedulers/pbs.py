@@ -57,12 +57,6 @@ class PBS(Scheduler):
         """The identifier of the job that this process runs in; None outside a job."""
         return self.environment.get("PBS_JOBID")
 
-    @property
-    def array_index(self) -> int | None:
-        """The index of this job in its array (PBS_ARRAYID in Torque); None where it is in none."""
-        index = self.environment.get("PBS_ARRAY_INDEX") or self.environment.get("PBS_ARRAYID", "")
-        return int(index) if index.isdecimal() else None
-
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the time until the job is ended and its whole wall time [s], as the server knows them.
 

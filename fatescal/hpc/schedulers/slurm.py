@@ -48,12 +48,6 @@ class Slurm(Scheduler):
         return self.environment.get("SLURM_JOB_ID")
 
     @property
-    def array_index(self) -> int | None:
-        """The index of this job in its array; None where it is in none."""
-        index = self.environment.get("SLURM_ARRAY_TASK_ID", "")
-        return int(index) if index.isdecimal() else None
-
-    @property
     def node(self) -> str | None:
         """The name of this node in Slurm: two nodes may share one host."""
         return self.environment.get("SLURMD_NODENAME")

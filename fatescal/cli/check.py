@@ -1,0 +1,122 @@
+"""The verb `check`: all that can be known before computing time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from fatescal import config as settings
+from fatescal.base.errors import RunFailed
+from fatescal.cli.run_folder import Fold, checkpoint_writer, load_config, lock_held, require_writable
+from fatescal.cli.start import make_default_run, with_inputs
+from fatescal.hpc.communicator import Communicator
+from fatescal.parameters import table as overview
+from fatescal.storage.store import Store
+from fatescal.workflow import cost, preflight, site_models
+from fatescal.workflow import problem as assemble
+from fatescal.workflow.calibration_run import CalibrationRun, Problem
+from fatescal.workflow.default_run import first_evaluation
+
+
+def check(
+    path: Path | None,
+    comm: Communicator,
+    fold: Fold = None,
+    machine: str | None = None,
+    default_run: bool = False,
+) -> int:
+    """Find out, and print, all that can be known before a core-hour is spent; return the exit code.
+
+    On a machine, or on several ranks, that is also what the ranks can do there; without a config nothing
+    else. With `default_run` the default run is made as well, which the run itself then starts from.
+    """
+    if path is None:
+        chosen = comm.on_root(lambda: settings.load_machine(str(machine)))
+        directory = (chosen.scratch or Path()).absolute()
+        comm.on_root(lambda: require_writable(directory))
+        return _preflight(chosen, directory, comm, lambda: preflight.space(directory, None, None))
+    config = comm.on_root(lambda: load_config(path, fold, machine))
+    problem = assemble.problem(config, comm)
+    comm.on_root(lambda: _print_checked(path, config, problem, comm))
+    directory = config.run.directory.absolute()
+    if default_run:
+        store = Store(directory / "stages", comm)
+        with lock_held(directory, comm):
+            known = with_inputs(config, problem, directory, store, comm)
+            make_default_run(CalibrationRun(known, comm, store), config, directory)
+        comm.on_root(lambda: _print_default_run(config, problem, comm.size))
+    if machine is None and comm.size == 1:
+        return 0
+    runs, needed = cost.planned_runs(config), partial(cost.needed, config, problem.members.sites)
+    return _preflight(config.machine, directory, comm, lambda: preflight.space(directory, runs, needed()))
+
+
+def _preflight(
+    machine: settings.Machine, directory: Path, comm: Communicator, space: Callable[[], preflight.Finding]
+) -> int:
+    """Print the findings of a preflight in `directory`; return 0 if nothing is wrong."""
+    launching = comm.on_root(lambda: site_models.launching(machine))
+    findings = preflight.trial(directory, launching, comm, space)
+    if comm.is_root:
+        for finding in findings:
+            print(finding)
+    wrong = [finding.what for finding in findings if finding.wrong]
+    if wrong:
+        comm.agree(RunFailed(f"{len(wrong)} of {len(findings)} things tried are wrong: {', '.join(wrong)}"))
+    return 0
+
+
+def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: Communicator) -> None:
+    directory = config.run.directory.absolute()
+    require_writable(directory)
+    runs = cost.planned_runs(config)
+    print(f"config        {path}: ok")
+    waves = cost.planned_waves(config, comm.size)
+    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
+        where = f"{place.site}: " if place.site else ""
+        print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
+        for line in cost.told(config, site.model, runs // len(config.places), waves):
+            print(line)
+    for row in overview.overview(problem.space, config.correlations):
+        print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")
+    for line in assemble.summary(config, problem):
+        print(f"observations  {line}")
+    if problem.observed is not None:
+        from fatescal.report.check_plot import plot  # matplotlib, for root alone and only here
+
+        for figure in plot(problem.observed, directory):
+            print(f"observations  plotted in {figure}")
+    print(f"run           {directory}: can be written")
+    print(f"MPI           {comm.size} ranks; {checkpoint_writer()}")
+    print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
+    if more := cost.effect_runs(config, problem.members.sites):
+        print(f"model runs    {more}")
+    if config.run.stop_after is None and config.emulate.rounds:
+        print(
+            f"model runs    and up to {config.emulate.rounds} rounds of {config.calibrate.members} or "
+            f"{config.posterior.members} more, while the emulator or its posterior is not confirmed"
+        )
+
+
+def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) -> None:
+    """Print what the default run has left, and what the whole run will cost by its duration."""
+    stage, seconds = first_evaluation(problem), 0.0
+    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
+        took = site.took(stage, 0)
+        if took is None:
+            print(f"default run   {place.site or 'the model'} runs its members as a job: not tried")
+            return
+        seconds += took
+        where = f"{place.site}: " if place.site else ""
+        print(f"default run   {where}ok in {took:.3g} s, in {site.place(stage, 0)}")
+        names = {variable.model: None for variable in place.observations.variables.values()}
+        for line in site.contents(stage, 0, names):
+            print(f"default run   {where}{line}")
+    n_sites = len(config.places)
+    runs, waves = cost.planned_runs(config), cost.planned_waves(config, n_ranks)
+    each = seconds / n_sites
+    print(
+        f"cost          about {runs * each / 3600:.3g} core-hours for {runs} model runs as long as this one, "
+        f"{waves * each / 3600:.3g} h on {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}"
+    )

@@ -1,0 +1,105 @@
+"""One verb on all ranks: its output, its errors, its exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from fatescal.base.errors import BadInput, FatescalError, words
+from fatescal.cli.arguments import parser, with_verb
+from fatescal.hpc.watchdog import LIMIT
+
+if TYPE_CHECKING:
+    from fatescal.hpc.communicator import Communicator
+
+
+class _UntilClosed:
+    """A stream that writes nowhere once its reader has gone (`| head`), instead of ending the program."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._write_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._write_nowhere()
+
+    def _write_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+def console() -> int:
+    """Do what the program `fatescal` is asked; asked nothing, print the help."""
+    return main(sys.argv[1:] or ["--help"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb on all ranks; return root's exit code (0 on the others)."""
+    out, err = (cast("IO[str]", _UntilClosed(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            return _main(sys.argv[1:] if argv is None else argv)
+        finally:
+            out.flush()
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = parser(argv)
+    try:
+        args = arguments.parse_args(with_verb(argv))
+    except BadInput as error:
+        arguments.exit(BadInput.exit_code, f"fatescal: {error}\n")
+    from fatescal.hpc.communicator import Communicator
+
+    comm = Communicator()
+    logging.basicConfig(
+        level=logging.INFO if comm.is_root else logging.WARNING,
+        format="%(message)s" if comm.is_root else f"rank {comm.rank}: %(message)s",
+        stream=sys.stderr,
+    )
+    if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
+        if not comm.is_root:
+            return 0
+        comm = comm.alone()
+    else:
+        comm.watch(getattr(args, "heartbeat", None) or LIMIT)
+    try:
+        code = args.action(args, comm)
+    except KeyboardInterrupt as interrupt:
+        _alone(comm, interrupt)
+        _say(comm, words(interrupt))
+        code = 130
+    except Exception as error:
+        _alone(comm, error)
+        code = error.exit_code if isinstance(error, FatescalError) else 1
+        _say(comm, words(error))
+    comm.close()
+    return code if comm.is_root else 0
+
+
+def _alone(comm: Communicator, error: BaseException) -> None:
+    """End the job when this error is this rank's alone: the others wait in a collective call."""
+    if comm.size > 1 and not getattr(error, "agreed", False):
+        comm.abort(words(error))
+
+
+def _say(comm: Communicator, text: str) -> None:
+    if comm.is_root:
+        print(f"fatescal: {text}", file=sys.stderr)

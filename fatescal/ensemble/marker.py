@@ -1,0 +1,98 @@
+"""The marker of a finished member: `member.json`, which says with what it was run and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fatescal.base.errors import BadInput
+
+MARKER = "member.json"
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((folder / MARKER).read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None
+    return (
+        content
+        if isinstance(content, dict) and {"fingerprint", "status", "seconds"} <= set(content)
+        else None
+    )
+
+
+def mark_folder(part: Path, content: Mapping[str, object]) -> None:
+    """Write the marker into a member's folder, made anew where the model has removed it."""
+    if part.is_symlink() or not part.is_dir():
+        remove(part)
+        part.mkdir(parents=True)
+    if not os.access(part, os.R_OK | os.W_OK | os.X_OK):
+        part.chmod(stat.S_IRWXU)
+    marker = part / MARKER
+    if marker.is_symlink() or marker.is_dir():
+        remove(marker)
+    _write_durably(marker, json.dumps(content, indent=1, default=str))
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link, also where a model has closed folders within."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in (path, *(p for p in path.rglob("*") if p.is_dir() and not p.is_symlink())):
+            with suppress(PermissionError):
+                inner.chmod(stat.S_IRWXU)
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def fingerprint(parameters: Mapping[str, float], description: Mapping[str, object]) -> str:
+    text = json.dumps([dict(parameters), dict(description)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def foreign(
+    folder: Path,
+    done: Mapping[str, Any],
+    parameters: Mapping[str, float],
+    identity: Mapping[str, object],
+    stage: str,
+) -> BadInput:
+    """Return the error of a finished run in `folder` with other parameters, or by another model, in words."""
+    run = next((above.parent for above in folder.parents if above.name == "members"), folder.parent)
+    before = {"parameters": done.get("parameters", {}), **done.get("model", {})}
+    now = json.loads(json.dumps({"parameters": dict(parameters), **identity}, default=str))
+    names = [key for key in _differing(before, now) if "model" in done or key.startswith("parameters.")]
+    what = (
+        f"it differs in {', '.join(names[:5])}" if names else "it is of another model, or version of fatescal"
+    )
+    return BadInput(
+        f"{folder} was run with other parameters or by another model than those of today ({what})",
+        expected="what is finished of a stage to be of one model",
+        hint=f"put back what has changed; or another run.directory; or, to run it again: "
+        f"fatescal reset {run} --from {stage}",
+    )
+
+
+def _differing(before: object, now: object, where: str = "") -> list[str]:
+    """Return the dotted keys in which two descriptions differ."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [] if before == now else [where]
+    keys = dict.fromkeys([*before, *now])
+    return [
+        k for key in keys for k in _differing(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    ]
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
