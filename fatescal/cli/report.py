@@ -10,6 +10,7 @@ from fatescal.cli.run_folder import opened, results_of
 from fatescal.diagnostics import scores
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
+from fatescal.storage import atomic
 from fatescal.storage.records import Scorecard
 
 
@@ -41,10 +42,15 @@ def _report_folds(directory: Path, folds: list[Path], comm: Communicator) -> int
         return 1
     mean, sd = scores.over_folds(list(cards.values()))
     print(f"mean over the folds; each validates with the years it was not fitted to\n{scores.render(mean)}")
-    with open(directory / "folds.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["variable", "period", "ensemble", "score", "mean", "sd", "folds"])
-        columns = (mean.variable, mean.period, mean.ensemble, mean.score, mean.value.tolist(), sd.tolist())
-        table.writerows([*row, len(cards)] for row in zip(*columns, strict=True))
+
+    columns = (mean.variable, mean.period, mean.ensemble, mean.score, mean.value.tolist(), sd.tolist())
+
+    def fill(part: Path) -> None:
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["variable", "period", "ensemble", "score", "mean", "sd", "folds"])
+            table.writerows([*row, len(cards)] for row in zip(*columns, strict=True))
+
+    atomic.write(directory / "folds.csv", fill)
     print(f"report: {directory / 'folds.csv'}")
     return 1 if missing else 0

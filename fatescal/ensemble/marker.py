@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fatescal.base.errors import BadInput
+from fatescal.storage import atomic
 
 MARKER = "member.json"
 
@@ -39,7 +40,7 @@ def mark_folder(part: Path, content: Mapping[str, object]) -> None:
     marker = part / MARKER
     if marker.is_symlink() or marker.is_dir():
         remove(marker)
-    _write_durably(marker, json.dumps(content, indent=1, default=str))
+    atomic.write_json(marker, content, indent=1, default=str)
 
 
 def remove(path: Path) -> None:
@@ -89,10 +90,3 @@ def _differing(before: object, now: object, where: str = "") -> list[str]:
     return [
         k for key in keys for k in _differing(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
     ]
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

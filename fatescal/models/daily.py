@@ -11,6 +11,7 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.models import output
+from fatescal.storage import atomic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,28 +28,30 @@ class DailyMeans(NamedTuple):
 
 
 def write(folder: Path, start: date, series: Mapping[str, DailyMeans], source: str) -> None:
-    """Write `series`, by name, into ``output.nc`` of `folder`; the first day is `start`. All of it or nothing."""
+    """Write `series` by name into ``output.nc`` of `folder`, whole or not at all; `start`: the first day."""
     import netCDF4
 
-    part = folder / f"{OUTPUT}.part"
     n_days = len(next(iter(series.values())).values)
-    with netCDF4.Dataset(part, "w") as data:
-        data.Conventions = "CF-1.8"
-        data.source = source
-        data.createDimension("time", n_days)
-        data.createDimension("nv", 2)
-        time = data.createVariable("time", "f8", ("time",))
-        time.units = f"days since {start.isoformat()} 00:00:00"
-        time.calendar, time.bounds, time.standard_name = "noleap", "time_bounds", "time"
-        time[:] = np.arange(n_days) + 0.5
-        bounds = data.createVariable("time_bounds", "f8", ("time", "nv"))
-        bounds[:] = np.arange(n_days)[:, None] + np.array([0.0, 1.0])
-        for name, (values, unit, long_name) in series.items():
-            variable = data.createVariable(name, "f8", ("time",))
-            variable.units, variable.long_name = unit, long_name
-            variable.cell_methods = "time: mean"
-            variable[:] = values
-    part.replace(folder / OUTPUT)
+
+    def fill(part: Path) -> None:
+        with netCDF4.Dataset(part, "w") as data:
+            data.Conventions = "CF-1.8"
+            data.source = source
+            data.createDimension("time", n_days)
+            data.createDimension("nv", 2)
+            time = data.createVariable("time", "f8", ("time",))
+            time.units = f"days since {start.isoformat()} 00:00:00"
+            time.calendar, time.bounds, time.standard_name = "noleap", "time_bounds", "time"
+            time[:] = np.arange(n_days) + 0.5
+            bounds = data.createVariable("time_bounds", "f8", ("time", "nv"))
+            bounds[:] = np.arange(n_days)[:, None] + np.array([0.0, 1.0])
+            for name, (values, unit, long_name) in series.items():
+                variable = data.createVariable(name, "f8", ("time",))
+                variable.units, variable.long_name = unit, long_name
+                variable.cell_methods = "time: mean"
+                variable[:] = values
+
+    atomic.write(folder / OUTPUT, fill)
 
 
 def read(folder: Path) -> xr.Dataset:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -25,6 +24,7 @@ from fatescal.models.clm_fates.externals import commit
 from fatescal.models.clm_fates.install import CREATE_NEWCASE, digests, edits
 from fatescal.models.clm_fates.seats import instance_namelists
 from fatescal.models.clm_fates.template import FILES
+from fatescal.storage import atomic
 
 RECORD = "fatescal_build.json"
 LOG = "fatescal_build.log"
@@ -152,9 +152,7 @@ class CaseRecord:
     def keep(self, **changes: Any) -> None:
         """Write changed content."""
         self.content |= changes
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=1, sort_keys=True))
-        os.replace(part, self.path)
+        atomic.write_json(self.path, self.content, indent=1, sort_keys=True)
 
     @property
     def has_been_built(self) -> bool:

@@ -5,7 +5,6 @@ It reads the CDL of classic files with dimensions of known length, and refuses w
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
+from fatescal.storage import atomic
 
 if TYPE_CHECKING:
     import netCDF4
@@ -33,15 +33,17 @@ def convert(source: Path, target: Path) -> str:
     BadInput
         When the CDL cannot be read.
     """
-    part = target.with_suffix(".part")
     program = shutil.which("ncgen")
-    if program is not None:
+
+    def fill(part: Path) -> None:
+        if program is None:
+            _write(source, part)
+            return
         done = subprocess.run([program, "-o", part, source], capture_output=True, text=True)
         if done.returncode:
             raise BadInput(f"ncgen cannot read {source}: {done.stderr.strip()}")
-    else:
-        _write(source, part)
-    os.replace(part, target)
+
+    atomic.write(target, fill)
     return "ncgen" if program is not None else "netCDF4"
 
 
