@@ -26,7 +26,7 @@ from fatescal.hpc.watchdog import LIMIT, Watchdog
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 POLL_SECONDS = (0.0005, 0.02)  # first and longest sleep of a waiting rank
-LAST_WORDS = 30.0  # s an error waits for the other ranks, who may be running members, before it ends the job
+ERROR_WAIT = 30.0  # s an error waits for the other ranks, who may be running members, before it ends the job
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Communicator:
         return Communicator(MPI.COMM_SELF)
 
     def catch_stop_signal(self) -> None:
-        """Take SIGUSR1 as the word that wall time is nearly over."""
+        """Take SIGUSR1 as the signal that wall time is nearly over."""
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
 
     def watch(self, limit: float = LIMIT) -> None:
@@ -94,15 +94,15 @@ class Communicator:
         if self.size == 1:
             return
         self.watchdog.limit = limit
-        door = self.mpi.bcast(self.watchdog.open() if self.is_root else None)
-        failed = self.gather(None if self.is_root else self.watchdog.join(door))
+        address = self.mpi.bcast(self.watchdog.open() if self.is_root else None)
+        failed = self.gather(None if self.is_root else self.watchdog.join(address))
         for rank, error in enumerate(failed or []):
             if error is not None:
-                log.warning("rank %d cannot be watched: no connection to %s: %s", rank, door.host, error)
+                log.warning("rank %d cannot be watched: no connection to %s: %s", rank, address.host, error)
         self.served = self.mpi.bcast(not any(failed or []))
 
     def close(self) -> None:
-        """Say that this rank ends of its own will."""
+        """Tell the other ranks that this one ends as it should."""
         self.watchdog.close()
 
     def stopping(self) -> bool:
@@ -161,7 +161,7 @@ class Communicator:
             message = ("error", _portable(error), None)
         finally:
             self._serving = False
-        return self._take(self._tell(message))
+        return self._result(self._broadcast(message))
 
     def map(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Return [task(item) ...], computed by all ranks; called by root inside `on_root`.
@@ -175,7 +175,7 @@ class Communicator:
             raise RuntimeError("Communicator.map is for use inside on_root; use parallel_for")
         self._serving = False  # a task runs on this rank alone
         try:
-            self._tell(("map", task, items))
+            self._broadcast(("map", task, items))
             gathered = self._run_map(task, items)
         finally:
             self._serving = True
@@ -203,7 +203,7 @@ class Communicator:
                     failure = error
                     counter.exhaust()
                     break
-            with self._last_words(failure):
+            with self._bounded_wait(failure):
                 self.agree(failure)
         return mine
 
@@ -226,11 +226,11 @@ class Communicator:
         items = dict.fromkeys(index // n_parts for index in mine)
         return {item: [mine[item * n_parts + k] for k in range(n_parts)] for item in items}
 
-    def _last_words(self, failure: BaseException | None) -> contextlib.AbstractContextManager[None]:
+    def _bounded_wait(self, failure: BaseException | None) -> contextlib.AbstractContextManager[None]:
         """Bound how long an error waits until all ranks share it; out of time, they end by themselves."""
         if failure is None or isinstance(failure, OutOfTime):
             return contextlib.nullcontext()
-        return self.watchdog.within(LAST_WORDS, f"fatescal: rank {self.rank}: {words(failure)}")
+        return self.watchdog.within(ERROR_WAIT, f"fatescal: rank {self.rank}: {words(failure)}")
 
     def parallel_map(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Return [task(item) ...] on all ranks; all call it with the same arguments and share the work."""
@@ -267,11 +267,11 @@ class Communicator:
         """Return the h5py options that open one file on all ranks."""
         return {"driver": "mpio", "comm": self.mpi}
 
-    def _tell(self, message: tuple[str, Any, Any]) -> tuple[str, Any, Any]:
+    def _broadcast(self, message: tuple[str, Any, Any]) -> tuple[str, Any, Any]:
         self.barrier()
         return self.mpi.bcast(message)
 
-    def _take(self, message: tuple[str, Any, Any]) -> Any:
+    def _result(self, message: tuple[str, Any, Any]) -> Any:
         kind, content, _ = message
         if kind == "error":
             raise _agreed(content)
@@ -279,15 +279,12 @@ class Communicator:
 
     def _serve(self) -> Any:
         while True:
-            message = self._tell(("", None, None))
+            message = self._broadcast(("", None, None))
             if message[0] != "map":
-                return self._take(message)
+                return self._result(message)
             try:
                 self._run_map(message[1], message[2])
-            except (
-                Exception,
-                KeyboardInterrupt,
-            ) as error:  # root has it too, and tells all ranks what comes of it
+            except (Exception, KeyboardInterrupt) as error:  # root has it too, and sends the outcome
                 if not getattr(error, "agreed", False):
                     raise
 

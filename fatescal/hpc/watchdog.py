@@ -1,14 +1,14 @@
-"""Who notices that a rank is dead, hangs or cannot go on, and says so once: a thread of every rank.
+"""A thread of every rank that notices when another is dead, hangs or cannot go on, and reports it once.
 
-MPI itself says nothing of a dead rank to the others, who wait in a collective call until the wall time ends;
-and an error that all ranks meet at once is told by each of them. So every rank keeps a connection (TCP) to
-root, over which both send a byte every few seconds:
+MPI itself does not tell the others of a dead rank: they wait in a collective call until the wall time ends.
+And an error that all ranks meet at once would be printed by each of them. So every rank keeps a TCP connection
+to root, over which both send a byte every few seconds:
 
-- closed without a good-bye: the other process is dead (the kernel closes for it);
+- closed without notice: the other process is dead (the kernel closes for it);
 - unacknowledged by the other node's kernel: the node is dead;
-- nothing heard for `limit` seconds: the process is stopped, or native code holds its interpreter;
+- nothing received for `limit` seconds: the process is stopped, or native code holds its interpreter;
 - a sentence: the other cannot go on, and this is why;
-- a good-bye, and `limit` seconds later this process is still at work: it waits for who will never come.
+- notice that it ends, and `limit` seconds later this process still works: it waits for one that has ended.
 
 The same connections serve a counter (`take`) where MPI has no one-sided communication to hand out tasks with.
 
@@ -42,15 +42,15 @@ from fatescal.base.errors import KEPT
 LIMIT = 600.0  # s without a sign of life; native code (a compiler, a decomposition) may hold the interpreter
 BEAT = 2.0  # s
 NODE_DEAD = 45  # s until bytes no kernel acknowledges count as the death of a node
-GIVE_WAY = 10.0  # s a rank leaves root to speak, before it speaks itself
+REPORT_DELAY = 10.0  # s that a rank leaves root to report an error, before it reports it itself
 FIRST_LINE = 1000  # bytes within which a connection must show the token ...
-MANNERS = 10.0  # ... and seconds
-BYE, SPOKEN = "null", "true"  # this process ends of its own will; it has said why the job ends
+TOKEN_WITHIN = 10.0  # ... and seconds
+ENDING, REPORTED = "null", "true"  # this process ends as it should; it has reported why the job ends
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where root's watchdog is reached; the token keeps strangers on the network out."""
+class WatchdogAddress:
+    """Where root's watchdog is reached; the token keeps other programs on the network out."""
 
     host: str
     port: int
@@ -67,7 +67,7 @@ class _Peer:
     process: int
     connection: socket.socket
     silent: float = 0.0  # s, in beats of this thread
-    gone: bool = False  # said good-bye
+    gone: bool = False  # has said that it ends
     missed: float = 0.0  # s since then, in beats of this thread
     unread: bytes = b""
 
@@ -89,8 +89,8 @@ class _Peer:
 
 
 @dataclass(eq=False)
-class _Stranger:
-    """A connection that has not said who it is: a rank's, for a moment, or anybody's on the network."""
+class _Unidentified:
+    """A connection that has not shown the token: a rank's, for a moment, or another program's."""
 
     connection: socket.socket
     silent: float = 0.0  # s, in beats of this thread
@@ -104,7 +104,7 @@ class Watchdog:
     Parameters
     ----------
     end : callable
-        Ends the whole job at once; called on the rank that has spoken.
+        Ends the whole job at once; called on the rank that has reported why.
     limit : float
         Seconds without a sign of life after which a process counts as hanging.
     """
@@ -114,9 +114,9 @@ class Watchdog:
     limit: float = LIMIT
     _peers: list[_Peer] = field(default_factory=list, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
-    _strangers: list[_Stranger] = field(default_factory=list, init=False)
-    _door: tuple[socket.socket, Door] | None = field(default=None, init=False)
-    _spoken: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _unidentified: list[_Unidentified] = field(default_factory=list, init=False)
+    _listening: tuple[socket.socket, WatchdogAddress] | None = field(default=None, init=False)
+    _reported: threading.Lock = field(default_factory=threading.Lock, init=False)
     _section: tuple[float, str] | None = field(default=None, init=False)  # s left, what is said then
     _closed: bool = field(default=False, init=False)
     _counter: tuple[int, int] = field(default=(0, 0), init=False)  # on root: batch, next number
@@ -127,36 +127,38 @@ class Watchdog:
     def beat(self) -> float:
         return min(BEAT, self.limit / 5)
 
-    def open(self) -> Door:
-        """Let the other ranks in, on root; return where."""
+    def open(self) -> WatchdogAddress:
+        """Listen for the other ranks, on root; return where."""
         listener = socket.create_server(("", 0), backlog=1024)
-        listener.setblocking(False)  # who was at the door may have gone
-        door = Door(socket.gethostname(), listener.getsockname()[1], secrets.token_hex(16), os.getpid())
-        self._door = listener, door
+        listener.setblocking(False)  # who asked for a connection may have gone
+        address = WatchdogAddress(
+            socket.gethostname(), listener.getsockname()[1], secrets.token_hex(16), os.getpid()
+        )
+        self._listening = listener, address
         self._selector.register(listener, selectors.EVENT_READ, None)
         self._start()
-        return door
+        return address
 
-    def join(self, door: Door) -> OSError | None:
+    def join(self, address: WatchdogAddress) -> OSError | None:
         """Connect to root, on another rank; return the error if that is impossible."""
         here = socket.gethostname()
         try:
             connection = socket.create_connection(
-                ("127.0.0.1" if door.host == here else door.host, door.port), 30.0
+                ("127.0.0.1" if address.host == here else address.host, address.port), 30.0
             )
         except OSError as error:
             return error
-        root = _Peer(0, door.host, door.process, connection)
-        root.send(json.dumps([door.token, self.rank, here, os.getpid()]))
-        self._welcome(root)
+        root = _Peer(0, address.host, address.process, connection)
+        root.send(json.dumps([address.token, self.rank, here, os.getpid()]))
+        self._watch_peer(root)
         self._start()
         return None
 
     def close(self) -> None:
-        """Say good-bye: from now on this process may end."""
+        """Tell all other ranks that this process may end from now on."""
         self._closed = True
         for peer in self._peers:
-            peer.send(BYE)
+            peer.send(ENDING)
 
     def take(self, batch: int, first: int, step: int) -> int:
         """Return the number a batch's counter, kept by root, stands at, and raise it by `step`; it begins at
@@ -186,19 +188,19 @@ class Watchdog:
             self._section = around
 
     def fail(self, text: str) -> None:
-        """End the whole job with `text`, unless another rank has already said why it ends."""
+        """End the whole job with `text`, unless another rank has already reported why it ends."""
         if self.rank != 0 and self._peers and not self._peers[0].gone:
             self._peers[0].send(json.dumps(text))
-            time.sleep(GIVE_WAY + 0.25 * self.rank)  # root ends the job meanwhile; if it cannot:
-        if self._spoken.acquire(blocking=False):
+            time.sleep(REPORT_DELAY + 0.25 * self.rank)  # root ends the job meanwhile; if it cannot:
+        if self._reported.acquire(blocking=False):
             with contextlib.suppress(OSError):
                 sys.stderr.flush()
                 os.write(2, text.rstrip().encode() + b"\n")
             for peer in self._peers:
-                peer.send(SPOKEN)
-            signal.alarm(int(GIVE_WAY))  # the kernel ends this process if nothing else does
+                peer.send(REPORTED)
+            signal.alarm(int(REPORT_DELAY))  # the kernel ends this process if nothing else does
         else:
-            time.sleep(GIVE_WAY)  # it has been said, and whoever said it ends the job
+            time.sleep(REPORT_DELAY)  # another rank has reported, and ends the job
         self.end()
 
     def _start(self) -> None:
@@ -209,83 +211,83 @@ class Watchdog:
         while not self._closed:
             for key, _ in self._selector.select(max(0.0, next_beat - time.monotonic())):
                 if key.data is None:
-                    self._admit()
-                elif isinstance(key.data, _Stranger):
-                    self._introduce(key.data)
+                    self._accept()
+                elif isinstance(key.data, _Unidentified):
+                    self._identify(key.data)
                 else:
-                    self._hear(key.data)
+                    self._receive(key.data)
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self.beat
-                self._judge()
+                self._check_silence()
 
-    def _admit(self) -> None:
-        """Accept a connection, which stays a stranger's until its first line holds the token."""
-        assert self._door is not None
+    def _accept(self) -> None:
+        """Accept a connection, which is unidentified until its first line holds the token."""
+        assert self._listening is not None
         with contextlib.suppress(OSError):
-            connection, _ = self._door[0].accept()
+            connection, _ = self._listening[0].accept()
             connection.setblocking(False)
-            stranger = _Stranger(connection)
-            self._strangers.append(stranger)
-            self._selector.register(connection, selectors.EVENT_READ, stranger)
+            newcomer = _Unidentified(connection)
+            self._unidentified.append(newcomer)
+            self._selector.register(connection, selectors.EVENT_READ, newcomer)
 
-    def _introduce(self, stranger: _Stranger) -> None:
+    def _identify(self, newcomer: _Unidentified) -> None:
         """Take a connection for a rank once its first line holds the token; close any other."""
         try:
-            more = stranger.connection.recv(FIRST_LINE)
+            more = newcomer.connection.recv(FIRST_LINE)
         except BlockingIOError:
             return
         except OSError:
             more = b""
-        stranger.unread += more
-        first, newline, rest = stranger.unread.partition(b"\n")
+        newcomer.unread += more
+        first, newline, rest = newcomer.unread.partition(b"\n")
         if more and not newline and len(first) < FIRST_LINE:
             return  # the rest of the line is still to come
-        self._forget(stranger)
-        peer = self._rank(first, stranger.connection) if newline else None
+        self._drop(newcomer)
+        peer = self._rank(first, newcomer.connection) if newline else None
         if peer is None:
-            stranger.connection.close()
+            newcomer.connection.close()
             return
         peer.unread = rest
-        self._welcome(peer)
+        self._watch_peer(peer)
 
     def _rank(self, line: bytes, connection: socket.socket) -> _Peer | None:
-        """Return the rank that a first line tells of, None without the token."""
-        assert self._door is not None
+        """Return the rank that a first line names, None without the token."""
+        assert self._listening is not None
         with contextlib.suppress(ValueError, TypeError):
             token, rank, host, process = json.loads(line)
-            if hmac.compare_digest(token, self._door[1].token):
+            if hmac.compare_digest(token, self._listening[1].token):
                 return _Peer(rank, host, process, connection)
         return None
 
-    def _forget(self, stranger: _Stranger) -> None:
-        self._strangers.remove(stranger)
-        self._selector.unregister(stranger.connection)
+    def _drop(self, newcomer: _Unidentified) -> None:
+        self._unidentified.remove(newcomer)
+        self._selector.unregister(newcomer.connection)
 
-    def _welcome(self, peer: _Peer) -> None:
+    def _watch_peer(self, peer: _Peer) -> None:
         peer.connection.settimeout(None)
         with contextlib.suppress(AttributeError, OSError):  # Linux alone can say this
             peer.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * NODE_DEAD)
         self._peers.append(peer)
         self._selector.register(peer.connection, selectors.EVENT_READ, peer)
 
-    def _hear(self, peer: _Peer) -> None:
+    def _receive(self, peer: _Peer) -> None:
         lines = peer.lines()
         peer.silent = 0.0
         for line in lines or []:
-            if line in (BYE, SPOKEN):
+            if line in (ENDING, REPORTED):
                 peer.gone = True
-                if line == SPOKEN:
-                    self._spoken.acquire(blocking=False)
+                if line == REPORTED:
+                    self._reported.acquire(blocking=False)
             elif line:
                 self._answer(peer, json.loads(line))
         if lines is None:
             self._selector.unregister(peer.connection)
             if not (peer.gone or self._closed):
                 peer.gone = True
-                self._mourn(peer)
+                self._report_dead(peer)
 
     def _answer(self, peer: _Peer, message: str | int | list[int]) -> None:
-        """Do what a line asks for: end the job for a reason, hand out a number (root), take one (others)."""
+        """Act on a message: end the job for a reason, hand out a number (root), take one (others)."""
         match message:
             case str():
                 self.fail(message)
@@ -294,35 +296,35 @@ class Watchdog:
             case [batch, first, step]:
                 peer.send(json.dumps(self._raise(batch, first, step)))
 
-    def _mourn(self, peer: _Peer) -> None:
-        self._give_way()
+    def _report_dead(self, peer: _Peer) -> None:
+        self._wait_for_lower_ranks()
         self.fail(f"fatescal: {peer} is dead: killed, out of memory, or its node is down. {KEPT}")
 
-    def _give_way(self) -> None:
-        """Leave it to a lower rank to say that root is gone, and to end the job meanwhile."""
+    def _wait_for_lower_ranks(self) -> None:
+        """Leave it to a lower rank to report that root is gone, and to end the job meanwhile."""
         if self.rank > 1:
-            time.sleep(GIVE_WAY / 2 + 0.25 * self.rank)
+            time.sleep(REPORT_DELAY / 2 + 0.25 * self.rank)
 
-    def _judge(self) -> None:
-        """Send strangers away, give a sign of life, and count how long others and this section are silent."""
-        for stranger in self._strangers.copy():
-            stranger.silent += self.beat
-            if stranger.silent > MANNERS:
-                self._forget(stranger)
-                stranger.connection.close()
+    def _check_silence(self) -> None:
+        """Close connections without token, send a heartbeat, end the job where a rank is silent too long."""
+        for newcomer in self._unidentified.copy():
+            newcomer.silent += self.beat
+            if newcomer.silent > TOKEN_WITHIN:
+                self._drop(newcomer)
+                newcomer.connection.close()
         for peer in self._peers:
             peer.send()
             peer.silent += self.beat
             peer.missed += self.beat if peer.gone else 0.0
             if peer.missed > self.limit:
-                self._give_way()
+                self._wait_for_lower_ranks()
                 self.fail(
-                    f"fatescal: {peer} has ended, and rank {self.rank} still waits {self.limit:g} s later (--heartbeat): "
-                    f"an error of fatescal. {KEPT}"
+                    f"fatescal: {peer} has ended, and rank {self.rank} still waits {self.limit:g} s later "
+                    f"(--heartbeat): an error of fatescal. {KEPT}"
                 )
             if peer.silent > self.limit and not peer.gone:
                 peer.gone = True
-                self._give_way()
+                self._wait_for_lower_ranks()
                 self.fail(
                     f"fatescal: {peer} hangs: no sign of life for {self.limit:g} s (--heartbeat). {KEPT}"
                 )

@@ -21,7 +21,7 @@ RANKS = """
     import os, signal, sys, time
     import fatescal.hpc.communicator
     from fatescal.hpc.communicator import Communicator
-    fatescal.hpc.communicator.LAST_WORDS = 1.0
+    fatescal.hpc.communicator.ERROR_WAIT = 1.0
     comm = Communicator()
     comm.watch(2.0)
     victim = int(sys.argv[1])
@@ -140,7 +140,7 @@ def test_a_job_suspended_for_longer_than_the_limit_goes_on(tmp_path):
 def test_a_stranger_at_the_door_is_not_let_in():
     ended = []
     root = Watchdog(0, lambda: ended.append(1))
-    door = root.open()
+    address = root.open()
     stranger = (
         "import socket, sys\n"
         "with socket.create_connection(('127.0.0.1', int(sys.argv[1]))) as s:\n"
@@ -149,7 +149,7 @@ def test_a_stranger_at_the_door_is_not_let_in():
         "    try:\n        print('answer', s.recv(10))\n"
         "    except ConnectionResetError:\n        print(\"answer b''\")\n"
     )
-    done = subprocess.run([sys.executable, "-c", stranger, str(door.port)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", stranger, str(address.port)], capture_output=True, text=True)
     assert done.stdout == "answer b''\n", done.stderr
     root.close()
     assert ended == []
@@ -165,38 +165,38 @@ def until(condition: Callable[[], object], limit: float = 20.0) -> bool:
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1", b"\x16\x03\x01"])
 def test_silent_strangers_keep_nobody_waiting(monkeypatch, said):
     """However long they stay: ranks are let in and heard meanwhile."""
-    monkeypatch.setattr(watchdog, "MANNERS", 1000.0)
+    monkeypatch.setattr(watchdog, "TOKEN_WITHIN", 1000.0)
     ended: list[int] = []
     root, other = Watchdog(0, lambda: ended.append(1)), Watchdog(1, lambda: None)
-    door = root.open()
-    strangers = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(20)]
+    address = root.open()
+    strangers = [socket.create_connection(("127.0.0.1", address.port)) for _ in range(20)]
     for stranger in strangers:
         stranger.sendall(said)
-    assert until(lambda: len(root._strangers) == 20)
-    assert other.join(door) is None
+    assert until(lambda: len(root._unidentified) == 20)
+    assert other.join(address) is None
     assert until(lambda: len(root._peers) == 1)
     assert [other.take(7, 2, 1) for _ in range(3)] == [2, 3, 4]
     for stranger in strangers:
         stranger.close()
-    assert until(lambda: not root._strangers)
+    assert until(lambda: not root._unidentified)
     assert not ended
     other.close()
     root.close()
 
 
 def test_a_silent_stranger_is_sent_away(monkeypatch):
-    monkeypatch.setattr(watchdog, "MANNERS", 0.3)
+    monkeypatch.setattr(watchdog, "TOKEN_WITHIN", 0.3)
     monkeypatch.setattr(watchdog, "BEAT", 0.1)
     root = Watchdog(0, lambda: None)
     with socket.create_connection(("127.0.0.1", root.open().port)) as stranger:
         stranger.settimeout(20.0)
         assert stranger.recv(1) == b""
-    assert not root._strangers
+    assert not root._unidentified
     root.close()
 
 
 def test_a_first_line_without_end_is_no_line(monkeypatch):
-    monkeypatch.setattr(watchdog, "MANNERS", 1000.0)
+    monkeypatch.setattr(watchdog, "TOKEN_WITHIN", 1000.0)
     root = Watchdog(0, lambda: None)
     with socket.create_connection(("127.0.0.1", root.open().port)) as stranger:
         stranger.sendall(b"x" * 5000)
@@ -210,9 +210,9 @@ def test_a_first_line_without_end_is_no_line(monkeypatch):
 
 def test_a_first_line_in_pieces_lets_a_rank_in():
     root = Watchdog(0, lambda: None)
-    door = root.open()
-    with socket.create_connection(("127.0.0.1", door.port)) as rank:
-        line = f'["{door.token}", 1, "here", 2]\n'.encode()
+    address = root.open()
+    with socket.create_connection(("127.0.0.1", address.port)) as rank:
+        line = f'["{address.token}", 1, "here", 2]\n'.encode()
         for piece in (line[:10], line[10:30], line[30:] + b"null\n"):
             rank.sendall(piece)
             time.sleep(0.05)
