@@ -187,7 +187,8 @@ def table(kind: str, n_seeds: int, dimensions: list[int], sizes: list[int]) -> N
     for (p, n, wrong), found in sorted(total.items()):
         count, error = sum(found.values()), "confirmed" if wrong else "not confirmed"
         print(
-            f"P={p:<3d}J={n:<4d}{'wrong' if wrong else 'right'} ones {error:14s}{found[error]:4d} of {count:4d} "
+            f"P={p:<3d}J={n:<4d}{'wrong' if wrong else 'right'} ones "
+            f"{error:14s}{found[error]:4d} of {count:4d} "
             f"({found[error] / count:.1%}), cannot tell {found['cannot tell'] / count:.0%}"
         )
 

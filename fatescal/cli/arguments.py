@@ -122,7 +122,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _verbs_of_models(argv: Sequence[str]) -> Mapping[str, Verb]:
-    """Return the verbs that models bring; other packages are imported where no other verb is asked for."""
+    """Return the verbs that models bring; other packages are imported where the verb is no other."""
     from fatescal.models import registry
 
     own = registry.verbs()

@@ -48,7 +48,7 @@ def check(
         comm.on_root(lambda: _print_default_run(config, problem, comm.size))
     if machine is None and comm.size == 1:
         return 0
-    runs, needed = cost.planned_runs(config), partial(cost.needed, config, problem.members.sites)
+    runs, needed = cost.planned_runs(config), partial(cost.disk_needed, config, problem.members.sites)
     return _preflight(config.machine, directory, comm, lambda: preflight.space(directory, runs, needed()))
 
 
@@ -57,7 +57,7 @@ def _preflight(
 ) -> int:
     """Print the findings of a preflight in `directory`; return 0 if nothing is wrong."""
     launching = comm.on_root(lambda: site_models.launching(machine))
-    findings = preflight.trial(directory, launching, comm, space)
+    findings = preflight.findings(directory, launching, comm, space)
     if comm.is_root:
         for finding in findings:
             print(finding)
@@ -76,7 +76,7 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
     for place, site in zip(config.places.values(), problem.members.sites, strict=True):
         where = f"{place.site}: " if place.site else ""
         print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
-        for line in cost.told(config, site.model, runs // len(config.places), waves):
+        for line in cost.describe_model(config, site.model, runs // len(config.places), waves):
             print(line)
     for row in overview.overview(problem.space, config.correlations):
         print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")
@@ -109,7 +109,7 @@ def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) 
             return
         seconds += took
         where = f"{place.site}: " if place.site else ""
-        print(f"default run   {where}ok in {took:.3g} s, in {site.place(stage, 0)}")
+        print(f"default run   {where}ok in {took:.3g} s, in {site.member_folder(stage, 0)}")
         names = {variable.model: None for variable in place.observations.variables.values()}
         for line in site.contents(stage, 0, names):
             print(f"default run   {where}{line}")

@@ -46,7 +46,7 @@ class _UntilClosed:
 
 
 def console() -> int:
-    """Do what the program `fatescal` is asked; asked nothing, print the help."""
+    """Run the program `fatescal`; without any argument, print the help."""
     return main(sys.argv[1:] or ["--help"])
 
 

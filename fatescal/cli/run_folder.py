@@ -112,7 +112,7 @@ def require_writable(directory: Path) -> None:
 
 
 def checkpoint_writer() -> str:
-    """Return which ranks write checkpoints, in words."""
+    """Return a sentence that says which ranks write checkpoints."""
     return (
         "checkpoints are written by all ranks (parallel HDF5)"
         if PARALLEL

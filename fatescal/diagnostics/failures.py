@@ -1,4 +1,4 @@
-"""Which parameter values break the model, told from the members that failed."""
+"""Which parameter values break the model, inferred from the members that failed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def causes(evaluation: Evaluation, sites: Mapping[str, slice] = {}) -> str:
     counted: Counter[str] = Counter()
     for j in np.flatnonzero(~evaluation.ok):
         absent = [name for name, at in sites.items() if np.isnan(evaluation.predictions[j, at]).all()]
-        words = Status(evaluation.status[j]).words
-        counted[f"{words} at {' and '.join(absent)}" if absent else words] += 1
-    return ", ".join(f"{n} {words}" for words, n in counted.most_common())
+        reason = Status(evaluation.status[j]).words
+        counted[f"{reason} at {' and '.join(absent)}" if absent else reason] += 1
+    return ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
 
 
 def where(theta: Array, ok: Array, names: Sequence[str]) -> list[str]:
-    """Return a line for each parameter whose values tell failed members from the others, clearest first.
+    """Return a line for each parameter whose values separate failed members from the others, clearest first.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def where(theta: Array, ok: Array, names: Sequence[str]) -> list[str]:
             bound = bad[bad > bound].min()
         side = "<=" if low else ">="
         n_bad, n_good = (int(np.sum(x <= bound if low else x >= bound)) for x in (bad, good))
-        text = f"{name} {side} {bound:.4g}: {n_bad} of the {len(bad)} failed members, {n_good} of the {len(good)} others"
+        counts = f"{n_bad} of the {len(bad)} failed members, {n_good} of the {len(good)} others"
+        text = f"{name} {side} {bound:.4g}: {counts}"
         lines.append((test.pvalue, text))
     return [text for _, text in sorted(lines)]

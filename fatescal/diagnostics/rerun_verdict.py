@@ -26,7 +26,7 @@ from fatescal.storage.records import Verdict
 
 ERROR_GREEN, ERROR_RED = 0.005, 0.05  # of confirming a wrong posterior, of refusing a right one
 USELESS = 2.5  # sd of log weights: densities wrong by a factor 12, beyond what any reweighting repairs
-NOTHING = 5.0  # below the median of log weights: less need not be told apart
+NOTHING = 5.0  # below the median of log weights: less need not be distinguished
 ENOUGH_MEMBERS = 15  # that usually settle a smooth case (docs/trust.md)
 
 
@@ -88,7 +88,7 @@ class Round:
 
 
 def judge_rounds(rounds: Sequence[Round], parameter: Sequence[str]) -> Verdict:
-    """Return the verdict of the last of some rounds, and what all of them tell together.
+    """Return the verdict of the last of some rounds, and what all of them show together.
 
     The last round is judged by its own members: its emulator has learnt from those of the rounds before, and
     reproduces them. Pooled, the members of all rounds are weighted as one sample of the mixture of the
@@ -231,7 +231,7 @@ def _least_squares(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def unreached_ratio(u: Array, draws: Array) -> Array:
-    """Return the sd (P) of the draws over what those no farther out than the members tell, as if normal.
+    """Return the sd (P) of the draws over that of a normal with the draws no farther out than the members.
 
     A mode or a tail that holds less of the draws than one in J is no member's, but may carry the sd: of 15
     members a tail of 3 % has none twice out of three times. Distances are Mahalanobis, scaled by the inner

@@ -1,4 +1,4 @@
-"""How wrong a posterior may be before the verdict on it is red, and how many members tell."""
+"""How far a posterior may be from the truth, and how many members a verdict takes."""
 
 from __future__ import annotations
 

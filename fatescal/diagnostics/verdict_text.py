@@ -1,4 +1,4 @@
-"""A verdict in words: one sentence, the numbers behind it, what to do."""
+"""A verdict as text: one sentence, the numbers behind it, what to do."""
 
 from __future__ import annotations
 

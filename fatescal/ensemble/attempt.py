@@ -55,7 +55,7 @@ class Attempt:
     @property
     def folder(self) -> Path:
         """The folder that the member has when it is finished."""
-        return self.members.place(self.stage, self.j)
+        return self.members.member_folder(self.stage, self.j)
 
     def run(self) -> tuple[dict[str, Array], Attempt | None]:
         """Return the member's row, and the attempt that is to follow, if any."""
@@ -134,7 +134,7 @@ class Attempt:
         earlier = iteration_before(self.stage)
         if earlier is None:
             return None
-        folder = self.members.place(earlier, self.j)
+        folder = self.members.member_folder(earlier, self.j)
         done = read_marker(folder)
         if done is None:
             here = self.folder.relative_to(self.members.folder)
@@ -156,8 +156,8 @@ def require_numbers(parameters: Mapping[str, float]) -> None:
     bad = [name for name, value in parameters.items() if not np.isfinite(value)]
     if bad:
         others = ", ".join(f"{n} {value:g}" for n, value in parameters.items() if n not in bad)
-        words = f"{', '.join(bad)} has no finite value for this member's parameters"
-        raise ModelFailed(Status.NON_FINITE, f"{words} ({others}): it was not run")
+        reason = f"{', '.join(bad)} has no finite value for this member's parameters"
+        raise ModelFailed(Status.NON_FINITE, f"{reason} ({others}): it was not run")
 
 
 def _require_disk(failure: ModelFailed, folder: Path) -> None:

@@ -1,11 +1,11 @@
 """Which parameters have no effect on what is compared: by one changed run each, where the ensemble is silent.
 
-Nothing else would tell: the posterior of a parameter that the model never reads (a mistyped name, a process
-that is switched off) is simply its prior. The first ensemble shows the effect of most parameters at no cost:
-ranks of its leading predictions are regressed on all parameters. Each parameter without a significant
-coefficient gets one run of its own, the default's with this parameter moved by one prior standard deviation.
-Where all predictions are the default's bit for bit, it has no effect. A parameter that has one, but shows
-none in the ensemble, costs that run and nothing else.
+Nothing else would show it: the posterior of a parameter that the model never reads (a mistyped name, a
+process that is switched off) is simply its prior. The first ensemble shows the effect of most parameters at
+no cost: ranks of its leading predictions are regressed on all parameters. Each parameter without a
+significant coefficient gets one run of its own, the default's with this parameter moved by one prior standard
+deviation. Where all predictions are the default's bit for bit, it has no effect. A parameter that has one,
+but shows none in the ensemble, costs that run and nothing else.
 
 The runs are kept in `RUN/members/effects`. The result stands in `RUN/no-effect.json`, from which the report
 takes it.
@@ -43,27 +43,27 @@ def check(sites: Sequence[Members], ensemble: Evaluation | None, comm: Communica
     Models that make such runs before all members, or run whole ensembles as a job, are left out.
     """
     others = [k for k, s in enumerate(sites) if not (s.model.makes_effect_runs or s.model.runs_together)]
-    asked = comm.on_root(lambda: _asked(ensemble) if others else None)
-    if asked is None:
+    unseen_effects = comm.on_root(lambda: _unseen_effects(ensemble) if others else None)
+    if unseen_effects is None:
         return
-    numbers, default = asked
+    numbers, default = unseen_effects
     tasks = [(k, p) for k in others for p in numbers]
     begin = np.cumsum([0, *(site.n_predictions for site in sites)])
 
     def same(task: tuple[int, int]) -> bool:
         k, p = task
-        found = _moved(sites[k], p)
-        return found is not None and np.array_equal(found, default[begin[k] : begin[k + 1]])
+        predictions = _moved(sites[k], p)
+        return predictions is not None and np.array_equal(predictions, default[begin[k] : begin[k + 1]])
 
     unchanged = comm.parallel_map(same, tasks)
     idle: dict[str, list[str]] = {}
     for (k, p), nothing in zip(tasks, unchanged, strict=True):
         if nothing:
             idle.setdefault(sites[k].space.names[p], []).append(sites[k].site)
-    comm.on_root(lambda: _tell(sites, idle, len(tasks)))
+    comm.on_root(lambda: _note_and_warn(sites, idle, len(tasks)))
 
 
-def _asked(ensemble: Evaluation | None) -> tuple[list[int], Array] | None:
+def _unseen_effects(ensemble: Evaluation | None) -> tuple[list[int], Array] | None:
     """Return the parameters to look at and the default's predictions (D); None where there are none."""
     assert ensemble is not None
     rows = np.flatnonzero(ensemble.ok[1:]) + 1
@@ -143,7 +143,7 @@ def _moved(members: Members, p: int) -> Array | None:
     return retention.load(place, members.windows)
 
 
-def _tell(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: int) -> None:
+def _note_and_warn(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: int) -> None:
     """Write down and log which parameters have no effect."""
     if n_runs:
         log.info("effect check: %d %s with one parameter moved", n_runs, "run" if n_runs == 1 else "runs")
@@ -181,6 +181,6 @@ def remarks(idle: Mapping[str, Sequence[str]], n_sites: int) -> list[str]:
         f"{name} has no effect on the output, so its posterior is its prior: is its name right, and the "
         "process it belongs to switched on?"
         if len(where) == n_sites
-        else f"{name} has no effect on the output at {', '.join(where)}: the other sites alone tell about it"
+        else f"{name} has no effect on the output at {', '.join(where)}: only the other sites inform it"
         for name, where in idle.items()
     ]

@@ -81,10 +81,10 @@ class Ensemble:
             comm.on_root(lambda: self._require_own(stage, theta))
             comm.on_root(lambda: self._run_together(stage, theta))
         known = comm.on_root(lambda: [site.seconds_alone() for site in self.sites])
-        paces = [WallTimeGuard(comm.time_left, seconds) for seconds in known]
+        wall_times = [WallTimeGuard(comm.time_left, seconds) for seconds in known]
 
         def at_site(j: int, k: int) -> Mapping[str, Array]:
-            return self.sites[k].member(stage, j, theta[j], paces[k])
+            return self.sites[k].member(stage, j, theta[j], wall_times[k])
 
         def rows() -> dict[int, Mapping[str, Array]]:
             parts = comm.parallel_for_parts(at_site, len(batch), len(self.sites))
@@ -96,7 +96,9 @@ class Ensemble:
             result = store.once_rows(stage, Evaluation, len(batch), rows, inputs)
         seconds = time.monotonic() - begin
         if fresh:
-            comm.on_root(lambda: None if result is None else self._tell(stage, result, comm.size, seconds))
+            comm.on_root(
+                lambda: None if result is None else self._log_result(stage, result, comm.size, seconds)
+            )
         return result
 
     def _require_own(self, stage: str, theta: Array) -> None:
@@ -113,7 +115,7 @@ class Ensemble:
         several = len(self.sites) > 1
         return failures.causes(result, self.columns if several else {})
 
-    def _tell(self, stage: str, result: Evaluation, n_ranks: int, seconds: float) -> None:
+    def _log_result(self, stage: str, result: Evaluation, n_ranks: int, seconds: float) -> None:
         causes = self.causes(result)
         log.info(
             "%s: %d of %d members ran (%s), median %.2f s, %.1f s on %d ranks",

@@ -96,7 +96,7 @@ class Members:
         own = {k: d for k, d in self.inputs.items() if ("model.fallback." in k) == of_fallback}
         return {**model.identity, **({"inputs": own} if own else {})}
 
-    def place(self, stage: str, j: int) -> Path:
+    def member_folder(self, stage: str, j: int) -> Path:
         """Return the folder of a finished member: `RUN/members/STAGE/NNNN`, one of several sites has its
         own below.
         """
@@ -127,19 +127,19 @@ class Members:
 
     def reason(self, stage: str, j: int) -> str:
         """Return why a member failed, '' where it didn't."""
-        done = read_marker(self.place(stage, j))
+        done = read_marker(self.member_folder(stage, j))
         return "" if done is None else str(done["reason"])
 
     def took(self, stage: str, j: int) -> float | None:
         """Return how long a member took [s], None where it has not run."""
-        done = read_marker(self.place(stage, j))
+        done = read_marker(self.member_folder(stage, j))
         return None if done is None else float(done["seconds"])
 
     def contents(self, stage: str, j: int, names: Iterable[str]) -> list[str]:
         """Say what the output of a finished member holds of the named variables, if it is still there."""
-        done = read_marker(self.place(stage, j)) or {}
+        done = read_marker(self.member_folder(stage, j)) or {}
         try:
-            history = self.model_by(str(done.get("by", "model"))).read(self.place(stage, j))
+            history = self.model_by(str(done.get("by", "model"))).read(self.member_folder(stage, j))
         except ModelFailed as failure:
             return [f"its output is not there any more, its predictions are: {failure}"]
         return describe(history, names)
@@ -149,7 +149,7 @@ class Members:
         done = (read_marker(path / self.site) for path in (self.folder / stage).glob("[0-9]*"))
         return [m["status"] == Status.OK for m in done if m is not None and m.get("by") == "fallback"]
 
-    def member(self, stage: str, j: int, theta: Array, pace: WallTimeGuard) -> dict[str, Array]:
+    def member(self, stage: str, j: int, theta: Array, wall_time: WallTimeGuard) -> dict[str, Array]:
         """Return predictions (D), status and seconds of one member, run now unless it is finished.
 
         Raises
@@ -157,7 +157,7 @@ class Members:
         OutOfTime
             When it could not finish in the time that is left.
         """
-        folder = self.place(stage, j)
+        folder = self.member_folder(stage, j)
         parameters = self.space.named(theta)
         done = read_marker(folder)
         if done is not None and done["fingerprint"] in self._valid(parameters, Status(done["status"])):
@@ -170,19 +170,19 @@ class Members:
                 log.warning("%s: finished output no longer reads (%s): running again", folder, failure)
         elif done is not None:
             self._require_own(done, stage, j, parameters)
-        pace.require_time()
+        wall_time.require_time()
         result = self._run(stage, j, parameters)
         if result["status"] == Status.OK and not self.model.runs_together:
-            pace.seconds.append(float(result["seconds"]))
+            wall_time.seconds.append(float(result["seconds"]))
         return result
 
-    def default_run(self, stage: str, pace: WallTimeGuard) -> tuple[Status, str]:
+    def default_run(self, stage: str, wall_time: WallTimeGuard) -> tuple[Status, str]:
         """Run member 0 of a stage, the default run, in one attempt; return its status, and why it failed.
 
         One that has failed in an earlier job is run again: what was wrong may have been mended. One of
-        another model, of a trial or an earlier start, is set aside: no other member has followed it.
+        another model, of a preflight or an earlier start, is set aside: no other member has followed it.
         """
-        folder = self.place(stage, 0)
+        folder = self.member_folder(stage, 0)
         done = read_marker(folder)
         parameters = self.space.named(self.space.theta_default)
         if done is not None and done["status"] != Status.OK:
@@ -192,7 +192,7 @@ class Members:
                 self._require_own(done, stage, 0, parameters)
             n_before = len(list(folder.parent.glob(f"{folder.name}.before-*")))
             os.rename(folder, folder.with_name(f"{folder.name}.before-{n_before + 1}"))
-        row = replace(self, retries=0).member(stage, 0, self.space.theta_default, pace)
+        row = replace(self, retries=0).member(stage, 0, self.space.theta_default, wall_time)
         return Status(int(row["status"])), self.reason(stage, 0)
 
     def require_own(self, stage: str, theta: Array) -> None:
@@ -209,7 +209,7 @@ class Members:
             With what differs, and the ways out: nothing finished is removed without being asked.
         """
         for j, row in enumerate(theta):
-            done = read_marker(self.place(stage, j))
+            done = read_marker(self.member_folder(stage, j))
             if done is not None:
                 self._require_own(done, stage, j, self.space.named(row))
 
@@ -221,17 +221,17 @@ class Members:
         if done["fingerprint"] in self._valid(parameters, status) | {self.mark(parameters, False)}:
             return
         identity = self.whole_identity if "fallback" in done.get("model", {}) else self.identity
-        raise foreign(self.place(stage, j), done, parameters, identity, stage)
+        raise foreign(self.member_folder(stage, j), done, parameters, identity, stage)
 
     def model_by(self, by: str) -> Model:
-        """Return the model, or the `fallback`, by the word in a marker."""
+        """Return the model, or the `fallback`, as a marker names it."""
         return self.model if by == "model" or self.fallback is None else self.fallback
 
     def run_together(self, stage: str, theta: Array) -> None:
         """Let a model that runs batches run those members of a stage that are not finished; on root."""
         waiting = {}
         for j, row in enumerate(theta):
-            parameters, place = self.space.named(row), self.place(stage, j)
+            parameters, place = self.space.named(row), self.member_folder(stage, j)
             done = read_marker(place)
             finished = done is not None and done["fingerprint"] in self._valid(
                 parameters, Status(done["status"])
@@ -257,7 +257,7 @@ class Members:
         )
 
     def _run(self, stage: str, j: int, parameters: Mapping[str, float]) -> dict[str, Array]:
-        self._clear(self.place(stage, j))
+        self._clear(self.member_folder(stage, j))
         attempt: Attempt | None = Attempt(self, stage, j, parameters)
         while attempt is not None:
             row, attempt = attempt.run()

@@ -77,12 +77,12 @@ def prepare(sites: Sequence[Members], comm: Communicator, stage: str | None) -> 
     comm.parallel_for(lambda i: _make(*first[i]), len(first))
     alone = [members for members in sites if stage is not None and not members.model.runs_together]
     moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
-    wave = [partial(_default, members, str(stage), comm) for members in alone]
-    wave += [partial(_make, *pair) for pair in moved]
-    comm.parallel_for(lambda i: wave[i](), len(wave))
+    others = [partial(_default, members, str(stage), comm) for members in alone]
+    others += [partial(_make, *pair) for pair in moved]
+    comm.parallel_for(lambda i: others[i](), len(others))
     if tasks:
         log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
-    comm.on_root(lambda: _tell_idle(sites))
+    comm.on_root(lambda: _warn_of_idle(sites))
 
 
 def _default(members: Members, stage: str, comm: Communicator) -> None:
@@ -92,14 +92,14 @@ def _default(members: Members, stage: str, comm: Communicator) -> None:
         where = f" at {members.site}" if members.site else ""
         raise RunFailed(
             f"the default run{where} failed, and no other was started: {status.words}: {reason.rstrip('.')}. "
-            f"Its folder is {members.place(stage, 0)}. Try: {HINTS[status]}"
+            f"Its folder is {members.member_folder(stage, 0)}. Try: {HINTS[status]}"
         )
 
 
-def _tell_idle(sites: Sequence[Members]) -> None:
-    found = idle(sites)
-    effects.note(sites[0].folder.parent, "preparation", found)
-    for line in effects.remarks(found, len(sites)):
+def _warn_of_idle(sites: Sequence[Members]) -> None:
+    without_effect = idle(sites)
+    effects.note(sites[0].folder.parent, "preparation", without_effect)
+    for line in effects.remarks(without_effect, len(sites)):
         log.warning(line)
 
 
@@ -107,7 +107,7 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
     """Return the parameters whose canary gives the default's output to the last bit, and at which sites;
     on root.
     """
-    found: dict[str, list[str]] = {}
+    without_effect: dict[str, list[str]] = {}
     for members in sites:
         model, place = members.model, folder(members.folder, members.site)
         if not (place / DEFAULT).is_dir():
@@ -116,8 +116,8 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
         for name in members.space.names:
             canary = place / f"canary-{name}"
             if canary.is_dir() and model.read(canary).identical(default):
-                found.setdefault(name, []).append(members.site)
-    return found
+                without_effect.setdefault(name, []).append(members.site)
+    return without_effect
 
 
 def _require_own(tasks: Sequence[tuple[Members, Task]]) -> None:
@@ -154,7 +154,8 @@ def _make(members: Members, task: Task) -> None:
             )
             return
         raise RunFailed(
-            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: {failure.reason}"
+            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: "
+            f"{failure.reason}"
         ) from None
 
 

@@ -17,7 +17,7 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
 
     The preparation comes first. With the digests of the files that their members read.
     """
-    found = {}
+    stages = {}
     names = sorted(entry.name for entry in members.glob("*") if entry.name not in set(finished))
     for name in sorted(names, key=lambda name: name != PREPARATION):
         paths = [
@@ -32,8 +32,8 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
             model = done.get("model", {})
             inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
         if paths or any((members / name).rglob("jobs/*/result.json")):
-            found[name] = Reached(files=inputs, finished=name in (PREPARATION, EFFECTS))
-    return found
+            stages[name] = Reached(files=inputs, finished=name in (PREPARATION, EFFECTS))
+    return stages
 
 
 @dataclass

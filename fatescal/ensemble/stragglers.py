@@ -71,7 +71,7 @@ class Stragglers:
     ----------
     stop : callable
         Whether the job is to stop anyway.
-    rule : Rule or None
+    rule : StragglerRule or None
         None: no member is given up.
     """
 
@@ -109,8 +109,9 @@ class Stragglers:
     def _judge(self, elapsed: float, rule: StragglerRule, done: Mapping[str, float]) -> None:
         seconds = [s for s in done.values() if s == s]
         if elapsed > rule.limit(seconds, len(done), self._n_members):
+            median = float(np.median(seconds))
             raise Straggled(
-                f"a straggler: still running after {elapsed:.0f} s, while {len(done)} of the {self._n_members} members "
-                f"are done, in {float(np.median(seconds)):.3g} s (median); ended by the machine file's rule "
-                f"(factor {rule.factor:g}, share {rule.share:g})"
+                f"a straggler: still running after {elapsed:.0f} s, while {len(done)} of the "
+                f"{self._n_members} members are done, in {median:.3g} s (median); "
+                f"ended by the machine file's rule (factor {rule.factor:g}, share {rule.share:g})"
             )

@@ -107,7 +107,7 @@ def launch(
     extra : mapping of str to str, optional
         Environment variables to add.
     stop : callable
-        Asked all the time while the model runs; when it says True the run is given up.
+        Asked all the time while the model runs; when it returns True the run is stopped.
     grace : float
         From SIGTERM to SIGKILL [s].
 
@@ -121,7 +121,7 @@ def launch(
     """
     environment = visible(hide) | dict(extra or {})
     node = node_name()
-    command = [*(word.replace("{node}", node) for word in launcher), *command]
+    command = [*(argument.replace("{node}", node) for argument in launcher), *command]
     begin = time.monotonic()
     with _session(command, folder, environment, log, PATIENCE if launcher else 0) as leader:
         while leader.poll() is None:

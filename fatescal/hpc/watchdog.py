@@ -1,8 +1,8 @@
 """A thread of every rank that notices when another is dead, hangs or cannot go on, and reports it once.
 
 MPI itself does not tell the others of a dead rank: they wait in a collective call until the wall time ends.
-And an error that all ranks meet at once would be printed by each of them. So every rank keeps a TCP connection
-to root, over which both send a byte every few seconds:
+And an error that all ranks meet at once would be printed by each of them. So every rank keeps a TCP
+connection to root, over which both send a byte every few seconds:
 
 - closed without notice: the other process is dead (the kernel closes for it);
 - unacknowledged by the other node's kernel: the node is dead;

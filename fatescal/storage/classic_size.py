@@ -77,8 +77,8 @@ class _Header:
 
     def items(self, tag: int, item: Callable[[], T]) -> list[T]:
         """Return the items of a list, which may be absent."""
-        found, n = self.number(4), self.number(self.width)
-        if found not in (0, tag) or n > self.size or (found == 0 and n):
+        stored, n = self.number(4), self.number(self.width)
+        if stored not in (0, tag) or n > self.size or (stored == 0 and n):
             raise ValueError("its header is damaged")
         return [item() for _ in range(n)]
 

@@ -21,12 +21,12 @@ def declared_arrays(record: type[Record]) -> dict[str, Field]:
 
 def arrays_of(value: Record) -> dict[str, Array]:
     """Return all arrays of a record, those of a mapping field as `field/name`."""
-    found: dict[str, Array] = {name: getattr(value, name) for name in declared_arrays(type(value))}
+    arrays: dict[str, Array] = {name: getattr(value, name) for name in declared_arrays(type(value))}
     for f in fields(value):
         content = getattr(value, f.name)
         if isinstance(content, Mapping):
-            found |= {f"{f.name}/{n}": np.asarray(a) for n, a in content.items()}
-    return found
+            arrays |= {f"{f.name}/{n}": np.asarray(a) for n, a in content.items()}
+    return arrays
 
 
 def scalars_of(value: Record) -> dict[str, Any]:

@@ -81,13 +81,13 @@ class Register:
         BadInput
             For a file that may not be read.
         """
-        found = {}
+        digests = {}
         for key, several in sources.items():
             files = self._inputs(several)
             lines = (f"{Path(path).name} {counts}" for path, (counts, _) in files.items())
-            found[key] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-            self.known.setdefault(key, {})[found[key]] = files
-        return found
+            digests[key] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+            self.known.setdefault(key, {})[digests[key]] = files
+        return digests
 
     def contents(self, sources: Sources) -> dict[str, str]:
         """Return the digest of each file's bytes, by its path."""
@@ -104,12 +104,12 @@ class Register:
 
     def _inputs(self, several: Sequence[Source]) -> dict[str, list[str]]:
         """Return the digests of files by path; of one that the model writes, those before its first run."""
-        found = {}
+        files = {}
         for path, digests in (pair for source in several for pair in self._files(source)):
             before = self.written.get(str(path))
             if before != MISSING:
-                found[str(path)] = digests if before is None else [before, before]
-        return found
+                files[str(path)] = digests if before is None else [before, before]
+        return files
 
     def changed(self, key: str, before: str, now: str) -> list[Path]:
         """Return the files that two digests of a key differ in, as far as known; those that are gone last."""
@@ -131,13 +131,13 @@ class Register:
 
         With each whether all of its content counts.
         """
-        found = []
+        edited = []
         for path, (counts, raw) in self.known.get(key, {}).get(before, {}).items():
             with suppress(BadInput, OSError):  # what may not be read
                 of_the_model = path in self.written
                 if not of_the_model and Path(path).is_file() and self._digest(Path(path)) != raw:
-                    found.append((Path(path), counts == raw))
-        return found
+                    edited.append((Path(path), counts == raw))
+        return edited
 
     def _files(self, source: Source) -> Iterator[tuple[Path, list[str]]]:
         """Yield the files of a source, with the digest of what counts and that of the bytes."""

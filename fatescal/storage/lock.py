@@ -91,14 +91,16 @@ def _held_in_words(path: Path) -> str:
         holder = path.read_text(encoding="utf-8") or "unknown process"
     except OSError:
         holder = "unknown process"
-    words = f"another fatescal works on {path.parent} ({holder}). "
-    words += (
+    message = f"another fatescal works on {path.parent} ({holder}). "
+    message += (
         "This file system has no locks that go with their process, so one that was killed leaves its file. "
     )
     number = re.search(r"process (\d+)", holder)
     if number is not None and f"host {socket.gethostname()}," in holder and not _alive(int(number[1])):
-        return f"{words}That process is not there any more. Try: rm {path}, then start again"
-    return f"{words}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
+        return f"{message}That process is not there any more. Try: rm {path}, then start again"
+    return (
+        f"{message}Try: wait for it, or cancel it; where neither the process nor its job is there: rm {path}"
+    )
 
 
 def _alive(number: int) -> bool:

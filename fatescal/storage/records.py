@@ -38,9 +38,7 @@ class ObservationGrid(Record):
     correlation: Mapping[str, Array] = field(default_factory=dict, kw_only=True)
 
     def windows(self, *more: object) -> str:
-        """Return a digest of what is predicted (not how well it is measured), and of all that is given
-        beside it.
-        """
+        """Return a digest of what is predicted (not how well it is measured), and of `more`."""
         columns = (self.variable, self.unit, self.start, self.end)
         return hashlib.sha256(repr(([c.tolist() for c in columns], more)).encode()).hexdigest()
 

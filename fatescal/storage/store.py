@@ -133,12 +133,12 @@ class Store:
 
     def reached(self) -> dict[str, stage_graph.Reached]:
         """Return what each finished stage was computed from, in the order they were finished."""
-        found = {}
+        reached = {}
         for key in self.keys():
             attributes = self._attributes(key)
             files = {n.removeprefix(FILE): str(d) for n, d in attributes.items() if n.startswith(FILE)}
-            found[key] = stage_graph.Reached(tuple(json.loads(attributes["inputs"])), files)
-        return found
+            reached[key] = stage_graph.Reached(tuple(json.loads(attributes["inputs"])), files)
+        return reached
 
     def digest(self, key: str) -> str:
         """Return a finished stage's digest: equal digests mean bitwise equal results."""

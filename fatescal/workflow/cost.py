@@ -53,7 +53,7 @@ def effect_runs(chosen: Config, sites: Sequence[Members]) -> str:
     return f"and up to {n} more: one for each parameter whose effect the first ensemble does not show"
 
 
-def told(chosen: Config, forward: Model, runs: int, waves: int) -> list[str]:
+def describe_model(chosen: Config, forward: Model, runs: int, waves: int) -> list[str]:
     """Return what a model that looks ahead says about itself and its cost."""
     return forward.describe(runs, _warm(chosen), waves)
 
@@ -63,8 +63,8 @@ def _warm(chosen: Config) -> int:
     return (planned_evaluations(chosen) - 1) * chosen.calibrate.members
 
 
-def needed(chosen: Config, sites: Sequence[Members]) -> float | None:
-    """Return the bytes a run will leave: by the models' word, or as finished members tell; None if
+def disk_needed(chosen: Config, sites: Sequence[Members]) -> float | None:
+    """Return the bytes a run will leave: as the models say, or by finished members; None if
     nobody knows.
     """
     runs = planned_runs(chosen) // len(sites)
@@ -74,8 +74,8 @@ def needed(chosen: Config, sites: Sequence[Members]) -> float | None:
 
 
 def _needed_at(site: Members, runs: int, warm: int) -> float | None:
-    told = site.model.disk_estimate(runs, warm)
-    if told is not None:
-        return told
+    estimate = site.model.disk_estimate(runs, warm)
+    if estimate is not None:
+        return estimate
     done = [retention.size(folder) for folder in islice(site.finished(), 8)]
     return runs * sum(done) / len(done) if done else None

@@ -48,7 +48,7 @@ def validated(
     what: str,
     chains: list[ChainBlock | None] | None,
 ) -> Validation:
-    """Return the word on an emulator: of its held-out training `rows`, with `chains` of its posterior too.
+    """Return the validation of an emulator: on held-out training `rows`, with `chains` of its posterior too.
 
     `what` is `rows`, `block` (of steps, the first) or `draws` (all).
     """
@@ -60,9 +60,11 @@ def validated(
 
     inputs = [f"surrogate-{round_:02d}", run.likelihood]
     inputs += [] if chains is None else [f"chains-{round_:02d}-{len(chains) - 1:03d}"]
-    word = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
-    log.info("emulator %s by its %s: %s", "validated" if word.passed else "refused", what, word.verdict)
-    return word
+    validation = run.store.once(f"validation-{round_:02d}-{what}", Validation, judged, inputs)
+    log.info(
+        "emulator %s by its %s: %s", "validated" if validation.passed else "refused", what, validation.verdict
+    )
+    return validation
 
 
 def refine(

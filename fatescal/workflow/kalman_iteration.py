@@ -28,7 +28,7 @@ def smooth(run: CalibrationRun, measured: Observations) -> tuple[str, Observatio
     stage : str
         The last evaluation.
     observations : Observations
-        As `measured`, with the discrepancies that all runs so far tell, where they are to be estimated.
+        As `measured`, with the discrepancies estimated from all runs so far, where the config says so.
     """
     problem, store = run.problem, run.store
 
@@ -114,7 +114,7 @@ def check_prior(run: CalibrationRun, observations: Observations, measured: Obser
 def _prior_check(
     run: CalibrationRun, observations: Observations, measured: Observations
 ) -> tuple[str, str, bool]:
-    """The check in words, why it failed ('': it passed), and whether nothing can be calibrated at all; on
+    """The check as text, why it failed ('': it passed), and whether nothing can be calibrated at all; on
     root.
 
     Of an ensemble that is no draw of the prior, the data's share in its variance means nothing, but a
@@ -126,11 +126,11 @@ def _prior_check(
         return "prior check: too few members ran to tell", "", False
     columns = observations.period == "calibration"
     predictions, calibration = stage.predictions[rows][:, columns], observations.select(columns)
-    found = prior_check.weigh(
+    results = prior_check.weigh(
         calibration, stage.u[rows], predictions, run.problem.space.factor, measured.select(columns)
     )
-    hopeless = found[-1].constant
-    reason = prior_check.failure(found, names)
-    if run.problem.first_role == "prior" or hopeless or any(e.disjoint for e in found[:-1]):
-        return prior_check.render(found, names), reason, hopeless
+    hopeless = results[-1].constant
+    reason = prior_check.failure(results, names)
+    if run.problem.first_role == "prior" or hopeless or any(e.disjoint for e in results[:-1]):
+        return prior_check.render(results, names), reason, hopeless
     return "prior check: not made, because the first ensemble is no draw of the prior", "", False

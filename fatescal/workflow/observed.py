@@ -50,10 +50,10 @@ def widen(run: CalibrationRun, measured: Observations) -> Observations:
     def wider() -> Observations:
         training = training_set(run, measured)
         calibration = measured.select(measured.period == "calibration")
-        best, found = discrepancies(calibration, training.predictions, estimated)
-        words = ", ".join(f"{name} {sd:.4g} {_unit(measured, name)}" for name, sd in found.items())
-        log.info("discrepancy estimated: %s; best run in %s", words, stages[training.source[best]])
-        return measured.widened(found)
+        best, sds = discrepancies(calibration, training.predictions, estimated)
+        listed = ", ".join(f"{name} {sd:.4g} {_unit(measured, name)}" for name, sd in sds.items())
+        log.info("discrepancy estimated: %s; best run in %s", listed, stages[training.source[best]])
+        return measured.widened(sds)
 
     run.likelihood = f"observations-{len(stages):02d}"
     return run.store.once(run.likelihood, Observations, wider, ["observations", *stages])

@@ -37,16 +37,16 @@ def explore(run: CalibrationRun, observations: Observations, calibration: Observ
     verdicts: list[Verdict] = []
     for round_ in range(problem.rounds + 1):
         surrogate = emulate(run, round_, observations, calibration)
-        word, chains, inputs, accepted = gate(run, round_, surrogate, observations, calibration)
+        validation, chains, inputs, accepted = gate(run, round_, surrogate, observations, calibration)
         if accepted:
             rerun(run, round_, chains)
             verdicts.append(judge(run, round_, verdicts, observations, inputs))
         else:
-            refused = functools.partial(_refused, run, round_, word)
+            refused = functools.partial(_refused, run, round_, validation)
             verdicts.append(run.store.once(f"verdict-{round_:02d}", Verdict, refused, inputs))
             if round_ < problem.rounds:
                 extend(run, round_, surrogate, calibration, chains)
-        tell(run, round_, verdicts[-1], observations)
+        log_round(run, round_, verdicts[-1], observations)
         if verdicts[-1].outcome == "confirmed" or _too_few(verdicts[-1]):
             break
     sampled = [verdict for verdict in verdicts if verdict.outcome != "not sampled"]
@@ -81,14 +81,14 @@ def gate(
     trusted = by_rows.passed or run.problem.force
     last = round_ == run.problem.rounds
     chains = begin_sampling(run, round_, log_likelihood, trusted)
-    word, what = check("block", chains), "block"
-    accepted = word.passed or run.problem.force or (last and by_rows.passed)
+    validation, what = check("block", chains), "block"
+    accepted = validation.passed or run.problem.force or (last and by_rows.passed)
     if accepted:
         sample(run, round_, log_likelihood, chains)
-        word, what = check("draws", chains), "draws"
-        accepted = word.passed or run.problem.force or last
+        validation, what = check("draws", chains), "draws"
+        accepted = validation.passed or run.problem.force or last
     inputs = [f"surrogate-{round_:02d}", f"validation-{round_:02d}-{what}"]
-    return word, chains, inputs, accepted
+    return validation, chains, inputs, accepted
 
 
 def rerun(run: CalibrationRun, round_: int, chains: list[ChainBlock | None]) -> None:
@@ -132,9 +132,9 @@ def _round(run: CalibrationRun, round_: int, observations: Observations) -> Roun
     )
 
 
-def _refused(run: CalibrationRun, round_: int, word: Validation) -> Verdict:
+def _refused(run: CalibrationRun, round_: int, validation: Validation) -> Verdict:
     """Return the verdict of a round whose emulator was refused; on root."""
-    reason = f"the emulator of round {round_} was refused: {word.verdict}"
+    reason = f"the emulator of round {round_} was refused: {validation.verdict}"
     verdict = not_sampled(run.problem.space.names, reason)
     return replace(verdict, round=round_, n_runs=_n_runs(run))
 
@@ -157,7 +157,7 @@ def extend(
     run.evaluate(f"evaluation-{key}", run.store.once(key, Batch, batch, inputs).u, [key])
 
 
-def tell(run: CalibrationRun, round_: int, verdict: Verdict, observations: Observations) -> None:
+def log_round(run: CalibrationRun, round_: int, verdict: Verdict, observations: Observations) -> None:
     """Log the verdict of a round, and how many of its model runs came near the optimum."""
     if run.comm.is_root:
         numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
@@ -169,8 +169,8 @@ def tell(run: CalibrationRun, round_: int, verdict: Verdict, observations: Obser
     near, n = run.comm.on_root(lambda: _near(run, stage, observations))
     if run.comm.is_root:
         level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
-        words = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s"
-        log.log(level, words, stage, near, n, NEAR, wasted)
+        message = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s"
+        log.log(level, message, stage, near, n, NEAR, wasted)
 
 
 def _near(run: CalibrationRun, stage: str, observations: Observations) -> tuple[int, int]:

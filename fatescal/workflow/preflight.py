@@ -35,16 +35,16 @@ ROWS = 4  # of the tried checkpoint, by each rank
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one thing."""
+    """The result of one check of the machine."""
 
     what: str
-    words: str
+    result: str
     wrong: bool = False
     hint: str = ""
 
     def __str__(self) -> str:
         hint = f". Try: {self.hint}" if self.hint else ""
-        return f"{self.what:13s} {'WRONG: ' if self.wrong else 'ok: '}{self.words}{hint}"
+        return f"{self.what:13s} {'WRONG: ' if self.wrong else 'ok: '}{self.result}{hint}"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Launching:
     hide: Sequence[str]
 
 
-def trial(
+def findings(
     folder: Path, launching: Launching, comm: Communicator, space: Callable[[], Finding]
 ) -> list[Finding]:
-    """Return what was found, on root; called by all ranks.
+    """Return the results of all checks, on root; called by all ranks.
 
     Parameters
     ----------
@@ -69,19 +69,19 @@ def trial(
     """
     here = comm.on_root(lambda: _made(folder / f".trial-{uuid.uuid4().hex[:8]}"))
     try:
-        findings = [
+        made = [
             _nodes(comm),
             _threads(comm),
             _renames(here, comm),  # a folder that other nodes do not see makes all that follows fail
         ]
-        if not comm.on_root(lambda: any(found.wrong for found in findings)):
-            findings += [_checkpoint(here, comm), _dealing(comm), _members(here, launching, comm)]
-        findings += [_clocks(here, comm), comm.on_root(space)]
+        if not comm.on_root(lambda: any(finding.wrong for finding in made)):
+            made += [_checkpoint(here, comm), _dealing(comm), _members(here, launching, comm)]
+        made += [_clocks(here, comm), comm.on_root(space)]
     finally:
         comm.barrier()
         if comm.is_root:
             shutil.rmtree(here, ignore_errors=True)
-    return findings
+    return made
 
 
 def _made(folder: Path) -> Path:
@@ -91,9 +91,9 @@ def _made(folder: Path) -> Path:
 
 def _nodes(comm: Communicator) -> Finding:
     """Say which nodes there are, and whether they have memory for their ranks."""
-    told = comm.allgather((node_name(), _available()))
-    ranks = Counter(node for node, _ in told)
-    memory = dict(told)
+    of_ranks = comm.allgather((node_name(), _available()))
+    ranks = Counter(node for node, _ in of_ranks)
+    memory = dict(of_ranks)
     each = {node: memory[node] / n for node, n in ranks.items()}
     words = ", ".join(f"{node}: {n} ranks, {memory[node]:.1f} GB free" for node, n in ranks.items())
     small = [node for node in ranks if each[node] < RANK]
@@ -183,7 +183,7 @@ def _dealing(comm: Communicator) -> Finding:
 
 
 def _members(here: Path, launching: Launching, comm: Communicator) -> Finding:
-    """Launch a member from every rank, and look at the environment it found."""
+    """Launch a member from every rank, and look at the environment it sees."""
     folder = here / f"member-{comm.rank}"
     folder.mkdir()
     begin, error, leaked = time.monotonic(), "", []

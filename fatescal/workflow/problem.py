@@ -120,9 +120,9 @@ def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
 
     What is of no site stands under ''.
     """
-    found: dict[str, Sources] = {}
+    sources: dict[str, Sources] = {}
     if design_files := chosen.calibrate.design.files(chosen.folder):
-        found[""] = {"calibrate.design": design_files}
+        sources[""] = {"calibrate.design": design_files}
     for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
         named = dict(site_models.files(place, site.model))
         if site.fallback is not None:
@@ -134,8 +134,8 @@ def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
         if place.observations.file is not None:
             named["observations.file"] = [place.path(place.observations.file)]
         prefix = f"sites.{place.site}." if place.site else ""
-        found[place.site] = {**found.get(place.site, {}), **{f"{prefix}{k}": v for k, v in named.items()}}
-    return found
+        sources[place.site] = {**sources.get(place.site, {}), **{f"{prefix}{k}": v for k, v in named.items()}}
+    return sources
 
 
 def facts(made: Problem) -> ModelFacts:
@@ -152,8 +152,12 @@ def _names(place: OneSite) -> dict[str, str]:
 
 def stragglers(machine: config.Machine, comm: Communicator) -> Stragglers:
     """Return what stops a member: the end of the job, and the machine file's rule for stragglers."""
-    given = machine.straggler
-    rule = None if given is None else StragglerRule(given.factor, given.share, seconds(given.least))
+    straggler = machine.straggler
+    rule = (
+        None
+        if straggler is None
+        else StragglerRule(straggler.factor, straggler.share, seconds(straggler.least))
+    )
     return Stragglers(comm.stopping, rule)
 
 
@@ -273,6 +277,6 @@ def summary(chosen: Config, made: Problem) -> list[str]:
     lines = []
     for name in made.errors:
         periods, counts = np.unique(made.grid.period[made.grid.variable == name], return_counts=True)
-        words = ", ".join(f"{n} of {period}" for period, n in zip(periods, counts, strict=True))
-        lines.append(f"{name}: windows made from a run at the truth, {words}")
+        listed = ", ".join(f"{n} of {period}" for period, n in zip(periods, counts, strict=True))
+        lines.append(f"{name}: windows made from a run at the truth, {listed}")
     return lines

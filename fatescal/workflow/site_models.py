@@ -4,7 +4,7 @@ launched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,7 @@ def at_site(place: OneSite) -> Iterator[None]:
 
 
 def located(chosen: C) -> C:
-    """Return the config with what must be asked for once: as each model does."""
+    """Return the config with what each model looks up once."""
     return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
 
 
@@ -44,7 +44,7 @@ def _located(place: OneSite) -> ModelOptions:
 
 
 def context(place: OneSite, stop: Callable[[], bool] = never) -> Context:
-    """Return what a site's model is told; `stop` is asked by models that wait for another process."""
+    """Return what a site's model gets; `stop` is for models that wait for another process."""
     machine = place.machine
     return Context(
         folder=place.folder,
@@ -79,22 +79,18 @@ def model(place: OneSite, stop: Callable[[], bool]) -> Model:
 def files(place: OneSite, forward: Model) -> Sources:
     """Return the files from outside that a site's model reads, by the key of the config that names them.
 
-    Of a model from another package that does not tell: those that its options name, and its own source.
+    Of a model from another package that does not say: those that its options name, and its own source.
     """
-    found: dict[str, Sequence[Source]]
-    told = place.model.sources(forward)
-    if told is not None:
-        found = dict(told)
-    else:
-        found = dict(_named_by(place))
-        if forward.source is not None:
-            found["model.kind"] = [forward.source]
-    return found
+    sources = place.model.sources(forward)
+    if sources is not None:
+        return dict(sources)
+    own = {} if forward.source is None else {"model.kind": [forward.source]}
+    return {**_named_by(place), **own}
 
 
 def _named_by(place: OneSite) -> dict[str, list[Source]]:
     """Return the files that the options of a model name, at any depth."""
-    found: dict[str, list[Source]] = {}
+    files: dict[str, list[Source]] = {}
 
     def look(value: object, key: str) -> None:
         if isinstance(value, Mapping):
@@ -104,10 +100,10 @@ def _named_by(place: OneSite) -> dict[str, list[Source]]:
             for below in value:
                 look(below, key)
         elif isinstance(value, str | Path) and value and (path := place.path(str(value))).exists():
-            found.setdefault(key, []).append(path)
+            files.setdefault(key, []).append(path)
 
     look(place.model.model_dump(exclude={"kind", "fallback"}), "model")
-    return found
+    return files
 
 
 def launching(machine: config.Machine) -> Launching:

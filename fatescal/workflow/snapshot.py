@@ -157,12 +157,12 @@ def differences(chosen: Config, directory: Path, reached: Mapping[str, Reached])
     if not (directory / CONFIG).exists():
         return []
     before, now = _with_defaults(_content(directory / CONFIG)), chosen.plain()
-    found = []
+    errors = []
     for key in changed(before, now):
         later = stage_graph.bare(key).startswith(LATER)
         stage = stage_graph.decided(key, {s: r for s, r in reached.items() if r.finished or not later})
         if stage is not None:
-            found.append(
+            errors.append(
                 BadInput(
                     f"{key} has changed since {_computed(stage, directory, reached[stage])}",
                     expected=f"{_at(before, key)} as before",
@@ -170,7 +170,7 @@ def differences(chosen: Config, directory: Path, reached: Mapping[str, Reached])
                     hint=f"another run.directory, or: fatescal reset {directory} --from {stage}",
                 )
             )
-    return found
+    return errors
 
 
 def require_same_files(
@@ -204,31 +204,31 @@ def require_same_files(
 
 def unverified(now: Mapping[str, str], reached: Mapping[str, Reached]) -> list[str]:
     """Return a sentence for each key of whose files a finished stage that reads them keeps no digest."""
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for stage, there in reached.items():
         for key in now:
             read = there.finished and stage != stage_graph.PREPARATION and stage_graph.reads(stage, key)
-            if read and key not in there.files and key not in told:
-                told[key] = (
+            if read and key not in there.files and key not in sentences:
+                sentences[key] = (
                     f"{stage} is of a version of fatescal that kept no digest of {key}: "
                     "whether that has changed since is not known"
                 )
-    return list(told.values())
+    return list(sentences.values())
 
 
 def edited_files(directory: Path, reached: Mapping[str, Reached]) -> list[str]:
     """Return a sentence for each key whose files are here with other content than the run has read."""
-    register, told = Register.of(directory), {}
+    register, sentences = Register.of(directory), {}
     for stage, there in reached.items():
         for key, digest in there.files.items():
-            if key not in told and (files := register.edited(key, digest)):
+            if key not in sentences and (files := register.edited(key, digest)):
                 part = "" if any(whole for _, whole in files) else " (perhaps in nothing that decides a run)"
-                told[key] = (
+                sentences[key] = (
                     f"{key} has changed since {_computed(stage, directory, there)}: "
                     f"{_listed([path for path, _ in files])}{part}; "
                     "what stands here is of the content it had then"
                 )
-    return list(told.values())
+    return list(sentences.values())
 
 
 def _computed(stage: str, directory: Path, there: Reached) -> str:

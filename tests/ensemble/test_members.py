@@ -56,7 +56,7 @@ def members(folder: Path, model: Any, derived: str = "") -> Members:
 
 
 def marker(of: Members) -> dict[str, Any]:
-    return json.loads((of.place("evaluation-00", 1) / MARKER).read_text())
+    return json.loads((of.member_folder("evaluation-00", 1) / MARKER).read_text())
 
 
 def n_runs(of: Members) -> int:
@@ -189,10 +189,10 @@ def test_whatever_a_command_does_to_log_and_folder_is_a_reason(tmp_path, script,
 def test_the_log_a_reason_quotes_is_there(tmp_path):
     of = members(tmp_path, command(tmp_path, "echo the cause; exit 3"))
     reason = ran(of)["reason"]
-    log = of.place("evaluation-00", 1) / "member.log"
+    log = of.member_folder("evaluation-00", 1) / "member.log"
     assert f"The last lines of {log}:\n    the cause" in reason
     assert log.read_text() == "the cause\n"
-    first = of.place("evaluation-00", 1).with_name("0001.failed-1")
+    first = of.member_folder("evaluation-00", 1).with_name("0001.failed-1")
     assert str(first / "member.log") in json.loads((first / MARKER).read_text())["reason"]
 
 

@@ -578,7 +578,7 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
         tmp_path, case_a, model={"end": "2006-12-31", "spinup": {"years": 10, "reuse": "none"}}
     )
     chosen = settings.load(config)
-    lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
+    lines = "\n".join(costs.describe_model(chosen, model_of(config), 29, 10))
     assert "61.8474 N 24.2950 E" in lines
     assert (
         "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads 2009-2010, 2004-2010, 2004"
@@ -591,7 +591,7 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     default = tmp_path / "calibration/members/preparation/canary-default"
     default.mkdir(parents=True)
     (default / "member.json").write_text(json.dumps({"status": 0, "seconds": 5.0}))
-    lines = "\n".join(costs.told(chosen, model_of(config), 29, 10))
+    lines = "\n".join(costs.describe_model(chosen, model_of(config), 29, 10))
     assert "about 0.48 core-hours for 348 model years (5 s each, as the default run took), 0.17 h" in lines
     assert "time-out" not in lines
 
@@ -601,7 +601,7 @@ def test_small_costs_have_digits_and_a_time_out_shorter_than_any_run_is_refused(
     config = write_config(
         tmp_path, case_a, model=short, observations={"calibration": ["2005-05-01", "2005-05-10"]}
     )
-    lines = "\n".join(costs.told(settings.load(config), model_of(config), 3, 1))
+    lines = "\n".join(costs.describe_model(settings.load(config), model_of(config), 3, 1))
     assert "about 0.013 to 0.024 core-hours for 1.1 model years" in lines
     assert "disk          about 0.0043 GB" in lines
     assert "the spin-up reads 2004-2005" in lines  # 2004-05-01 to 2005-04-30

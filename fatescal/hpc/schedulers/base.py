@@ -180,7 +180,7 @@ class Scheduler(ABC):
                 raise OutOfTime(f"{meanwhile}.")
             time.sleep(min(left, 0.5))
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Return a command of the scheduler that has ended.
 
         Raises
@@ -192,12 +192,12 @@ class Scheduler(ABC):
         """
         try:
             return subprocess.run(
-                words, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
+                arguments, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
             )
         except FileNotFoundError:
             raise BadInput(
-                f"{words[0]} is not found, which tells about jobs in the queue",
+                f"{arguments[0]} is not found, which tells about jobs in the queue",
                 expected=f"the commands of {self.kind} on the PATH",
             ) from None
         except subprocess.TimeoutExpired:
-            raise SchedulerSilent(f"{words[0]} gave no answer in {PATIENCE:g} s") from None
+            raise SchedulerSilent(f"{arguments[0]} gave no answer in {PATIENCE:g} s") from None

@@ -102,9 +102,9 @@ class PBS(Scheduler):
         for options in (("-x", "-f", "-F", "json"), ("-x", "-f"), ("-f",)):
             done = self.command("qstat", *options, number)
             if done.returncode == 0:
-                found = _from_json(done.stdout) if "json" in options else from_plain(done.stdout)
-                if found is not None:
-                    return found
+                job = _from_json(done.stdout) if "json" in options else from_plain(done.stdout)
+                if job is not None:
+                    return job
             elif UNKNOWN.search(done.stderr):
                 return {}
             elif not re.search(r"usage|illegal|invalid option|unrecognized", done.stderr, re.IGNORECASE):
@@ -113,7 +113,7 @@ class PBS(Scheduler):
 
 
 def _submitted_from(attributes: Mapping[str, Any]) -> str | None:
-    """Return the folder that a job under way was submitted from; None of one that has ended or does not tell.
+    """Return the folder that a job under way was submitted from; None of one that has ended or does not say.
 
     >>> _submitted_from({"job_state": "Q", "Variable_List": "PBS_O_HOME=/home/me,PBS_O_WORKDIR=/tmp"})
     '/tmp'
