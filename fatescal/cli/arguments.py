@@ -173,8 +173,8 @@ def _add_run(verb: AddVerb) -> None:
 def _add_check(verb: AddVerb) -> None:
     sub = verb(
         "check",
-        "find out all that can be known before spending a core-hour; with --machine or on several ranks also "
-        "what they can do there, without a config nothing else",
+        "check all that can be known before using compute time; with --machine or on several ranks also "
+        "the machine, without a config the machine alone",
         _check,
     )
     sub.add_argument("config", **CONFIG | {"default": None})
@@ -184,7 +184,7 @@ def _add_check(verb: AddVerb) -> None:
         "--try",
         dest="default_run",
         action="store_true",
-        help="make the default run now, from which the run starts later: tells variables, units, years, "
+        help="make the default run now, from which the run starts later: prints variables, units, years, "
         "seconds and the cost of the whole run",
     )
 

@@ -1,4 +1,4 @@
-"""The verb `check`: all that can be known before computing time is spent."""
+"""The verb `check`: all that can be known before compute time is used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(
     machine: str | None = None,
     default_run: bool = False,
 ) -> int:
-    """Find out, and print, all that can be known before a core-hour is spent; return the exit code.
+    """Find out, and print, all that can be known before compute time is used; return the exit code.
 
     On a machine, or on several ranks, that is also what the ranks can do there; without a config nothing
     else. With `default_run` the default run is made as well, which the run itself then starts from.
@@ -89,7 +89,7 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
             print(f"observations  plotted in {figure}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {comm.size} ranks; {checkpoint_writer()}")
-    print(f"model runs    about {runs}, at most {waves} one after another; the default run goes first")
+    print(f"model runs    about {runs}, at most {waves} in sequence; the default run goes first")
     if more := cost.effect_runs(config, problem.members.sites):
         print(f"model runs    {more}")
     if config.run.stop_after is None and config.emulate.rounds:

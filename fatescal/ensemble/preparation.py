@@ -104,8 +104,8 @@ def _warn_of_idle(sites: Sequence[Members]) -> None:
 
 
 def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
-    """Return the parameters whose canary gives the default's output to the last bit, and at which sites;
-    on root.
+    """Return the parameters whose run gives the default's output to the last bit, and at which sites; on
+    root.
     """
     without_effect: dict[str, list[str]] = {}
     for members in sites:
@@ -114,8 +114,8 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
             continue
         default = model.read(place / DEFAULT)
         for name in members.space.names:
-            canary = place / f"canary-{name}"
-            if canary.is_dir() and model.read(canary).identical(default):
+            moved = place / f"canary-{name}"
+            if moved.is_dir() and model.read(moved).identical(default):
                 without_effect.setdefault(name, []).append(members.site)
     return without_effect
 

@@ -825,7 +825,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
     assert not any(".r." in name or "rpointer" in name for name in left)
 
     told = fatescal(0, "status", run).stdout
-    assert "made beforehand: canary-default, canary-" in told
+    assert "prepared: canary-default, canary-" in told
     assert "under way" not in told
 
     with open(run / "posterior.csv") as file:

@@ -202,7 +202,7 @@ def test_all_members_start_from_one_spin_up_that_is_a_job_of_its_own(cluster_a, 
     runs = [line.split()[1:5] for line in (cluster_a.folder / "log").read_text().splitlines()]
     assert runs == 2 * [["20040101", "365", "ndays", "cold"]] + 4 * [["20050101", "31", "ndays", str(state)]]
     told = fatescal(0, "status", cluster_a.folder / "calibration").stdout
-    assert "made beforehand: spin-up\n" in told
+    assert "prepared: spin-up\n" in told
     assert parameter_file.read(spun_up / "fates_paramfile.json").defaults[NAME] == 61.0
     assert not list(model.jobs.run_directory.glob("hyy.clm2*"))
     assert [status for status, _ in fates(members / "evaluation-00").values()] == [Status.OK] * 2
