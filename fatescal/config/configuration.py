@@ -7,12 +7,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import Model
 from fatescal.config.stage_options import AnyCalibrate, EmulateSection, PosteriorSection, SampleSection
+from fatescal.diagnostics.scores import USUAL, ScoreName
 from fatescal.models.base import ModelOptions
 from fatescal.observations.options import ObservationsSection
 from fatescal.parameters.entries import Correlations, ParameterEntry
@@ -22,12 +23,25 @@ SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
 
 
 class RunSection(Section):
-    """Name, place and seed of the run."""
+    """Name, place and seed of the run, how far it goes, what it is scored by."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Name of the run."""
     directory: Path
+    """Folder of the run; a relative one is below the machine's scratch folder, if it has one."""
     seed: Annotated[Whole, Field(ge=0)] = 1
-    stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
+    """Seed of all random numbers."""
+    stop_after: Literal["default", "prior"] | None = None
+    """End after the default run alone, or after the first ensemble."""
+    scores: Annotated[tuple[ScoreName, ...], Field(min_length=1)] = USUAL
+    """Scores of the scorecard, by name."""
+
+    @field_validator("scores")
+    @classmethod
+    def _each_once(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in scores if scores.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice")
+        return scores
 
 
 class Config(Section):

@@ -94,6 +94,7 @@ class Problem:
     n_posterior: int
     updates: bool  # whether the scheme takes any step
     stop_after: str | None  # "default": run that alone; "prior": the first ensemble
+    scores: tuple[str, ...]  # of the scorecard, by name
 
 
 @dataclass
@@ -187,7 +188,7 @@ def score(
         for name, stage in ensembles.items():
             result = run.evaluated(stage)
             predictions[name] = result.predictions[1:][result.ok[1:]]
-        return scores.score_table(observations, predictions)
+        return scores.score_table(observations, predictions, run.problem.scores)
 
     inputs = list(dict.fromkeys([run.likelihood, *further, default, *ensembles.values()]))
     return run.store.once(key, Scorecard, scored, inputs)

@@ -92,6 +92,7 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
         n_posterior=chosen.posterior.members,
         updates=chosen.calibrate.planned_updates > 0 and chosen.run.stop_after is None,
         stop_after=chosen.run.stop_after,
+        scores=chosen.run.scores,
     )
 
 
