@@ -13,9 +13,11 @@ import numpy as np
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.convergence import diagnose, to_tree
+from fatescal.diagnostics.prior_conflict import conflicts
 from fatescal.diagnostics.rerun_verdict import advice, details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
+from fatescal.parameters.space import ParameterSpace
 from fatescal.report.results import Results
 from fatescal.storage import atomic
 from fatescal.storage.records import (
@@ -121,6 +123,9 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
         found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
+        space: ParameterSpace = results["prior"]
+        beside = conflicts(space.names, space.priors, space.z(posterior.draws_u))
+        yield from filter(None, (conflict.sentence for conflict in beside))
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
     places = snapshot.config.places.values()
     going_on = any(place.model.warm_starts for place in places)

@@ -30,6 +30,7 @@ def parameters(results: Results) -> Markup:
             vector=False,
         ),
         _table(results),
+        *_beside_prior(results),
         *_following(results),
     ]
     if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
@@ -103,6 +104,28 @@ def _table(results: Results) -> Markup:
     if results.truth is not None and sampled is not None:
         words += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
     return table(header, rows, words)
+
+
+def _beside_prior(results: Results) -> list[Markup]:
+    """Return the table of posterior and prior, and whether they are in conflict: none, or one."""
+    if not results.conflicts:
+        return []
+    rows = [
+        [
+            breakable(c.parameter), c.shift, c.inside, c.lower, c.upper,
+            ", ".join(c.reasons) or "none",
+        ]
+        for c in results.conflicts
+    ]  # fmt: skip
+    header = [
+        "parameter", "mean of the posterior [prior sd]", "share of the draws in the prior's central 95 %",
+        "share at the lower bound", "share at the upper bound", "conflict",
+    ]  # fmt: skip
+    words = (
+        "The posterior beside its prior. A conflict means that the prior is too narrow, or that the parameter "
+        "makes up for an error of the model."
+    )
+    return [table(header, rows, words)]
 
 
 def _following(results: Results) -> list[Markup]:

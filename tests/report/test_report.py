@@ -313,13 +313,14 @@ def test_parameter_table_shows_the_records_numbers(whole: Results, read: Page) -
     draws = whole.posterior.draws_theta
     last = whole.history["evaluation-03"]
     for p, name in enumerate(whole.parameter):
-        (shown,) = read.numbers("parameters", name)
+        shown, beside = read.numbers("parameters", name)
         theta = last.theta[1:][last.ok[1:], p]
         mean, sd = draws[:, p].mean(), draws[:, p].std(ddof=1)
         assert shown[0] == whole.default[p]
         np.testing.assert_allclose(shown[3:7], [theta.mean(), theta.std(ddof=1), mean, sd], rtol=1e-12)
         assert shown[7] == pytest.approx(sd / shown[2])
         assert shown[8:] == pytest.approx([whole.truth[p], (mean - whole.truth[p]) / sd])
+        assert beside[0] == pytest.approx(whole.posterior.draws_u[:, p].mean())
 
 
 def test_prior_moments_are_those_of_the_distribution() -> None:
