@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from fatescal.emulate.training import NEAR, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.report.figure import COLOUR, canvas, embed, styled
-from fatescal.report.markup import Markup, element, number, paragraph, section, table
+from fatescal.report.markup import Markup, element, number, paragraph, table
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Surrogate, Validation
 
 
-def emulator(results: Results) -> Markup | None:
-    """Return the section, or None before an emulator is fitted."""
-    content: list[object] = []
-    if results.surrogate is not None:
-        content.append(_described(results.surrogate))
-    if results.validation is not None:
-        content += _judged(results.validation, len(results.parameter))
-    return section("emulator", "Emulator check", *content) if content else None
+class EmulatorCheck(ReportSection):
+    """Whether the emulator may stand for the model near the optimum."""
+
+    kind = "emulator"
+    title = "Emulator check"
+    needs = "an emulator"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        content: list[object] = []
+        if results.surrogate is not None:
+            content.append(_described(results.surrogate))
+        if results.validation is not None:
+            content += _judged(results.validation, len(results.parameter))
+        return content or None
 
 
 def _described(surrogate: Surrogate) -> Markup:

@@ -6,30 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal.report.chains import chains
-from fatescal.report.emulator_section import emulator
-from fatescal.report.fit import fit
 from fatescal.report.markup import Markup, element, framed, number
-from fatescal.report.misfit_surface import misfit
-from fatescal.report.parameter_figures import parameters
-from fatescal.report.prior_check_section import evidence
-from fatescal.report.provenance import provenance
+from fatescal.report.registry import sections
 from fatescal.report.results import Results
-from fatescal.report.scorecard import scorecard
-from fatescal.report.verdict_section import verdict
 from fatescal.storage import atomic
 
-SECTIONS = {
-    "Verdict": verdict,
-    "Scorecard": scorecard,
-    "Evidence": evidence,
-    "Parameters": parameters,
-    "Fit in time": fit,
-    "Misfit": misfit,
-    "Emulator check": emulator,
-    "Chains": chains,
-    "Provenance": provenance,
-}
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
@@ -63,15 +44,16 @@ def write(results: Results, folder: Path) -> Path:
 
 def page(results: Results) -> str:
     """Return the page of a run, with a section for everything the run has reached."""
-    sections = {title: made for title, make in SECTIONS.items() if (made := make(results)) is not None}
-    links = (element("a", title, href=f"#{title.split()[0].lower()}") for title in sections)
+    made = {section: section().render(results) for section in sections().values()}
+    shown = {section: markup for section, markup in made.items() if markup is not None}
+    links = (element("a", section.title, href=f"#{section.kind}") for section in shown)
     head = element(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         element("title", f"{results.name} · fatescal"),
         element("style", Markup(CSS)),
     )
-    body = element("body", _head(results), element("nav", *links), *sections.values())
+    body = element("body", _head(results), element("nav", *links), *shown.values())
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
 
 

@@ -15,11 +15,12 @@ from fatescal.diagnostics.rerun_verdict import judge_rerun, not_sampled
 from fatescal.emulate.kernels import JOINT
 from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
-from fatescal.report.fit import fit, fit_figure, series, with_noise
-from fatescal.report.misfit_surface import misfit
+from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
-from fatescal.report.parameter_figures import prior_moments
+from fatescal.report.parameters_section import prior_moments
+from fatescal.report.registry import sections
 from fatescal.report.results import Results
+from fatescal.report.time_series_section import FitInTime, fit_figure, series, with_noise
 from fatescal.storage.records import (
     ChainBlock,
     Evaluation,
@@ -240,7 +241,7 @@ class Page(HTMLParser):
         return [numbers for name, numbers in self.rows[section] if name.startswith(row)]
 
 
-ALL = ["verdict", "scorecard", "evidence", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
+ALL = list(sections())
 
 
 @pytest.fixture(scope="module")
@@ -357,8 +358,8 @@ def test_emulator_and_chain_tables_show_the_records_numbers(whole: Results, read
 
 
 def test_same_results_give_the_same_bytes(small: Results) -> None:
-    for section in (misfit, fit):  # SVG and PNG
-        assert section(small) == section(small)
+    for section in (Misfit(), FitInTime()):  # SVG and PNG
+        assert section.render(small) == section.render(small)
 
 
 def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:

@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
 from fatescal.report.figure import COLOUR, WIDTH, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, breakable, element, paragraph, section, spread, table
+from fatescal.report.markup import Markup, breakable, element, paragraph, spread, table
 from fatescal.report.results import Results, ran
+from fatescal.report.section import ReportSection
 
 COLUMNS = 3
 MOST_IN_CORNER = 8
 U = np.linspace(-6.0, 6.0, 1201)  # prior coordinates at which the prior's density and moments are computed
 
 
-def parameters(results: Results) -> Markup:
-    """Return the section."""
-    content = [
-        paragraph(
-            "Above each axis: the prior's density (orange) and, once sampled, the posterior draws (blue); below: "
-            "the members of every ensemble run, a dot each, with median and quartiles. A parameter the data "
-            "inform has a posterior much narrower than its prior; one that piles up at an end of its prior "
-            "contradicts the prior or makes up for an error of the model."
-        ),
-        embed(
-            panels(results),
-            f"Prior, iterations and posterior of {len(results.parameter)} parameters",
-            vector=False,
-        ),
-        _table(results),
-        *_beside_prior(results),
-        *_following(results),
-    ]
-    if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
-        content += [
+class Parameters(ReportSection):
+    """From the prior over the iterations to the posterior."""
+
+    kind = "parameters"
+    title = "Parameters"
+
+    def content(self, results: Results) -> Sequence[object]:
+        content = [
             paragraph(
-                "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers are "
-                "correlations. A long thin ridge means that the data see only a combination of the two."
+                "Above each axis: the prior's density (orange) and, once sampled, the posterior draws (blue); below: "
+                "the members of every ensemble run, a dot each, with median and quartiles. A parameter the data "
+                "inform has a posterior much narrower than its prior; one that piles up at an end of its prior "
+                "contradicts the prior or makes up for an error of the model."
             ),
-            embed(corner(results), "Corner plot of the posterior draws", vector=False),
+            embed(
+                panels(results),
+                f"Prior, iterations and posterior of {len(results.parameter)} parameters",
+                vector=False,
+            ),
+            _table(results),
+            *_beside_prior(results),
+            *_following(results),
         ]
-    return section("parameters", "Parameters", *content)
+        if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
+            content += [
+                paragraph(
+                    "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers are "
+                    "correlations. A long thin ridge means that the data see only a combination of the two."
+                ),
+                embed(corner(results), "Corner plot of the posterior draws", vector=False),
+            ]
+        return content
 
 
 def density(results: Results) -> tuple[Array, Array]:

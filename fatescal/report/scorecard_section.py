@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from fatescal.diagnostics.scores import RMSE, SCORES
-from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph, section
+from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Scorecard
 
 ENSEMBLES = {
@@ -21,24 +23,28 @@ ENSEMBLES = {
 }
 
 
-def scorecard(results: Results) -> Markup | None:
-    """Return the section, or None before anything is scored."""
-    card = results.scorecard
-    if card is None:
-        return None
-    return section(
-        "scorecard",
-        "Scorecard",
-        paragraph(
-            "Every ensemble against the observations; the calibration period was used to fit, the validation "
-            "period was not. ",
-            element("b", element("mark", "Marked")),
-            " is the best model value of each column; climatology, the day-of-year mean of the calibration "
-            "period, is what a model has to beat.",
-        ),
-        element("ul", *(_explained(name) for name in _known(card.score, list(SCORES)))),
-        *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
-    )
+class ScorecardSection(ReportSection):
+    """How good every ensemble is, per variable and period."""
+
+    kind = "scorecard"
+    title = "Scorecard"
+    needs = "a scorecard"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        card = results.scorecard
+        if card is None:
+            return None
+        return [
+            paragraph(
+                "Every ensemble against the observations; the calibration period was used to fit, the validation "
+                "period was not. ",
+                element("b", element("mark", "Marked")),
+                " is the best model value of each column; climatology, the day-of-year mean of the calibration "
+                "period, is what a model has to beat.",
+            ),
+            element("ul", *(_explained(name) for name in _known(card.score, list(SCORES)))),
+            *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
+        ]
 
 
 def _explained(name: str) -> Markup:
