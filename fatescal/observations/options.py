@@ -8,47 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fatescal.base.options import Finite, Positive, Section, wrong_name
-from fatescal.observations.noise import QuantileRule
+from fatescal.observations.noise import ErrorModel
 from fatescal.observations.readers.registry import Format
 from fatescal.parameters.truth import TruthValue
-
-
-class Measured(Section):
-    """The column with the uncertainty (1 sd) of each measurement, in `unit` where no file tells it."""
-
-    column: str
-    unit: str | None = None
-    """Unit of the column; without it that of the file, else that of the variable's column."""
-
-
-def _as_column(value: object) -> object:
-    """The name of a column alone as a section with it."""
-    return {"column": value} if isinstance(value, str) else value
-
-
-class ErrorSection(Section):
-    """Error of one window's value, in the variable's unit: a single `sd`, or parts."""
-
-    sd: Positive | None = None
-    random: Annotated[Positive | QuantileRule, Field(union_mode="left_to_right")] | None = None
-    systematic: Positive | None = None
-    relative: Positive | None = None
-    discrepancy: Positive | Literal["estimate"] | None = None
-    ar1: Annotated[float, Field(gt=0, lt=1)] | None = None
-    measured: (
-        Annotated[Measured, BeforeValidator(_as_column, json_schema_input_type=str | Measured)] | None
-    ) = None
-    """Column with the uncertainty (1 sd) of each measurement, independent of each other."""
-
-    @model_validator(mode="after")
-    def _of_parts(self) -> ErrorSection:
-        if self.sd is not None and (self.random is not None or self.systematic is not None):
-            raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
-        if self.measured is not None and (self.sd is not None or self.random is not None):
-            raise ValueError("`measured` is the random error of each measurement: leave `sd`, `random` out")
-        if not any((self.sd, self.random, self.systematic, self.relative, self.measured)):
-            raise ValueError("give `sd`, or parts of it: `random`, `measured`, `systematic`, `relative`")
-        return self
 
 
 class QualitySection(Section):
@@ -71,7 +33,7 @@ class VariableSection(Section):
 
     model: str
     unit: str | None = None  # of the column; may be left out where the format or the file's header tells
-    error: ErrorSection
+    error: ErrorModel
     column: str | None = None
     compare_in: str | None = (
         None  # unit of the comparison and of the error, if it isn't the column's; a rate sums amounts
@@ -138,7 +100,7 @@ class ObservationsSection(Section):
         if self.synthetic is not None and unitless:
             raise ValueError(f"{unitless[0]} needs a `unit`")
         if self.synthetic is not None:
-            ruled = [name for name, v in self.variables.items() if isinstance(v.error.random, QuantileRule)]
+            ruled = [name for name, v in self.variables.items() if v.error.rule]
             if ruled:
                 raise ValueError(
                     f"{ruled[0]}: a synthetic truth has no measured quantile; give `random` a number"

@@ -11,7 +11,7 @@ import numpy as np
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
 from fatescal.observations import calendars, units
-from fatescal.observations.noise import ErrorModel, QuantileRule, sd_of_mean
+from fatescal.observations.noise import ErrorModel, sd_of_mean
 from fatescal.observations.outliers import outliers
 from fatescal.observations.quality import QualityColumn
 from fatescal.storage.records import ObservationGrid, Observations
@@ -107,7 +107,7 @@ def grid_of(
     n = len(start)
     middle = calendars.clock(start, calendar) / 2 + calendars.clock(end, calendar) / 2
     length = np.mean(calendars.clock(end, calendar) - calendars.clock(start, calendar))
-    rho = np.repeat([v.error.ar1 for v in variables], n)
+    rho = np.repeat([v.error.ar1 or 0.0 for v in variables], n)
     position = np.tile((middle - middle[0]) / length, len(variables))
     return ObservationGrid(
         correlation={"rho": rho, "position": position} if rho.any() else {},
@@ -295,9 +295,10 @@ def uncertainties(variable: ObservedVariable, table: pd.DataFrame) -> Array:
     BadInput
         For negative uncertainties, and a unit that does not fit.
     """
-    error, column = variable.error, variable.error.measured
-    if not column:
+    measured = variable.error.measured
+    if measured is None:
         return np.zeros(len(table))
+    column = measured.column
     sds = table[column].to_numpy(dtype=float)
     if (negative := sds < 0).any():
         raise BadInput(
@@ -308,8 +309,8 @@ def uncertainties(variable: ObservedVariable, table: pd.DataFrame) -> Array:
         )
     sds = np.where(sds > 0, sds, np.nan)
     own = variable.measured_in or variable.unit
-    if error.measured_in:
-        sds = sds * (units.convert(1.0, error.measured_in, own) - units.convert(0.0, error.measured_in, own))
+    if measured.unit:
+        sds = sds * (units.convert(1.0, measured.unit, own) - units.convert(0.0, measured.unit, own))
     if not variable.measured_in:
         return sds
     temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
@@ -510,12 +511,12 @@ def _named(full: Observations, z: Array, rows: Array) -> str:
 
 def _with_numbers(variable: ObservedVariable, table: pd.DataFrame) -> ObservedVariable:
     """The variable with its quantile rule, if its error has one, applied to its measurements."""
-    rule = variable.error.random
-    if not isinstance(rule, QuantileRule):
+    rule = variable.error.rule
+    if rule is None:
         return variable
     years = table.index.to_numpy().astype("datetime64[Y]").astype(np.int64)
     sd = rule.random(measurements(variable, table)[0], years)
-    return replace(variable, error=replace(variable.error, random=sd))
+    return replace(variable, error=variable.error.with_random(sd))
 
 
 def _summary(

@@ -63,7 +63,7 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
     chosen = comm.on_root(lambda: site_models.located(chosen))
     parts = comm.on_root(lambda: checked(chosen, others))
     errors = {
-        place.label(name): measurements.error_model(variable.error)
+        place.label(name): variable.error
         for place in chosen.places.values()
         for name, variable in place.observations.variables.items()
     }

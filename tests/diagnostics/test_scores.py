@@ -12,8 +12,8 @@ from fatescal.diagnostics import scores
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.windows import ObservedVariable, climatology, grid_of, synthesise
 
-GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(1.2))
-ET = ObservedVariable("ET", "mm d-1", ErrorModel(0.5))
+GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2))
+ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5))
 
 
 def distance(m, s):

@@ -104,7 +104,8 @@ def predicted(case: Case, model: Model, theta: Mapping[str, float], folder: Path
     folder.mkdir(exist_ok=True)
     model.run(theta, folder)
     variables = [
-        ObservedVariable(n, unit, ErrorModel(1.0)) for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))
+        ObservedVariable(n, unit, ErrorModel(sd=1.0))
+        for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))
     ]
     grid = grid_of(variables, "1D", case.period, None, model.calendar)
     return align(model.read(folder), grid, case.names, model.calendar)

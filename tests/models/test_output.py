@@ -25,7 +25,7 @@ from fatescal.storage import classic_size
 FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", "NETCDF4_CLASSIC")
 N = 20
 GRID = grid_of(
-    [ObservedVariable("GPP", "g m-2 d-1", ErrorModel(1.0))],
+    [ObservedVariable("GPP", "g m-2 d-1", ErrorModel(sd=1.0))],
     "1D",
     ("2004-01-01", "2004-01-20"),
     None,

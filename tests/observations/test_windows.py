@@ -127,7 +127,7 @@ def test_amounts_of_months_and_years_are_a_gram_a_day(step, unit, window, calend
     index = pd.date_range("2003-01-01", "2005-12-31", freq=step)
     ends = index + pd.offsets.MonthBegin(1 if step == "MS" else 12)
     table = pd.DataFrame({"x": (ends - index).days.astype(float)}, index=index)
-    x = ObservedVariable("x", "g C m-2 d-1", ErrorModel(1.0), "x", measured_in=unit)
+    x = ObservedVariable("x", "g C m-2 d-1", ErrorModel(sd=1.0), "x", measured_in=unit)
     made, _ = build(table, [x], window, ("2003-01-01", "2005-12-31"), None, calendar, min_valid=1.0)
     np.testing.assert_allclose(made.y, 1.0, rtol=1e-12)
     assert len(made) == {"MS": 36, "QS": 12, "YS": 3}[window]
@@ -151,7 +151,7 @@ def test_a_mean_weighs_rows_by_their_length_and_min_valid_by_the_time_they_fill(
     c = pd.date_range("2004-01-02", periods=48, freq="30min")
     values = np.r_[np.full(12, 2.0), np.full(24, 6.0), np.full(48, 1.0)]
     table = pd.DataFrame({"x": values}, index=a.append(b).append(c))
-    x = [ObservedVariable("x", "1", ErrorModel(1.0), "x")]
+    x = [ObservedVariable("x", "1", ErrorModel(sd=1.0), "x")]
     period = ("2004-01-01", "2004-01-02")
     assert build(table, x, "1D", period, None, "standard")[0].y.tolist() == [4.0, 1.0]
     table.iloc[12:36] = np.nan  # a third of the day's rows are left, and half of its time
@@ -165,7 +165,7 @@ def test_windows_shorter_than_the_rows_of_their_time_are_dropped():
         pd.date_range("2004-01-02", periods=48, freq="30min"),
     )
     table = pd.DataFrame({"x": 1.0}, index=a.append(b))
-    x = [ObservedVariable("x", "1", ErrorModel(1.0), "x")]
+    x = [ObservedVariable("x", "1", ErrorModel(sd=1.0), "x")]
     made, (summary,) = build(table, x, "30min", ("2004-01-01", "2004-01-02"), None, "standard")
     assert len(made) == 48
     assert summary.dropped["shorter than its measurements"] == 24

@@ -27,7 +27,7 @@ YEARS = ("2004-01-01", "2010-12-31")
 
 @pytest.mark.parametrize("n_folds", [2, 3, 7])
 def test_each_window_validates_in_one_fold_and_calibrates_in_the_others(n_folds):
-    x = ObservedVariable("x", "1", ErrorModel(1.0))
+    x = ObservedVariable("x", "1", ErrorModel(sd=1.0))
     later = ("2011-01-01", "2011-12-31")
     grids = [grid_of([x], "1D", YEARS, later, "noleap", (i + 1, n_folds)) for i in range(n_folds)]
     held = np.array([grid.period == "validation" for grid in grids])
