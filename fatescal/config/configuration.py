@@ -48,12 +48,19 @@ class Config(Section):
     """What configs of one site and of several have in common."""
 
     run: RunSection
+    """Name, place and seed of the run."""
     parameters: Annotated[dict[str, ParameterEntry], Field(min_length=1)]
+    """The calibrated parameters and those that follow from them, by name."""
     correlations: Correlations | None = None
+    """Correlations of parameters under the prior."""
     calibrate: AnyCalibrate
+    """The Kalman ensemble: scheme, size, first design."""
     emulate: EmulateSection = EmulateSection()
+    """What is emulated, and how often it is refined."""
     sample: SampleSection = SampleSection()
+    """The chains and when they count as converged."""
     posterior: PosteriorSection
+    """The posterior ensemble that the model runs again."""
 
     folder: Path = Field(default=Path(), exclude=True)  # of the config file
     machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
@@ -99,7 +106,9 @@ class OneSite(Config):
     """A config of one site; `site` is its name where it is one of several."""
 
     model: Model
+    """The model and its options."""
     observations: ObservationsSection
+    """The data, their windows and their errors."""
 
     site: str = Field(default="", exclude=True)
 
@@ -123,7 +132,9 @@ class SiteSection(Section):
     """What one of several sites has to itself; what the config gives for all of them has been filled in."""
 
     model: Model
+    """What the model has at this site to itself."""
     observations: ObservationsSection
+    """What the observations have at this site to themselves."""
 
 
 Part = TypeVar("Part", OneSite, SiteSection)
@@ -134,6 +145,7 @@ class SeveralSites(Config):
     all."""
 
     sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], SiteSection], Field(min_length=1)]
+    """Sites that share the parameters, each by its name."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SeveralSites:

@@ -86,6 +86,7 @@ class PyrealmOptions(ModelOptions):
     """The P-model and SPLASH of package pyrealm."""
 
     kind: Literal["pyrealm"]
+    """P-model and SPLASH."""
     forcing: str
     """A netCDF file, a folder of CLM's monthly files or a csv of tower meteorology."""
     start: date

@@ -19,7 +19,9 @@ class QualitySection(Section):
     column: str | None = None
     """Column of the quality; without it that of the file for the variable, by attribute or name (NAME_qc)."""
     max: Finite | None = None
+    """Largest value that counts: of a flag, or of a gap-filled share."""
     min: Finite | None = None
+    """Least value that counts: of a share of good data."""
 
     @model_validator(mode="after")
     def _bounded(self) -> QualitySection:
@@ -32,15 +34,21 @@ class VariableSection(Section):
     """One observed variable and its counterpart in the model's output."""
 
     model: str
-    unit: str | None = None  # of the column; may be left out where the format or the file's header tells
+    """Name of the variable in the model's output."""
+    unit: str | None = None
+    """Unit of the column; may be left out where the format or the file's header tells it."""
     error: ErrorModel
+    """Error of a window's value."""
     column: str | None = None
-    compare_in: str | None = (
-        None  # unit of the comparison and of the error, if it isn't the column's; a rate sums amounts
-    )
-    temperature: str | None = None  # column of the latent heat's temperature [degC]
+    """Name of the column; that of the variable without it."""
+    compare_in: str | None = None
+    """Unit of the comparison and of the error, where it is not the column's; a rate sums amounts."""
+    temperature: str | None = None
+    """Column of the temperature [degC] that latent heat is turned to water with."""
     qc: QualitySection | None = None
+    """Which measurements count, by a column of their quality."""
     min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a window that valid measurements must fill, of this variable."""
 
 
 class SyntheticSection(Section):
@@ -49,8 +57,11 @@ class SyntheticSection(Section):
     """
 
     truth: dict[str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]]
-    noise: Literal[False] | Positive | None = None  # None: as the error model says
-    seed: Annotated[int, Field(ge=0)] | None = None  # of the noise; None: that of the run
+    """The true parameters, by name; the others have their defaults."""
+    noise: Literal[False] | Positive | None = None
+    """Multiple of the error model's noise, false for none; as the error model says without it."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the noise; that of the run without it."""
 
 
 def _listed(value: object) -> object:
@@ -60,24 +71,37 @@ def _listed(value: object) -> object:
 
 class ObservationsSection(Section):
     window: str = "1D"
+    """Averaging window: 1D, 7D, MS (month), 30min ..."""
     calibration: tuple[date, date]
+    """First and last day of the calibration."""
     validation: tuple[date, date] | None = None
-    fold: tuple[int, int] | None = None  # (i, k), as `--fold i/k` sets it
+    """First and last day of the validation."""
+    fold: tuple[int, int] | None = None
+    """Fold i of k, as `--fold i/k` sets it."""
     variables: Annotated[dict[str, VariableSection], Field(min_length=1)]
+    """The observed variables, by name."""
     synthetic: SyntheticSection | None = None
+    """A known truth in place of a file."""
     file: str | None = None
+    """The file of measurements."""
     format: Format | None = None
     """Format of the file by its name, or with its options `{kind: NAME, ...}`; found out without it."""
-    time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = (
-        None  # several make up the time
-    )
-    time_stamp: Literal["start", "middle", "end"] | None = None  # where it stands in its interval
-    time_format: str | None = None  # as strptime has it, where the table does not tell
+    time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The column of the time; several make it up."""
+    time_stamp: Literal["start", "middle", "end"] | None = None
+    """Where the time stands in its interval."""
+    time_format: str | None = None
+    """Form of the times, as strptime has it, where the table does not tell."""
     time_zone: str | None = None
-    missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()  # values that mean missing
-    not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()  # ... that do not, but look so
+    """Zone of the times, as UTC+2; they are turned to UTC."""
+    missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()
+    """Values that mean missing."""
+    not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()
+    """Values that look as if they meant missing, and do not."""
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
-    outliers: Literal["refuse", "drop", "keep"] = "refuse"  # windows far outside all others of their variable
+    """Share of a window that valid measurements must fill."""
+    outliers: Literal["refuse", "drop", "keep"] = "refuse"
+    """What becomes of windows far outside all others of their variable."""
 
     @field_validator("variables")
     @classmethod
