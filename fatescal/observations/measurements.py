@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from fatescal.base.errors import BadInput
 from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
+from fatescal.observations.observed_variable import ObservedVariable
 from fatescal.observations.quality import QualityColumn
-from fatescal.observations.windows import ObservedVariable, Summary
+from fatescal.observations.window_means import Rows
+from fatescal.observations.windows import Summary
 from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Source:
     @classmethod
     def of(cls, table: pd.DataFrame, layout: readers.Layout) -> Source:
         """Return it for a table that was read."""
-        rows = windows.Rows.of(table)
+        rows = Rows.of(table)
         step = fluxnet_units.step(rows.starts, rows.lengths)
         known = (
             {name: fluxnet_units.unit(name, step) for name in layout.names}

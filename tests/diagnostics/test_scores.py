@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from fatescal.diagnostics import scores
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, climatology, grid_of, synthesise
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import climatology, grid_of, synthesise
 
 GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2))
 ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5))

@@ -26,7 +26,8 @@ from fatescal.models.command import Command
 from fatescal.observations import calendars
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 from fatescal.workflow import site_models
 
 

@@ -19,7 +19,8 @@ from fatescal.models import output
 from fatescal.observations import missing_codes
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 from fatescal.storage import classic_size
 
 FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", "NETCDF4_CLASSIC")

@@ -17,7 +17,8 @@ from fatescal.base.errors import ModelFailed, Status
 from fatescal.observations import calendars, units
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 
 GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2))
 ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5))

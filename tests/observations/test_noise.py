@@ -13,7 +13,8 @@ from linear import SD, fatescal, write_problem
 
 from fatescal.base.errors import BadInput
 from fatescal.observations.noise import ErrorModel, QuantileRule, discrepancies
-from fatescal.observations.windows import ObservedVariable, build, grid_of, synthesise
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import build, grid_of, synthesise
 from fatescal.storage.records import Observations
 
 JANUARY = ("2004-01-01", "2004-01-31")

@@ -16,15 +16,8 @@ from hypothesis import strategies as st
 from fatescal.base.errors import BadInput
 from fatescal.observations import calendars, readers
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import (
-    ObservedVariable,
-    build,
-    climatology,
-    describe,
-    grid_of,
-    synthesise,
-    with_errors,
-)
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import build, climatology, describe, grid_of, synthesise, with_errors
 
 GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2), "GPP")
 ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5), "ET")

@@ -19,8 +19,10 @@ from fatescal.base.errors import BadInput
 from fatescal.observations import measurements, readers, units
 from fatescal.observations.missing_codes import suspects
 from fatescal.observations.noise import ErrorModel
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.quality import QualityColumn
 from fatescal.observations.readers.registry import READERS
-from fatescal.observations.windows import ObservedVariable, QualityColumn, build
+from fatescal.observations.windows import build
 
 PRR = Path("fluxnet2015") / "FLX_US-Prr_FLUXNET2015_SUBSET_DD_2010-2014_1-4.csv"
 REDDYPROC = """Year\tDoY\tHour\tNEE\tLE\tqcNEE

@@ -18,7 +18,9 @@ from fatescal.diagnostics.scores import over_folds
 from fatescal.hpc.communicator import Communicator
 from fatescal.observations.calendars import exists
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of, held_out
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.periods import held_out
+from fatescal.observations.windows import grid_of
 from fatescal.storage.records import Scorecard
 from fatescal.workflow import problem as assemble
 
