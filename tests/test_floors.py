@@ -133,9 +133,6 @@ NAMING_A_MODEL = {
     "emulate/fit.py",
     "emulate/kernels.py",
     "emulate/likelihood.py",
-    "hpc/schedulers/base.py",
-    "observations/units.py",
-    "observations/windows.py",
 }
 
 
