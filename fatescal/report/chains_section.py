@@ -36,15 +36,15 @@ class Chains(ReportSection):
         content = [
             paragraph(
                 f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
-                "The traces of the untempered level must look alike for all runs (colours), without trend and "
-                "without long pauses. R-hat of runs (nested R-hat) compares the runs with each other, R-hat of walkers each "
-                "single chain with all others, as ArviZ does with posterior.nc; ESS is the number of independent "
-                "draws the chains are worth (bulk: centre, tail: 5 % and 95 % quantiles), MCSE the standard error of the "
-                "posterior mean that is due to sampling.",
+                "The traces of the untempered level must look alike for all runs (colours), without trend "
+                "and without long pauses. R-hat of runs (nested R-hat) compares the runs with each other, "
+                "R-hat of walkers each single chain with all others, as ArviZ does with posterior.nc; ESS is "
+                "the number of independent draws the chains are worth (bulk: centre, tail: 5 % and 95 % "
+                "quantiles), MCSE the standard error of the posterior mean that is due to sampling.",
             ),
             embed(
                 _traces(draws, results.parameter, step), "Traces of the untempered level",
-                f"One walker of every run, every {_ordinal(step)} step." if step > 1 else "One walker of every run.",
+                "One walker of every run" + (f", every {_ordinal(step)} step." if step > 1 else "."),
                 vector=False,
             ),
         ]  # fmt: skip
@@ -52,10 +52,10 @@ class Chains(ReportSection):
             content.append(_of_parameters(results.diagnosis))
         content += [
             paragraph(
-                "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be about equal "
-                "between all neighbours and well below 1, local moves accepted with about 0.234; "
-                f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the swaps "
-                f"alone would allow {_rate(mixed.ideal_round_trip_rate)}."
+                "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be "
+                "about equal between all neighbours and well below 1, local moves accepted with about 0.234; "
+                f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the "
+                f"swaps alone would allow {_rate(mixed.ideal_round_trip_rate)}."
             ),
             embed(
                 _ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"
@@ -147,13 +147,14 @@ def _reference(results: Results) -> Markup:
     rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
     every = int(blocks[-1].end_prior_every[0])
     return paragraph(
-        f"A second ladder of {len(rejected)} levels leads to a normal fitted to the posterior's own draws: swaps are "
-        f"rejected with at most {float(rejected.max()):.2f}. Where that is well below 1 its fresh draws reach the "
-        f"posterior within a few steps; the levels towards the prior, which find separate modes, move every "
-        f"{_ordinal(every)} step."
+        f"A second ladder of {len(rejected)} levels leads to a normal fitted to the posterior's own draws: "
+        f"swaps are rejected with at most {float(rejected.max()):.2f}. Where that is well below 1 its fresh "
+        "draws reach the posterior within a few steps; the levels towards the prior, which find separate "
+        f"modes, move every {_ordinal(every)} step."
         if every > 1
-        else f"A second ladder leads to a normal fitted to the posterior's own draws, which is far from the posterior "
-        f"(swaps are rejected with up to {float(rejected.max()):.2f}): the levels towards the prior move every step."
+        else "A second ladder leads to a normal fitted to the posterior's own draws, which is far from the "
+        f"posterior (swaps are rejected with up to {float(rejected.max()):.2f}): the levels towards the "
+        "prior move every step."
     )
 
 

@@ -29,11 +29,11 @@ class Misfit(ReportSection):
             return None
         return [
             paragraph(
-                "Reduced χ² = 2Φ/D: the mean squared difference of model and observation in units of the assumed error, "
-                "over the D observations of the calibration period. Near 1 the model fits as well as the error says it "
-                "should; far above, model or error is wrong; far below, the error is too large. The spread is the "
-                "mean standard deviation of the members in prior standard deviations: 1 is the prior, and it "
-                "shrinks as the data inform. "
+                "Reduced χ² = 2Φ/D: the mean squared difference of model and observation in units of the "
+                "assumed error, over the D observations of the calibration period. Near 1 the model fits as "
+                "well as the error says it should; far above, model or error is wrong; far below, the error "
+                "is too large. The spread is the mean standard deviation of the members in prior standard "
+                "deviations: 1 is the prior, and it shrinks as the data inform. "
             ),
             embed(_figure(results), "Reduced chi-square and spread of every ensemble"),
             _of_evaluations(results),
@@ -124,8 +124,8 @@ def _of_evaluations(results: Results) -> Markup:
     ]
     return table(
         header, rows,
-        "Every batch of model runs. Informed directions: degrees of freedom for signal of the update that followed; "
-        "α: factor on the error variance in that update.",
+        "Every batch of model runs. Informed directions: degrees of freedom for signal of the update that "
+        "followed; α: factor on the error variance in that update.",
     )  # fmt: skip
 
 

@@ -99,8 +99,8 @@ def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot)
         sd = np.sqrt(np.mean(observations.noise[rows] ** 2 - measured.noise[rows] ** 2))
         error = np.sqrt(np.mean(measured.noise[rows] ** 2))
         yield (
-            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run has a reduced "
-            f"chi2 of 1, beside a measurement error of {error:.3g}"
+            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run "
+            f"has a reduced chi2 of 1, beside a measurement error of {error:.3g}"
         )
 
 
@@ -132,7 +132,10 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
-        yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
+        yield (
+            "the default run did NOT repeat itself from one evaluation to the next: the model is not "
+            "deterministic"
+        )
 
 
 def _failures(results: Mapping[str, Any]) -> Iterable[str]:

@@ -12,7 +12,8 @@ from fatescal.report.results import Results
 from fatescal.storage import atomic
 
 CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;\
+ padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
 p { max-width: 62rem; } nav a { margin-right: 1.2em; } a { color: #0072B2; }
 .verdict { font-size: 1.2rem; margin: .3rem 0; } .good { color: #00684b; } .bad { color: #b03a00; }
@@ -26,7 +27,8 @@ th[scope=row], thead th:first-child, .text { text-align: left; font-weight: 500;
 th[scope=row], thead th { white-space: normal; }
 th[scope=colgroup] { text-align: center; border-left: 1px solid #e4e4e4; }
 mark { background: #d5e8f5; font-weight: 700; padding: 0 .2em; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem;\
+ color: #444; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 """
 

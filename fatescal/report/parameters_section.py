@@ -27,10 +27,10 @@ class Parameters(ReportSection):
     def content(self, results: Results) -> Sequence[object]:
         content = [
             paragraph(
-                "Above each axis: the prior's density (orange) and, once sampled, the posterior draws (blue); below: "
-                "the members of every ensemble run, a dot each, with median and quartiles. A parameter the data "
-                "inform has a posterior much narrower than its prior; one that piles up at an end of its prior "
-                "contradicts the prior or makes up for an error of the model."
+                "Above each axis: the prior's density (orange) and, once sampled, the posterior draws "
+                "(blue); below: the members of every ensemble run, a dot each, with median and quartiles. A "
+                "parameter the data inform has a posterior much narrower than its prior; one that piles up "
+                "at an end of its prior contradicts the prior or makes up for an error of the model."
             ),
             embed(
                 panels(results),
@@ -44,8 +44,9 @@ class Parameters(ReportSection):
         if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
             content += [
                 paragraph(
-                    "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers are "
-                    "correlations. A long thin ridge means that the data see only a combination of the two."
+                    "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers "
+                    "are correlations. A long thin ridge means that the data see only a combination of the "
+                    "two."
                 ),
                 embed(corner(results), "Corner plot of the posterior draws", vector=False),
             ]
@@ -130,8 +131,8 @@ def _beside_prior(results: Results) -> list[Markup]:
         "share at the lower bound", "share at the upper bound", "conflict",
     ]  # fmt: skip
     words = (
-        "The posterior beside its prior. A conflict means that the prior is too narrow, or that the parameter "
-        "makes up for an error of the model."
+        "The posterior beside its prior. A conflict means that the prior is too narrow, or that the "
+        "parameter makes up for an error of the model."
     )
     return [table(header, rows, words)]
 
@@ -259,7 +260,8 @@ def corner(results: Results) -> Figure:
                 _pair(ax, theta[:, j], theta[:, i], limits[j], limits[i])
             else:
                 ax.axis("off")
-                ax.text(0.5, 0.5, f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−"), transform=ax.transAxes,
+                shown = f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−")
+                ax.text(0.5, 0.5, shown, transform=ax.transAxes,
                         ha="center", va="center", fontsize=8 + 6 * abs(correlation[i, j]))  # fmt: skip
                 continue
             if results.truth is not None:

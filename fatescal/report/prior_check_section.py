@@ -34,10 +34,11 @@ class PriorCheckSection(ReportSection):
                 ".",
             ),
             paragraph(
-                f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
-                "predictions plus the error in use at last; an outlier differs from the prior mean by more than three times spread plus error. "
-                "Below, the share of each parameter's prior variance that the data remove, to first order; of parameters "
-                "without prior correlations the shares add up to the number of directions that the data constrain."
+                f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} "
+                "% of prior predictions plus the error in use at last; an outlier differs from the prior "
+                "mean by more than three times spread plus error. Below, the share of each parameter's prior "
+                "variance that the data remove, to first order; of parameters without prior correlations the "
+                "shares add up to the number of directions that the data constrain."
             ),
             table(
                 ["variable", "windows", "coverage", "outliers", "constrained directions"],

@@ -36,11 +36,11 @@ class ScorecardSection(ReportSection):
             return None
         return [
             paragraph(
-                "Every ensemble against the observations; the calibration period was used to fit, the validation "
-                "period was not. ",
+                "Every ensemble against the observations; the calibration period was used to fit, the "
+                "validation period was not. ",
                 element("b", element("mark", "Marked")),
-                " is the best model value of each column; climatology, the day-of-year mean of the calibration "
-                "period, is what a model has to beat.",
+                " is the best model value of each column; climatology, the day-of-year mean of the "
+                "calibration period, is what a model has to beat.",
             ),
             element("ul", *(_explained(name) for name in _known(card.score, list(SCORES)))),
             *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),

@@ -38,13 +38,14 @@ class FitInTime(ReportSection):
         role = _best_role(results)
         content = [
             paragraph(
-                "Dots are the observations, with bars of one error standard deviation. The dark band holds the central "
-                f"{PERCENT} of the ",
+                "Dots are the observations, with bars of one error standard deviation. The dark band holds "
+                f"the central {PERCENT} of the ",
                 element("b", f"{role} ensemble's"),
                 " predictions (parameter uncertainty only); the light band adds the observation error, and "
-                f"{PERCENT} of the dots should lie in it (coverage in the scorecard). Orange is the same interval of the "
-                "prior ensemble, the dashed line the default run. The model is drawn where there are observations; longer gaps stay open. "
-                "Yellow background: validation, not used in the fit.",
+                f"{PERCENT} of the dots should lie in it (coverage in the scorecard). Orange is the same "
+                "interval of the prior ensemble, the dashed line the default run. The model is drawn where "
+                "there are observations; longer gaps stay open. Yellow background: validation, not used in "
+                "the fit.",
             )
         ]
         for variable in results.variables:
@@ -58,8 +59,8 @@ class FitInTime(ReportSection):
                 embed(
                     summary_figure(results, variable),
                     f"{variable}: mean seasonal cycle, and model against observations",
-                    "Means over the same days of all years (where the series is long enough), and model against "
-                    "observation, window by window; on the diagonal they agree.",
+                    "Means over the same days of all years (where the series is long enough), and model "
+                    "against observation, window by window; on the diagonal they agree.",
                     vector=False,
                 ),
             ]
