@@ -30,7 +30,8 @@ from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, St
 from fatescal.hpc.schedulers.base import End, Job
 from fatescal.models.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.models.clm_fates.instances import MultiInstance
-from fatescal.models.clm_fates.jobs import RunSegment, Submission, log
+from fatescal.models.clm_fates.jobs import log
+from fatescal.models.clm_fates.submission import RunSegment, Submission
 from fatescal.workflow import problem as assemble
 from fatescal.workflow import site_models
 
@@ -281,13 +282,13 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
         (End.OUT_OF_MEMORY, "fewer inst"),
     ):
         ended = Job("1", end.name, end=end)
-        monkeypatch.setattr(model.jobs._queue.__class__, "wait", lambda self, n, tell, job=ended: job)
+        monkeypatch.setattr(model.jobs.queue.__class__, "wait", lambda self, n, tell, job=ended: job)
         monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
         with pytest.raises(RunFailed, match=words):
             model.run_together(batch, stage, {})
         subprocess.run(["scancel", str(999 + len(cluster_a.jobs))], check=True)
     monkeypatch.setattr(
-        model.jobs._queue.__class__,
+        model.jobs.queue.__class__,
         "wait",
         lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL", end=End.MACHINE_FAILED))[1],
     )

@@ -13,7 +13,7 @@ from fatescal.base.errors import BadInput
 from fatescal.models.base import Context
 
 if TYPE_CHECKING:
-    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.build_plan import Plan
     from fatescal.models.clm_fates.clm_options import BuildOptions, Cime, ClmFatesOptions
     from fatescal.models.clm_fates.site_folder import SiteFolder
 
@@ -68,7 +68,7 @@ def plan(options: ClmFatesOptions, context: Context) -> Plan:
     BadInput
         For what is missing, and for what CIME would take without a word and be wrong.
     """
-    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.build_plan import Plan
     from fatescal.models.clm_fates.site_folder import SiteFolder
 
     build, root, cime = _required(options, context)

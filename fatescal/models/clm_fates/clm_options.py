@@ -251,8 +251,8 @@ class ClmFatesOptions(ModelOptions):
 
     def _of_case(self, context: Context) -> dict[str, object]:
         """Return where the case runs, and what, as it tells."""
+        from fatescal.models.clm_fates.batch_case import require_idle_case
         from fatescal.models.clm_fates.cime import of_case
-        from fatescal.models.clm_fates.jobs import require_idle_case
         from fatescal.models.clm_fates.seats import keep_single
 
         case = self._case(context)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -233,3 +233,15 @@ def days(first: date, last: date) -> int:
     """
     begin, end = calendars.clock([str(first), str(last)], "noleap")
     return int(end - begin) // calendars.DAY + 1
+
+
+def day_before(day: date) -> date:
+    """Return the day before in a calendar without leap days."""
+    before = day - timedelta(days=1)
+    return before if (before.month, before.day) != (2, 29) else before - timedelta(days=1)
+
+
+def day_after(day: date) -> date:
+    """Return the day after in a calendar without leap days."""
+    after = day + timedelta(days=1)
+    return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)
