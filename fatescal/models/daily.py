@@ -27,7 +27,9 @@ class DailyMeans(NamedTuple):
 
 
 def write(folder: Path, start: date, series: Mapping[str, DailyMeans], source: str) -> None:
-    """Write `series`, by name, into ``output.nc`` of `folder`; the first day is `start`. All of it or nothing."""
+    """Write `series`, by name, into ``output.nc`` of `folder`; the first day is `start`. All of it or
+    nothing.
+    """
     import netCDF4
 
     part = folder / f"{OUTPUT}.part"

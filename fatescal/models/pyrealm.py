@@ -1,13 +1,15 @@
-"""A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from package pyrealm.
+"""A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from
+package pyrealm.
 
 A config names it as ``kind: pyrealm``. Light-use efficiency follows from optimality (Prentice et al. 2014,
-doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over days while
-light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767); evapotranspiration is
-the lesser of an equilibrium demand and a supply from a single bucket (Davis et al. 2017, doi:10.5194/gmd-10-689-2017).
+doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over
+days while light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767);
+evapotranspiration is the lesser of an equilibrium demand and a supply from a single bucket (Davis et al.
+2017, doi:10.5194/gmd-10-689-2017).
 
-What pyrealm leaves open: absorbed light is that of the site's leaf area under Beer's law; in spring the quantum
-yield recovers with an acclimated temperature, as in the embedded model; the bucket's moisture lowers GPP as in
-Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither snow nor interception.
+What pyrealm leaves open: absorbed light is that of the site's leaf area under Beer's law; in spring the
+quantum yield recovers with an acclimated temperature, as in the embedded model; the bucket's moisture lowers
+GPP as in Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither snow nor interception.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ class PModel(Model):
         return daily.read(folder)
 
     def simulate(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
-        """Return daily GPP [kg C m-2 s-1] and evapotranspiration [kg H2O m-2 s-1], a value per day (days) each."""
+        """Return daily (days) GPP [kg C m-2 s-1] and evapotranspiration [kg H2O m-2 s-1]."""
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             warnings.simplefilter("ignore")  # pyrealm's news, and ranges of weather that are checked here
             moisture, evaporation = self._splash(theta)
@@ -256,7 +258,7 @@ class PModel(Model):
 
     @cached_property
     def _sunshine(self) -> Array:
-        """Share of sunshine of each day [1] that gives SPLASH the radiation of the forcing, as near as it can be."""
+        """Share of sunshine of each day [1] that gives SPLASH the forcing's radiation, as near as can be."""
         from pyrealm.constants import CoreConst
 
         angstrom, const = CoreConst().transmissivity_coef, CoreConst()
@@ -286,7 +288,8 @@ class PModel(Model):
     def _splash(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
         """Return relative soil moisture [1] and evapotranspiration [mm d-1] of each day.
 
-        The parts of pyrealm's SplashModel: as a whole it passes neither its capacity nor its constants on to them (2.0.0).
+        The parts of pyrealm's SplashModel: as a whole it passes neither its capacity nor its constants on to
+        them (2.0.0).
         """
         from pyrealm.constants import CoreConst
         from pyrealm.splash.evap import DailyEvapFluxes
@@ -308,11 +311,12 @@ class PModel(Model):
 
 
 def _stress(theta: Mapping[str, float], moisture: Array) -> Array:
-    """Return what soil moisture leaves of GPP (days): 1 above the threshold, a parabola below (Stocker et al. 2020)."""
+    """Return what soil moisture leaves of GPP (days): Stocker et al. (2020), 1 above the threshold."""
     from pyrealm.pmodel.functions import calc_soilmstress_stocker
 
     coefficients = {
-        "theta0": 0.0, "thetastar": theta["soil_stress_threshold"], "a": theta["soil_stress_intercept"], "b": 0.0,
+        "theta0": 0.0, "thetastar": theta["soil_stress_threshold"],
+        "a": theta["soil_stress_intercept"], "b": 0.0,
     }  # fmt: skip
     return calc_soilmstress_stocker(moisture, np.ones(1), coef=coefficients)
 

@@ -113,7 +113,8 @@ def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> N
         outside = (grid.start < begin) | (grid.end > stop)
         if outside.any():
             raise BadInput(
-                f"{outside.sum()} of {len(grid)} windows of calibration and validation lie outside the model's period",
+                f"{outside.sum()} of {len(grid)} windows of calibration and validation lie outside the "
+                "model's period",
                 expected=f"{told[0]} to {told[1]}, from model.start to model.end",
                 got=f"{grid.start.min().astype('M8[D]')} to {(grid.end.max() - 1).astype('M8[D]')}",
                 hint="another model.start or model.end (and forcing), or shorter periods",

@@ -116,9 +116,9 @@ def build(
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
     A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that
-    each stands for (`record_lengths.interval_lengths`); of amounts per record, compared as a rate, that is their
-    sum over the time they fill. A window of which valid measurements fill less than `min_valid` is dropped,
-    for that variable alone.
+    each stands for (`record_lengths.interval_lengths`); of amounts per record, compared as a rate, that is
+    their sum over the time they fill. A window of which valid measurements fill less than `min_valid` is
+    dropped, for that variable alone.
 
     Parameters
     ----------
@@ -291,8 +291,8 @@ def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array,
         far[used], z[used] = outliers(full.select(used))
     if far.any() and on_outliers == "refuse":
         raise BadInput(
-            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their "
-            f"variable: {_named(full, z, far)}",
+            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of "
+            f"their variable: {_named(full, z, far)}",
             hint="correct the file; or observations.outliers: drop, to leave them out, or keep, to use them",
         )
     return far, z

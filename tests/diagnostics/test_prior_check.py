@@ -24,7 +24,8 @@ def linear_case(shift: float = 0.0, gain: float = 1.0):
     known.
     """
     grid = grid_of(
-        [ObservedVariable(name, "1", error) for name, error in ERRORS.items()], "1D", ("2004-01-01", "2004-04-10"), None,
+        [ObservedVariable(name, "1", error) for name, error in ERRORS.items()],
+        "1D", ("2004-01-01", "2004-04-10"), None,
         "noleap",
     )  # fmt: skip
     rng = np.random.default_rng(0)
@@ -64,8 +65,8 @@ def test_data_that_the_prior_cannot_produce_are_a_conflict():
     assert [e.conflict for e in found] == [True, True, True]
     assert found[0].coverage < 0.1
     assert word(found, NAMES).startswith(
-        "failed: a lies outside what the prior ensemble can produce in 100 of 100 windows; b: all members predict "
-        "at most 0 times what was observed. Try: another unit"
+        "failed: a lies outside what the prior ensemble can produce in 100 of 100 windows; b: all members "
+        "predict at most 0 times what was observed. Try: another unit"
     )
 
 

@@ -140,7 +140,8 @@ ENDS = {
             "case.run starting ",
             "model execution starting ",
             "model execution error \nERROR: Command failed",
-            "case.run error \nERROR: RUN FAIL: Command 'cesm.exe' failed\nSee log file for details: /run/cesm.log.1",
+            "case.run error \nERROR: RUN FAIL: Command 'cesm.exe' failed\n"
+            "See log file for details: /run/cesm.log.1",
         ),
         False,
     ),

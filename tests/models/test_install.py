@@ -1,4 +1,6 @@
-"""`fatescal install` from local bare repositories: both kinds of externals, interruptions, and what is in the way."""
+"""`fatescal install` from local bare repositories: both kinds of externals, interruptions, and what is in the
+way.
+"""
 
 from __future__ import annotations
 
@@ -152,8 +154,8 @@ def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, t
     monkeypatch.setattr(watched_tool, "AFTER_ERROR", 2.0)
     said = installation.refused(RunFailed, STANDIN_EXTERNALS_FAIL="src/fates")
     assert (
-        "git-fleximod update printed nothing for 2 s and was ended: root - ERROR - Failed to checkout fates at tag"
-        in said
+        "git-fleximod update printed nothing for 2 s and was ended: root - ERROR - Failed to checkout fates "
+        "at tag" in said
     )
     assert "Successfully" not in said
     pids = installation.log.with_name("tools.log.pids").read_text().split()

@@ -1,4 +1,6 @@
-"""Members as instances of one CIME case: its namelists, its jobs, and what becomes of them; with stand-ins for CIME and Slurm."""
+"""Members as instances of one CIME case: its namelists, its jobs, and what becomes of them; with stand-ins
+for CIME and Slurm.
+"""
 
 from __future__ import annotations
 
@@ -408,7 +410,8 @@ def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path
     config = cluster.config()
     change(config, "calibrate.force", True)  # four members do not show that the data tell anything
     environment = mpi_environment() | cluster.environment | {"STANDIN_SLURM_WAIT": "2"}
-    path = f"PATH={cluster.environment['PATH']}"  # mpirun puts its own folder, perhaps of a real Slurm, before it
+    # mpirun puts its own folder, perhaps of a real Slurm, before it
+    path = f"PATH={cluster.environment['PATH']}"
     mpirun, python = mpi_command(2)[:3], mpi_command(2)[3]
     command = [*mpirun, "env", path, python, "-m", "fatescal", str(config)]
     with subprocess.Popen(

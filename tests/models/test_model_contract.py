@@ -125,7 +125,7 @@ def test_a_model_says_what_it_is_before_any_run(case):
 
 
 def test_a_run_is_read_back_complete_in_units_that_fit_and_repeats_itself(case, tmp_path):
-    """A member depends on its parameters alone: on no earlier one, on no other object, on no earlier attempt."""
+    """A member depends on its parameters alone: on no earlier one, no other object, no earlier attempt."""
     model = case.make()
     first = predicted(case, model, case.theta, tmp_path / "first")
     begin, stop = (np.datetime64(str(day)) for day in case.period)

@@ -364,7 +364,8 @@ def test_same_results_give_the_same_bytes(small: Results) -> None:
 
 def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     nothing: dict[str, Any] = {
-        "updates": (), "surrogate": None, "validation": None, "chains": (), "posterior": None, "scorecard": None,
+        "updates": (), "surrogate": None, "validation": None, "chains": (), "posterior": None,
+        "scorecard": None,
         "climatology": None, "truth": None, "units": {}, "remarks": (), "versions": {},
         "verdicts": (), "verdict": None,
     }  # fmt: skip

@@ -90,9 +90,14 @@ def test_numpy_s_scalars_come_back_as_python_s(store):
 def test_times_and_text_come_back_the_same(store):
     day = np.array(["2004-01-01", "2004-01-02"], "datetime64[s]")
     observations = Observations(
-        y=np.array([1.0, 2.0]), noise=np.array([0.1, 0.2]), variable=np.array(["GPP", "ET"]), unit=np.array(["g C m-2 d-1", "°"]), start=day, end=day + 86400,
+        y=np.array([1.0, 2.0]),
+        noise=np.array([0.1, 0.2]),
+        variable=np.array(["GPP", "ET"]),
+        unit=np.array(["g C m-2 d-1", "°"]),
+        start=day,
+        end=day + 86400,
         period=np.array(["calibration", "validation"]),
-    )  # fmt: skip
+    )
     store.once("observations", Observations, lambda: observations)
     assert_same(observations, store.once("observations", Observations, never))
 
@@ -343,7 +348,8 @@ def test_rows_are_the_same_for_any_number_of_ranks_even_ones_without_a_row(mpiru
 def test_without_parallel_hdf5_root_writes_the_same(mpirun, tmp_path):
     serial = ROWS.replace(
         "comm = Communicator()",
-        "import fatescal.storage.store\n    fatescal.storage.store.PARALLEL = False\n    comm = Communicator()",
+        "import fatescal.storage.store\n    fatescal.storage.store.PARALLEL = False\n"
+        "    comm = Communicator()",
     )
     said = [mpirun(3, source, tmp_path / str(n), "ok") for n, source in enumerate((ROWS, serial))]
     assert said[1].returncode == 0, said[1].stderr

@@ -1,4 +1,6 @@
-"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a word."""
+"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a
+word.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,9 @@ def _of_site(site: SiteFolder | None, folder: Path | None) -> dict[str, str]:
 def _user_nl(
     options: ClmFatesOptions, context: Context, root: Path, site: SiteFolder | None, mode: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
+    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the
+    config's own.
+    """
     from fatescal.models.clm_fates.install import parameter_file
 
     build = options.build

@@ -1,4 +1,4 @@
-"""CLM-FATES as a forward model: each member a process of its own in a folder of its own, from one executable."""
+"""CLM-FATES as a forward model: each member a process in a folder of its own, from one executable."""
 
 from __future__ import annotations
 
@@ -193,7 +193,8 @@ class ClmFates(Model):
         longest = self.spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
         if len(str(longest)) > LONGEST_PATH:
             raise BadInput(
-                f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} characters",
+                f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} "
+                "characters",
                 expected=f"at most {LONGEST_PATH}",
                 hint="a shorter run.directory",
             )
@@ -234,7 +235,7 @@ class ClmFates(Model):
         return day_before(self.start.replace(year=self.start.year + 1))
 
     def check_values(self, theta: Mapping[str, float]) -> None:
-        """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
+        """Raise `BadInput` for values the model must not get, and plant types that do not grow there."""
         pft_map = self.targets.fates.arrays.get("fates_hlm_pft_map")
         if pft_map is not None:  # younger than the oldest parameter files
             require_present(list(theta), shares_of_pfts(self.template, self.pfts, pft_map))

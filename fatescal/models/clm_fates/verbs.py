@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def install(sites: Sequence[tuple[ClmFatesOptions, Context]], say: Say) -> None:
-    """Install the source that the options name: clone, externals, parameter file; goes on where it stopped."""
+    """Install the source that the options name: clone, externals, parameter file; goes on where it ended."""
     from fatescal.models.clm_fates.install import install as bring
 
     roots = {options.source: context for options, context in sites}  # sites may share one
