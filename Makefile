@@ -18,7 +18,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test test-slurm faults soak lint clean distclean
+.PHONY: help setup demo test test-slurm faults soak reference lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -27,6 +27,7 @@ help:
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
+	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
 
@@ -50,6 +51,9 @@ soak: $(READY)
 test-slurm: $(READY)
 	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
 	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py $(ARGS)
+
+reference: $(READY)
+	@. $(READY) && .venv/bin/python docs/make_reference.py
 
 lint: $(READY)
 	.venv/bin/ruff check .

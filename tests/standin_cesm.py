@@ -549,8 +549,8 @@ def _integrate(
         if profiled and day:
             logs(
                 "med",
-                f"Model Date: {noleap_date(noleap_day(start) + day)}T00:00:00 wall clock = 2026-11-22T09:00:00 "
-                "avg dt =     0.53 s/day, dt =     0.70 s/day, rate =   339.04 ypd",
+                f"Model Date: {noleap_date(noleap_day(start) + day)}T00:00:00 wall clock = "
+                "2026-11-22T09:00:00 avg dt =     0.53 s/day, dt =     0.70 s/day, rate =   339.04 ypd",
             )
         if 2 * day == n_days or 2 * day == n_days - 1:
             _strike(logs, made, theta)

@@ -100,7 +100,8 @@ def _bare_cdeps(made: Path, folder: Path, version: str) -> str:
     text = f'[submodule "fox"]\npath = fox\nurl = {fox}\n'
     if version == "A":  # older versions have none of git-fleximod's keys
         text += "fxtag = 4.1.2.1\nfxrequired = AlwaysRequired\n"
-        text += '[submodule "share"]\npath = share\nurl = file:///nowhere\nfxtag = v1\nfxrequired = ToplevelRequired\n'
+        text += '[submodule "share"]\npath = share\nurl = file:///nowhere\nfxtag = v1\n'
+        text += "fxrequired = ToplevelRequired\n"
     (cdeps / ".gitmodules").write_text(text)
     git(made, "init", "-q", "-b", "master", str(cdeps))
     known = git(folder / "fox.git", "rev-parse", "4.1.2.1^{commit}").strip()
@@ -122,13 +123,16 @@ def _tool(path: Path, name: str) -> None:
 def _write_fleximod(model: Path, cime: str, fates: str, cdeps: str) -> None:
     _tool(model / "bin" / "git-fleximod", "git-fleximod")
     (model / ".gitmodules").write_text(
-        f'[submodule "fates"]\npath = src/fates\nurl = {fates}\nfxtag = sci.1.0_api.0\nfxrequired = AlwaysRequired\n'
+        f'[submodule "fates"]\npath = src/fates\nurl = {fates}\nfxtag = sci.1.0_api.0\n'
+        "fxrequired = AlwaysRequired\n"
         '# Standard Fork to compare to with "git fleximod test"\n'
         f"fxDONOTUSEurl = {fates}\n\n"
         f'[submodule "cime"]\n        path = cime\n        url = {cime}\n        fxtag = cime6.1.59\n'
         "        fxrequired = ToplevelRequired\n\n"
-        f'[submodule "cdeps"]\npath = components/cdeps\nurl = {cdeps}\nfxtag = cdeps1.0\nfxrequired = ToplevelRequired\n\n'
-        '[submodule "doc-builder"]\npath = doc/doc-builder\nurl = file:///nowhere\nfxtag = v1\nfxrequired = ToplevelOptional\n'
+        f'[submodule "cdeps"]\npath = components/cdeps\nurl = {cdeps}\nfxtag = cdeps1.0\n'
+        "fxrequired = ToplevelRequired\n\n"
+        '[submodule "doc-builder"]\npath = doc/doc-builder\nurl = file:///nowhere\nfxtag = v1\n'
+        "fxrequired = ToplevelOptional\n"
     )
 
 
@@ -137,12 +141,14 @@ def _write_manage_externals(model: Path, cime: str, fates: str, cdeps: str) -> N
     (model / "Externals.cfg").write_text(
         "[clm]\nlocal_path = .\nprotocol = externals_only\nexternals = Externals_CLM.cfg\nrequired = True\n\n"
         f"[cime]\nlocal_path = cime\nprotocol = git\nrepo_url = {cime}\ntag = cime6.1.59\nrequired = True\n\n"
-        f"[cdeps]\nlocal_path = components/cdeps\nprotocol = git\nrepo_url = {cdeps}\ntag = cdeps1.0\nrequired = True\n\n"
+        f"[cdeps]\nlocal_path = components/cdeps\nprotocol = git\nrepo_url = {cdeps}\ntag = cdeps1.0\n"
+        "required = True\n\n"
         "[doc-builder]\nlocal_path = doc/doc-builder\nprotocol = git\nrepo_url = file:///nowhere\ntag = v1\n"
         "required = False\n\n[externals_description]\nschema_version = 1.0.0\n"
     )
     (model / "Externals_CLM.cfg").write_text(
-        f"[fates]\nlocal_path = src/fates\nprotocol = git\nrepo_url = {fates}\ntag = sci.1.0_api.0\nrequired = True\n\n"
+        f"[fates]\nlocal_path = src/fates\nprotocol = git\nrepo_url = {fates}\ntag = sci.1.0_api.0\n"
+        "required = True\n\n"
         "[externals_description]\nschema_version = 1.0.0\n"
     )
 

@@ -334,7 +334,8 @@ def create_newcase(source: Path, arguments: Sequence[str]) -> None:
     physics = _physics(checkout["version"], given.compset)
     if not given.run_unsupported:
         raise Refused(
-            "This compset and grid combination is not scientifically supported, use --run-unsupported to run it"
+            "This compset and grid combination is not scientifically supported, use --run-unsupported to run "
+            "it"
         )
     output = given.output_root or machine["output_root"]
     _clear(Path(output) / root.name, given.handle_preexisting_dirs)
@@ -576,7 +577,8 @@ def write_namelists(case: Case) -> None:
         print(f"Create namelist for component {component}")
         print(f"   Calling {(Path(case['SRCROOT']) / place / 'cime_config' / 'buildnml').resolve()}")
     print(
-        f"NOTE: LND_TUNING_MODE is {case['LND_TUNING_MODE']} which is NOT tuned, but is based on clm5_0_GSWP3v1"
+        f"NOTE: LND_TUNING_MODE is {case['LND_TUNING_MODE']} which is NOT tuned, but is based on "
+        "clm5_0_GSWP3v1"
     )
     for suffix in case.suffixes:
         (run / f"lnd_in{suffix}").write_text(_lnd_in(case, material["lnd_in"], suffix))
@@ -840,7 +842,8 @@ def fail_shared_library(case: Case, exeroot: Path) -> None:
     log = folder / "pio.bldlog.261122-101010"
     log.write_text(
         "cmake -DCMAKE_C_FLAGS=-Werror=implicit\n-- Detecting C compile features - done\n"
-        "CMake Error at cmake/FindNetCDF.cmake:12 (message):\n  Could NOT find NetCDF (missing: NetCDF_C_PATH)\n"
+        "CMake Error at cmake/FindNetCDF.cmake:12 (message):\n"
+        "  Could NOT find NetCDF (missing: NetCDF_C_PATH)\n"
         + "-- Performing Test\n" * 20
         + '-- Configuring incomplete, errors occurred!\nSee also "CMakeOutput.log".\n'
     )
@@ -1095,7 +1098,8 @@ def _script(command: str) -> str:
     """
     if command != "case.submit":
         return standin_door.script("standin_cime", command)
-    return f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))} {command} "$@"\n'
+    program = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))}"
+    return f'#!/bin/sh\nexec {program} {command} "$@"\n'
 
 
 def main(command: str, arguments: Sequence[str]) -> int:

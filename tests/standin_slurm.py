@@ -134,8 +134,10 @@ def scontrol(words: list[str]) -> int:
         return refuse("slurm_load_jobs error: Invalid job id specified")
     code = job.get("code", 0)
     print(
-        f"JobId={number} JobName={job['name']}\n   JobState={job['state']} Reason={job.get('reason', 'None')} Dependency=(null)\n"
-        f"   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode={max(code, 0)}:{max(-code, 0)}\n   RunTime=00:00:01"
+        f"JobId={number} JobName={job['name']}\n"
+        f"   JobState={job['state']} Reason={job.get('reason', 'None')} Dependency=(null)\n"
+        f"   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode={max(code, 0)}:{max(-code, 0)}\n"
+        "   RunTime=00:00:01"
     )
     return 0
 

@@ -21,10 +21,10 @@ ROOMS = (  # from the ground up: a room imports only from those before it
     "parameters",
     "observations",
     "models",
-    "config",
     "emulate",
     "sample",
     "diagnostics",
+    "config",
     "ensemble",
     "workflow",
     "report",
@@ -126,8 +126,26 @@ def test_a_rank_starts_without_heavy_libraries():
 
 
 def test_the_house_fits_on_one_screen():
-    entries = [p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"]
+    entries = [p.name for p in PACKAGE.iterdir() if p.name not in ("__pycache__", "py.typed")]
     assert len(entries) <= 18, sorted(entries)
+
+
+LONGEST = 350  # lines of a module
+# Modules that are still longer: split them and take them off.
+LONG_MODULES = {
+    "cli/run.py",
+    "diagnostics/rerun_verdict.py",
+    "ensemble/member.py",
+    "hpc/communicator.py",
+    "storage/records.py",
+    "storage/store.py",
+    "workflow/calibrate.py",
+}
+
+
+def test_modules_are_short():
+    lengths = {p.relative_to(PACKAGE).as_posix(): len(p.read_text().splitlines()) for p in FILES}
+    assert {name for name, length in lengths.items() if length > LONGEST} <= LONG_MODULES
 
 
 # Files whose comments tell of experiments with CLM-FATES, or name its conventions: the list may only shrink.
@@ -136,9 +154,6 @@ NAMING_A_MODEL = {
     "emulate/fit.py",
     "emulate/kernels.py",
     "emulate/likelihood.py",
-    "hpc/schedulers/base.py",
-    "observations/units.py",
-    "observations/windows.py",
 }
 
 

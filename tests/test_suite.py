@@ -29,8 +29,8 @@ def test_a_test_without_its_data_is_told_last_or_fails(
         (tmp_path / folder).mkdir()
         environment["FATESCAL_DATA"] = str(tmp_path / folder)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "observations" / "test_observations.py"),
-         "-k", "baseline"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         str(TESTS / "observations" / "test_observations.py"), "-k", "baseline"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -14,9 +14,8 @@ from fatescal.config.stage_options import (
     PosteriorSection,
     SampleSection,
 )
-from fatescal.observations.noise import QuantileRule
+from fatescal.observations.noise import ErrorModel, QuantileRule
 from fatescal.observations.options import (
-    ErrorSection,
     ObservationsSection,
     QualitySection,
     SyntheticSection,
@@ -28,7 +27,7 @@ __all__ = [
     "CalibrateSection",
     "Config",
     "EmulateSection",
-    "ErrorSection",
+    "ErrorModel",
     "Machine",
     "ObservationsSection",
     "OneSite",

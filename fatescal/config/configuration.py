@@ -7,12 +7,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import Model
 from fatescal.config.stage_options import AnyCalibrate, EmulateSection, PosteriorSection, SampleSection
+from fatescal.diagnostics.scores import USUAL, ScoreName
 from fatescal.models.base import ModelOptions
 from fatescal.observations.options import ObservationsSection
 from fatescal.parameters.entries import Correlations, ParameterEntry
@@ -22,24 +23,44 @@ SITE = r"[A-Za-z][\w-]*"  # a site's name is that of a folder
 
 
 class RunSection(Section):
-    """Name, place and seed of the run."""
+    """Name, place and seed of the run, how far it goes, what it is scored by."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Name of the run."""
     directory: Path
+    """Folder of the run; a relative one is below the machine's scratch folder, if it has one."""
     seed: Annotated[Whole, Field(ge=0)] = 1
-    stop_after: Literal["default", "prior"] | None = None  # the default run alone, or the first ensemble
+    """Seed of all random numbers."""
+    stop_after: Literal["default", "prior"] | None = None
+    """End after the default run alone, or after the first ensemble."""
+    scores: Annotated[tuple[ScoreName, ...], Field(min_length=1)] = USUAL
+    """Scores of the scorecard, by name."""
+
+    @field_validator("scores")
+    @classmethod
+    def _each_once(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in scores if scores.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice")
+        return scores
 
 
 class Config(Section):
     """What configs of one site and of several have in common."""
 
     run: RunSection
+    """Name, place and seed of the run."""
     parameters: Annotated[dict[str, ParameterEntry], Field(min_length=1)]
+    """The calibrated parameters and those that follow from them, by name."""
     correlations: Correlations | None = None
+    """Correlations of parameters under the prior."""
     calibrate: AnyCalibrate
+    """The Kalman ensemble: scheme, size, first design."""
     emulate: EmulateSection = EmulateSection()
+    """What is emulated, and how often it is refined."""
     sample: SampleSection = SampleSection()
+    """The chains and when they count as converged."""
     posterior: PosteriorSection
+    """The posterior ensemble that the model runs again."""
 
     folder: Path = Field(default=Path(), exclude=True)  # of the config file
     machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
@@ -85,7 +106,9 @@ class OneSite(Config):
     """A config of one site; `site` is its name where it is one of several."""
 
     model: Model
+    """The model and its options."""
     observations: ObservationsSection
+    """The data, their windows and their errors."""
 
     site: str = Field(default="", exclude=True)
 
@@ -109,7 +132,9 @@ class SiteSection(Section):
     """What one of several sites has to itself; what the config gives for all of them has been filled in."""
 
     model: Model
+    """What the model has at this site to itself."""
     observations: ObservationsSection
+    """What the observations have at this site to themselves."""
 
 
 Part = TypeVar("Part", OneSite, SiteSection)
@@ -120,6 +145,7 @@ class SeveralSites(Config):
     all."""
 
     sites: Annotated[dict[Annotated[str, Field(pattern=f"^{SITE}$")], SiteSection], Field(min_length=1)]
+    """Sites that share the parameters, each by its name."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SeveralSites:

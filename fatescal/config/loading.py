@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE
 from fatescal.base.options import merged
-from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites
+from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites, SiteSection
 from fatescal.config.machine import Machine
 from fatescal.config.yaml_text import Lines, read
 
@@ -266,12 +266,17 @@ def schema() -> dict[str, Any]:
     described = OneSite.model_json_schema()
     for key in INTERNAL:
         described["properties"].pop(key)
+    of_site = {key: SiteSection.model_fields[key].description for key in SHARED}
     own = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {key: {"type": "object"} for key in SHARED},
+        "properties": {key: {"type": "object", "description": words} for key, words in of_site.items()},
     }
-    described["properties"]["sites"] = {"type": "object", "additionalProperties": own}
+    described["properties"]["sites"] = {
+        "type": "object",
+        "description": SeveralSites.model_fields["sites"].description,
+        "additionalProperties": own,
+    }
     described["required"] = [key for key in described["required"] if key not in SHARED]
     described["anyOf"] = [{"required": list(SHARED)}, {"required": ["sites"]}]
     return described

@@ -18,21 +18,32 @@ class Straggler(Section):
     (`fatescal.ensemble.stragglers`)."""
 
     factor: Annotated[Number, Field(gt=1, allow_inf_nan=False)] = 5.0
+    """Multiple of the others' median time that a member may take."""
     share: Annotated[Number, Field(ge=0.5, lt=1)] = 0.8
+    """Share of the batch that must have finished."""
     least: str | Positive = "1 min"
+    """Time that every member may take."""
 
 
 class _Machine(Section):
     """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
 
-    modules: str = ""  # loaded by the job scripts, before any Python
+    modules: str = ""
+    """Environment modules that the job scripts load, before any Python."""
     scratch: Path | None = None
+    """Folder below which a relative `run.directory` lies."""
     launcher: tuple[str, ...] = ()
+    """Words put before the command that runs a member; `{node}` is the node of the rank."""
     hide: tuple[str, ...] | None = None
+    """Prefixes of environment variables that do not reach a member."""
     timeout: str | Positive | None = None
+    """Longest time of one member; `model.timeout` of a config goes before."""
     retries: Annotated[Whole, Field(ge=0)] = 1
+    """How often a failed member is tried again."""
     straggler: Straggler | None = None
+    """When a member is given up that takes much longer than the others; off without it."""
     keep: Literal["all", "predictions"] = "all"
+    """What stays of a member that ran: all, or its predictions alone."""
 
     @model_validator(mode="after")
     def _launcher_sees_its_variables(self) -> Self:
@@ -54,7 +65,10 @@ class _Machine(Section):
 if TYPE_CHECKING:
     Machine = _Machine
 else:  # with the sections that models declare
-    _sections: dict[str, Any] = {name: (c | None, None) for name, c in registry.machine_sections().items()}
+    _sections: dict[str, Any] = {
+        name: (c | None, Field(None, description=str(c.__doc__).splitlines()[0]))
+        for name, c in registry.machine_sections().items()
+    }
     Machine = create_model(
         "Machine", __base__=_Machine, __doc__=_Machine.__doc__, __module__=__name__, **_sections
     )

@@ -106,9 +106,13 @@ else:
 
 class EmulateSection(Section):
     target: Literal["outputs", "misfit"] = "outputs"
-    variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None  # of outputs; None: auto
-    force: bool = False  # sample an emulator that failed its validation; the report says so
-    rounds: Annotated[Whole, Field(ge=0)] = 3  # more, while the emulator or its posterior is not confirmed
+    """What is emulated: latent outputs, or the misfit."""
+    variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None
+    """What the emulator's own error does to the likelihood; of `outputs` alone."""
+    force: bool = False
+    """Sample an emulator that failed its validation; the report says so."""
+    rounds: Annotated[Whole, Field(ge=0)] = 3
+    """More rounds at most, while the emulator or its posterior is not confirmed."""
 
     @model_validator(mode="after")
     def _variance_of_outputs(self) -> EmulateSection:
@@ -121,14 +125,21 @@ class SampleSection(Section):
     """Parallel tempering: `runs` independent tempered runs, spread over the ranks."""
 
     runs: Annotated[Whole, Field(ge=4)] = 4
+    """Independent tempered runs."""
     levels: Annotated[Whole, Field(ge=2)] | Literal["auto"] = "auto"
+    """Temperatures of each run."""
     walkers: Count = 4
+    """Walkers of each temperature."""
     max_steps: Annotated[Whole, Field(ge=100)] = 20000
+    """Most steps that are kept."""
     rhat: Annotated[Number, Field(gt=1)] = 1.01
+    """Largest R-hat that counts as converged."""
     ess: Positive = 400
+    """Least effective sample size that counts as converged."""
 
 
 class PosteriorSection(Section):
     """The ensemble of posterior draws that is run again; `members` counts the default run."""
 
     members: Annotated[Whole, Field(ge=2, le=DRAWS + 1)]
+    """Size of the ensemble, with the default run."""

@@ -59,8 +59,7 @@ class Diagnosis:
         """The worst numbers as one line for the log."""
         return (
             f"R-hat at most {np.max(self.rhat):.3f} (of single walkers {np.max(self.rhat_walkers):.3f}), "
-            f"bulk ESS at least {np.min(self.ess_bulk):.0f}, "
-            f"tail ESS at least {np.min(self.ess_tail):.0f}"
+            f"bulk ESS at least {np.min(self.ess_bulk):.0f}, tail ESS at least {np.min(self.ess_tail):.0f}"
         )
 
 

@@ -63,7 +63,6 @@ def where(theta: Array, ok: Array, names: Sequence[str]) -> list[str]:
             bound = bad[bad > bound].min()
         side = "<=" if low else ">="
         n_bad, n_good = (int(np.sum(x <= bound if low else x >= bound)) for x in (bad, good))
-        counts = f"{n_bad} of the {len(bad)} failed members, {n_good} of the {len(good)} others"
-        text = f"{name} {side} {bound:.4g}: {counts}"
-        lines.append((test.pvalue, text))
+        shares = f"{n_bad} of the {len(bad)} failed members, {n_good} of the {len(good)} others"
+        lines.append((test.pvalue, f"{name} {side} {bound:.4g}: {shares}"))
     return [text for _, text in sorted(lines)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fatescal.base.linalg import centred
 from fatescal.base.types import Array
-from fatescal.diagnostics.scores import LEVEL, coverage
+from fatescal.diagnostics.scores import LEVEL, Coverage
 from fatescal.storage.records import Observations
 
 CONFLICT = 0.05  # share of outliers above which prior and data contradict each other
@@ -130,7 +130,7 @@ def _of(
     return PriorCheck(
         variable=name,
         windows=len(part),
-        coverage=coverage(part.y, predictions, part.sd),
+        coverage=Coverage().value(part.y, predictions, part.sd),
         outliers=int(np.sum(np.abs(part.y - mean) > 3.0 * (spread + part.sd))),
         informed=1.0 - np.diagonal(factor @ remaining @ factor.T),
         degrees_of_freedom=float(np.sum(1.0 - np.diagonal(remaining))),

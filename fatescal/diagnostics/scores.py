@@ -1,11 +1,21 @@
-"""How well an ensemble predicts: the scores of the scorecard, and the scorecard as text."""
+"""How well an ensemble predicts: the family of scores, the scorecard, and the scorecard as text.
+
+A score is a class here and a line in `SCORES`, or a class of another package by an entry point of group
+`fatescal.scores`. `run.scores` of the config names those that are wanted; the page explains each by itself.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from fatescal.base.errors import did_you_mean
+from fatescal.base.families import UNUSABLE, family
+from fatescal.base.options import BeforeValidator
 from fatescal.base.types import Array
 from fatescal.storage.records import Observations, Scorecard
 
@@ -13,60 +23,137 @@ LEVEL = 0.9  # of the central predictive interval whose coverage is scored
 MOST_LAGS = 128  # members apart whose differences stand for those of all pairs: exact up to 257 members
 
 
-def rmse(y: Array, g: Array) -> float:
-    """Return the root mean square difference of `y` (D) and `g` (D)."""
-    return float(np.sqrt(np.mean((y - g) ** 2)))
+class Score(ABC):
+    """A number that says how well an ensemble predicts one variable in one period.
+
+    Attributes
+    ----------
+    kind : str
+        Its name in config, scorecard and tables.
+    title : str
+        Its name on the page, '' where that is `kind`.
+    unit : str
+        "" where it has that of the variable, "1" where it has none.
+    best : float
+        Its value for a perfect prediction.
+    signed : bool
+        Whether it may be next to nothing on either side, so that the RMSE says which digits of it count.
+    description : str
+        What it is, for the page: the middle of a sentence.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
+    best: ClassVar[float] = 0.0
+    signed: ClassVar[bool] = False
+    description: ClassVar[str] = ""
+
+    @abstractmethod
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        """Return the score.
+
+        Parameters
+        ----------
+        y : (D,) array
+            Observations.
+        ensemble : (J, D) array
+            What the members predict, all finite; of a single run J is 1.
+        sd : (D,) array
+            Error sd of the observations.
+        """
+
+    def penalty(self, value: float) -> float:
+        """Return what is to be small, of a score's value."""
+        return abs(value - self.best)
 
 
-def bias(y: Array, g: Array) -> float:
-    """Return the mean of modelled minus observed.
+class RMSE(Score):
+    """Root mean square difference of observations and ensemble mean."""
 
-    >>> bias(np.array([1.0, 2.0]), np.array([0.0, 2.0]))
+    kind = "rmse"
+    title = "RMSE"
+    description = "root mean square difference of the ensemble mean"
+
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        return float(np.sqrt(np.mean((y - ensemble.mean(axis=0)) ** 2)))
+
+
+class Bias(Score):
+    """Mean of modelled minus observed.
+
+    >>> Bias().value(np.array([1.0, 2.0]), np.array([[0.0, 2.0]]), np.ones(2))
     -0.5
     """
-    return float(np.mean(g - y))
+
+    kind = "bias"
+    title = "bias"
+    signed = True
+    description = "mean difference of the ensemble mean, modelled minus observed"
+
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        return float(np.mean(ensemble.mean(axis=0) - y))
 
 
-def r2(y: Array, g: Array) -> float:
-    """Return the squared Pearson correlation: what is left when bias and amplitude are forgiven.
+class R2(Score):
+    """Squared Pearson correlation: what is left when bias and amplitude are forgiven.
 
-    NaN where one of the two is constant. Not 1 - SSE/SST, which would repeat what rmse says.
+    NaN where one of the two is constant. Not 1 - SSE/SST, which would repeat what RMSE says.
     """
-    if np.ptp(y) == 0 or np.ptp(g) == 0:
-        return np.nan
-    y, g = y - np.mean(y), g - np.mean(g)
-    return float(y @ g) ** 2 / (float(y @ y) * float(g @ g))
+
+    kind = "r2"
+    title = "r²"
+    unit = "1"
+    best = 1.0
+    description = "squared correlation of the ensemble mean"
+
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        g = ensemble.mean(axis=0)
+        if np.ptp(y) == 0 or np.ptp(g) == 0:
+            return np.nan
+        y, g = y - np.mean(y), g - np.mean(g)
+        return float(y @ g) ** 2 / (float(y @ y) * float(g @ g))
 
 
-def crps(y: Array, ensemble: Array, sd: Array) -> float:
-    """Return the mean continuous ranked probability score of what could have been measured, in the unit of
-    `y`.
+class CRPS(Score):
+    """Mean continuous ranked probability score of what could have been measured.
 
-    The predictive distribution is that of `coverage`: the members of `ensemble` (J, D) with the error sd (D)
-    of the observations `y` (D). With A(m, s) = E|N(m, s^2)| the score is mean_j A(y - g_j, sd) less half the
-    mean of A(g_j - g_k, sqrt(2) sd) over pairs of different members. Different, so that its expectation is
-    the score of the distribution the members are drawn from, and ensembles of different sizes compare; the
-    pairs of members `MOST_LAGS` places apart and nearer stand for all. A single run is a normal distribution
-    about it.
+    The predictive distribution is that of `Coverage`: the members with the error sd of the observations. With
+    A(m, s) = E|N(m, s^2)| the score is mean_j A(y - g_j, sd) less half the mean of A(g_j - g_k, sqrt(2) sd)
+    over pairs of different members. Different, so that its expectation is the score of the distribution the
+    members are drawn from, and ensembles of different sizes compare; the pairs of members `MOST_LAGS` places
+    apart and nearer stand for all. A single run is a normal distribution about it.
 
     References
     ----------
     Grimit et al. (2006) doi:10.1256/qj.05.235, equation 5; Ferro (2014) doi:10.1002/qj.2270.
 
     >>> error = np.array([1e-9])
-    >>> round(crps(np.array([0.0]), np.array([[-1.0], [1.0]]), error), 6)
+    >>> round(CRPS().value(np.array([0.0]), np.array([[-1.0], [1.0]]), error), 6)
     0.0
-    >>> round(crps(np.array([0.7]), np.array([[0.0]]), np.array([1.0])), 4)  # of N(0, 1)
+    >>> round(CRPS().value(np.array([0.7]), np.array([[0.0]]), np.array([1.0])), 4)  # of N(0, 1)
     0.4216
     """
-    error = _mean_distance(y - ensemble, sd).mean(axis=0)
-    wider = np.sqrt(2.0) * sd
-    if len(ensemble) == 1:
-        return float(np.mean(error - 0.5 * _mean_distance(0.0 * y, wider)))
-    lags = range(1, min(len(ensemble) // 2, MOST_LAGS) + 1)
-    apart = [_mean_distance(ensemble - np.roll(ensemble, lag, axis=0), wider).mean(axis=0) for lag in lags]
-    weights = [0.5 if 2 * lag == len(ensemble) else 1.0 for lag in lags]  # the half-way lag meets pairs twice
-    return float(np.mean(error - 0.5 * np.average(apart, axis=0, weights=weights)))
+
+    kind = "crps"
+    title = "CRPS"
+    description = "error of the predictive distribution (ensemble and observation error)"
+
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        error = _mean_distance(y - ensemble, sd).mean(axis=0)
+        n, wider = len(ensemble), np.sqrt(2.0) * sd
+        if n == 1:
+            return float(np.mean(error - 0.5 * _mean_distance(0.0 * y, wider)))
+        lags = range(1, min(n // 2, MOST_LAGS) + 1)
+        apart = [
+            _mean_distance(ensemble - np.roll(ensemble, lag, axis=0), wider).mean(axis=0) for lag in lags
+        ]
+        weights = [0.5 if 2 * lag == n else 1.0 for lag in lags]  # the half-way lag meets pairs twice
+        return float(np.mean(error - 0.5 * np.average(apart, axis=0, weights=weights)))
+
+    def penalty(self, value: float) -> float:
+        """Return the score itself: the estimate of a small one may fall below 0."""
+        return value
 
 
 def _mean_distance(m: Array, s: Array) -> Array:
@@ -77,29 +164,67 @@ def _mean_distance(m: Array, s: Array) -> Array:
     return m * erf(z) + s * np.sqrt(2.0 / np.pi) * np.exp(-(z**2))
 
 
-def coverage(y: Array, ensemble: Array, sd: Array, level: float = LEVEL) -> float:
-    """Return the share of `y` (D) within the central `level` interval of what could have been measured.
+class Coverage(Score):
+    """Share of the observations within the central `level` interval of what could have been measured.
 
-    The predictive distribution is the equal mixture of N(g_j, sd^2) over the members of `ensemble` (J, D),
-    with the error sd (D) of the observations. Its distribution function at y tells whether y lies between
-    the quantiles, without computing them.
+    The predictive distribution is the equal mixture of N(g_j, sd^2) over the members g_j, with the error sd
+    of the observations. Its distribution function at y tells whether y lies between the quantiles, without
+    computing them.
     """
-    from scipy.special import ndtr
 
-    probability = ndtr((y - ensemble) / sd).mean(axis=0)
-    return float(np.mean(np.abs(probability - 0.5) <= level / 2))
+    kind = "coverage"
+    title = "coverage"
+    unit = "1"
+    best = LEVEL
+    description = (
+        f"share of observations inside the central {100 * LEVEL:.0f} % interval of prediction plus "
+        "observation error"
+    )
+
+    def __init__(self, level: float = LEVEL) -> None:
+        self.level = level
+
+    def value(self, y: Array, ensemble: Array, sd: Array) -> float:
+        from scipy.special import ndtr
+
+        probability = ndtr((y - ensemble) / sd).mean(axis=0)
+        return float(np.mean(np.abs(probability - 0.5) <= self.level / 2))
 
 
-def score_table(observations: Observations, ensembles: Mapping[str, Array]) -> Scorecard:
-    """Return all scores of each ensemble, for each variable and period.
+OWN = (RMSE, Bias, R2, CRPS, Coverage)
+SCORES: dict[str, type[Score]] = family(Score, OWN, "fatescal.scores", attrgetter("kind"))  # type: ignore[type-abstract]
+USUAL = tuple(score.kind for score in OWN)
+
+
+def _known(name: Any) -> Any:
+    """Refuse a name that no score has."""
+    if name not in SCORES:
+        near = did_you_mean(name, SCORES) or f"known are {', '.join(SCORES)}"
+        raise ValueError(f"unknown score {name!r}; {UNUSABLE.get(str(name)) or near}")
+    return name
+
+
+if TYPE_CHECKING:
+    ScoreName = str
+else:
+    ScoreName = Annotated[Literal[tuple(SCORES)], BeforeValidator(_known)]
+
+
+def score_table(
+    observations: Observations, ensembles: Mapping[str, Array], wanted: Sequence[str] = USUAL
+) -> Scorecard:
+    """Return the wanted scores of each ensemble, for each variable and period.
 
     Parameters
     ----------
     observations : Observations
     ensembles : mapping of str to array
-        Predictions (J, D) of the successful members, or (D) of a single run, by name. rmse, bias and r2 are
-        those of the ensemble mean. NaN in a prediction gives NaN scores for its variable and period.
+        Predictions (J, D) of the successful members, or (D) of a single run, by name. NaN in a prediction
+        gives NaN scores for its variable and period.
+    wanted : sequence of str
+        Names of scores (`SCORES`).
     """
+    scores = {name: SCORES[name]() for name in wanted}
     rows: list[tuple[str, str, str, str, float]] = []
     for variable in dict.fromkeys(observations.variable.tolist()):
         for period in dict.fromkeys(observations.period.tolist()):
@@ -107,25 +232,17 @@ def score_table(observations: Observations, ensembles: Mapping[str, Array]) -> S
             if not here.any():
                 continue
             for name, predictions in ensembles.items():
-                scores = _scores(
-                    observations.y[here], np.atleast_2d(predictions)[:, here], observations.sd[here]
-                )
-                rows += [(variable, period, name, score, value) for score, value in scores.items()]
+                ensemble = np.atleast_2d(predictions)[:, here]
+                whole = np.isfinite(ensemble).all()
+                for kind, score in scores.items():
+                    value = (
+                        score.value(observations.y[here], ensemble, observations.sd[here])
+                        if whole
+                        else np.nan
+                    )
+                    rows.append((variable, period, name, kind, value))
     fields = zip(*rows, strict=True)
     return Scorecard(*(np.array(field) for field in fields))
-
-
-def _scores(y: Array, ensemble: Array, sd: Array) -> dict[str, float]:
-    if not np.isfinite(ensemble).all():
-        return dict.fromkeys(("rmse", "bias", "r2", "crps", "coverage"), np.nan)
-    mean = ensemble.mean(axis=0)
-    return {
-        "rmse": rmse(y, mean),
-        "bias": bias(y, mean),
-        "r2": r2(y, mean),
-        "crps": crps(y, ensemble, sd),
-        "coverage": coverage(y, ensemble, sd),
-    }
 
 
 def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
@@ -154,13 +271,16 @@ def render(scorecard: Scorecard) -> str:
     keys = zip(scorecard.variable, scorecard.period, scorecard.ensemble, scorecard.score, strict=True)
     values = dict(zip(keys, scorecard.value.tolist(), strict=True))
     blocks = dict.fromkeys(zip(scorecard.variable, scorecard.period, strict=True))
+    rooms = [max(10, len(score) + 2) for score in scores]
     width = 2 + max(len(text) for text in [*names, *(f"{v}, {p}" for v, p in blocks)])
     lines = []
     for variable, period in blocks:
-        lines.append(f"{f'{variable}, {period}':<{width}}" + "".join(f"{score:>10}" for score in scores))
+        head = "".join(f"{score:>{room}}" for score, room in zip(scores, rooms, strict=True))
+        lines.append(f"{f'{variable}, {period}':<{width}}{head}")
         for name in names:
             row = [values.get((variable, period, name, score), np.nan) for score in scores]
-            lines.append(f"{'  ' + name:<{width}}" + "".join(f"{_shown(value):>10}" for value in row))
+            cells = "".join(f"{_shown(value):>{room}}" for value, room in zip(row, rooms, strict=True))
+            lines.append(f"{'  ' + name:<{width}}{cells}")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError, model_validator
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.options import Section, merged
 from fatescal.hpc.launch import HIDDEN_PREFIXES, never
+from fatescal.models.verb import Verb
 from fatescal.storage.inputs import Sources
 
 if TYPE_CHECKING:
@@ -92,26 +93,6 @@ def require_launcher(launcher: Sequence[str]) -> None:
             expected="a program on the PATH",
             hint="load the module that brings it, or launch members directly: launcher: []",
         )
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb of the command line that a model brings.
-
-    Attributes
-    ----------
-    name, help : str
-        As the command line shows them.
-    action : callable
-        (options and context of each site, a function that prints a line, the flags by name) -> None.
-    flags : mapping of str to str
-        Names of its options that are on or off, with their help.
-    """
-
-    name: str
-    help: str
-    action: Callable[..., None]
-    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelOptions(Section):

@@ -31,6 +31,7 @@ class CommandOptions(ModelOptions):
     """Any executable that reads a parameter file and leaves a netCDF file."""
 
     kind: Literal["command"]
+    """Any executable."""
     command: Annotated[list[str], Field(min_length=1)]
     """The executable and its arguments; no shell expands them."""
     parameters_file: str = "parameters.json"

@@ -1,13 +1,15 @@
-"""A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from package pyrealm.
+"""A second, independent land model: the P-model's photosynthesis and SPLASH's evapotranspiration, from
+package pyrealm.
 
 A config names it as ``kind: pyrealm``. Light-use efficiency follows from optimality (Prentice et al. 2014,
-doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over days while
-light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767); evapotranspiration is
-the lesser of an equilibrium demand and a supply from a single bucket (Davis et al. 2017, doi:10.5194/gmd-10-689-2017).
+doi:10.1111/ele.12211; Wang et al. 2017, doi:10.1038/s41477-017-0006-8) with capacities that acclimate over
+days while light and temperature change over hours (Mengoli et al. 2022, doi:10.1029/2021MS002767);
+evapotranspiration is the lesser of an equilibrium demand and a supply from a single bucket (Davis et al.
+2017, doi:10.5194/gmd-10-689-2017).
 
-What pyrealm leaves open: absorbed light is that of the site's leaf area under Beer's law; in spring the quantum
-yield recovers with an acclimated temperature, as in the embedded model; the bucket's moisture lowers GPP as in
-Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither snow nor interception.
+What pyrealm leaves open: absorbed light is that of the site's leaf area under Beer's law; in spring the
+quantum yield recovers with an acclimated temperature, as in the embedded model; the bucket's moisture lowers
+GPP as in Stocker et al. (2020, doi:10.5194/gmd-13-1545-2020). SPLASH 1.0 knows neither snow nor interception.
 """
 
 from __future__ import annotations
@@ -30,11 +32,12 @@ from fatescal.base.options import Count, Finite, Positive
 from fatescal.base.types import Array
 from fatescal.models import daily
 from fatescal.models.base import Context, Model, ModelOptions
-from fatescal.models.canopy.defaults import CanopyParameter, check_values
+from fatescal.models.canopy.defaults import check_values
 from fatescal.models.canopy.smear_weather import read_forcing
 from fatescal.models.canopy.stand import Stand
 from fatescal.models.canopy.thermo import ZERO, saturation_pressure
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY, Weather, noleap_date, noleap_day
+from fatescal.models.pyrealm_parameters import PARAMETERS
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:
@@ -43,49 +46,12 @@ if TYPE_CHECKING:
 COLDEST = -25.0  # degC; pyrealm's density of water holds down to here, and nothing grows below
 EXTINCTION = 0.5  # of light per leaf area, Beer's law (Monsi & Saeki 1953)
 
-_INF = float("inf")
-# fmt: off
-PARAMETERS = (  # the source ends with the range a prior should cover
-    CanopyParameter("phi0", (0.087182,), "1", 0, 0.1250001,
-              "quantum yield of photosynthesis, before its response to temperature",
-              "Stocker et al. 2020, set-up FULL; at most 1/8 by theory; 0.04 .. 0.12"),
-    CanopyParameter("beta", (146.0,), "1", 0, _INF,
-              "cost of carboxylation over that of transpiration at 25 degC",
-              "146 Stocker et al. 2020, 240 Prentice et al. 2014; 95 .. 225 from dry to wet soil, Lavergne et al. 2020"),
-    CanopyParameter("jmax_cost", (0.41,), "1", 0, 0.8,
-              "unit cost of the capacity of electron transport, c*", "Wang et al. 2017; 0.2 .. 0.6"),
-    CanopyParameter("acclimation_time", (15.0,), "d", 0.9999999, _INF,
-              "time in which vcmax, jmax and stomata follow the weather of noon",
-              "Mengoli et al. 2022; 30 in rsofun (Stocker et al. 2020); 5 .. 45"),
-    CanopyParameter("photosynthesis_recovery_time", (8.33,), "d", 0.9999999, _INF,
-              "time constant of the temperature that leaves have acclimated to",
-              "Makela et al. 2004; Kolari et al. 2007, doi:10.1111/j.1600-0889.2007.00262.x; 2 .. 20"),
-    CanopyParameter("photosynthesis_recovery_start", (-4.67,), "degC", -_INF, _INF,
-              "acclimated temperature at which the quantum yield begins to recover", "Kolari et al. 2007; -10 .. 0"),
-    CanopyParameter("photosynthesis_recovery_range", (18.0,), "K", 0, _INF,
-              "rise above the start at which the quantum yield is full", "Kolari et al. 2007; 8 .. 25"),
-    CanopyParameter("fapar_scale", (1.0,), "1", 0, 2,
-              "absorbed light over that of the site's leaf area",
-              "GPP tells it from phi0 only where the canopy absorbs all light: leave it out; 0.8 .. 1.2"),
-    CanopyParameter("soil_stress_threshold", (0.6,), "1", 0, 1.0000001,
-              "relative soil moisture below which GPP is lowered", "Stocker et al. 2020; 0.3 .. 0.9"),
-    CanopyParameter("soil_stress_intercept", (0.733,), "1", -1e-7, 1.0000001,
-              "share of GPP that a dry bucket leaves",
-              "Stocker et al. 2020, a + b alpha with alpha = 1 of a humid climate; 0 .. 1"),
-    CanopyParameter("soil_capacity", (150.0,), "mm", 0, 1e4, "water the bucket holds", "Davis et al. 2017; 50 .. 300"),
-    CanopyParameter("evaporative_supply", (1.05,), "mm h-1", 0, _INF,
-              "rate at which a full bucket can give water", "Federer 1982, by Davis et al. 2017; 0.2 .. 1.5"),
-    CanopyParameter("priestley_taylor", (1.26,), "1", 0, _INF,
-              "demand over equilibrium evaporation",
-              "Priestley & Taylor 1972; lower over tall conifers, Komatsu 2005, doi:10.1002/hyp.5987; 0.5 .. 1.3"),
-)
-# fmt: on
-
 
 class PyrealmOptions(ModelOptions):
     """The P-model and SPLASH of package pyrealm."""
 
     kind: Literal["pyrealm"]
+    """P-model and SPLASH."""
     forcing: str
     """A netCDF file, a folder of CLM's monthly files or a csv of tower meteorology."""
     start: date
@@ -216,7 +182,7 @@ class PModel(Model):
         return daily.read(folder)
 
     def simulate(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
-        """Return daily GPP [kg C m-2 s-1] and evapotranspiration [kg H2O m-2 s-1], a value per day (days) each."""
+        """Return daily (days) GPP [kg C m-2 s-1] and evapotranspiration [kg H2O m-2 s-1]."""
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             warnings.simplefilter("ignore")  # pyrealm's news, and ranges of weather that are checked here
             moisture, evaporation = self._splash(theta)
@@ -292,7 +258,7 @@ class PModel(Model):
 
     @cached_property
     def _sunshine(self) -> Array:
-        """Share of sunshine of each day [1] that gives SPLASH the radiation of the forcing, as near as it can be."""
+        """Share of sunshine of each day [1] that gives SPLASH the forcing's radiation, as near as can be."""
         from pyrealm.constants import CoreConst
 
         angstrom, const = CoreConst().transmissivity_coef, CoreConst()
@@ -322,7 +288,8 @@ class PModel(Model):
     def _splash(self, theta: Mapping[str, float]) -> tuple[Array, Array]:
         """Return relative soil moisture [1] and evapotranspiration [mm d-1] of each day.
 
-        The parts of pyrealm's SplashModel: as a whole it passes neither its capacity nor its constants on to them (2.0.0).
+        The parts of pyrealm's SplashModel: as a whole it passes neither its capacity nor its constants on to
+        them (2.0.0).
         """
         from pyrealm.constants import CoreConst
         from pyrealm.splash.evap import DailyEvapFluxes
@@ -344,11 +311,12 @@ class PModel(Model):
 
 
 def _stress(theta: Mapping[str, float], moisture: Array) -> Array:
-    """Return what soil moisture leaves of GPP (days): 1 above the threshold, a parabola below (Stocker et al. 2020)."""
+    """Return what soil moisture leaves of GPP (days): Stocker et al. (2020), 1 above the threshold."""
     from pyrealm.pmodel.functions import calc_soilmstress_stocker
 
     coefficients = {
-        "theta0": 0.0, "thetastar": theta["soil_stress_threshold"], "a": theta["soil_stress_intercept"], "b": 0.0,
+        "theta0": 0.0, "thetastar": theta["soil_stress_threshold"],
+        "a": theta["soil_stress_intercept"], "b": 0.0,
     }  # fmt: skip
     return calc_soilmstress_stocker(moisture, np.ones(1), coef=coefficients)
 

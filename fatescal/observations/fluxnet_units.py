@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.observations import calendars
+from fatescal.observations import calendars, record_lengths
 
 DAY = calendars.DAY
 STEPS = ("hourly", "daily", "yearly")
@@ -29,10 +29,10 @@ def step(starts: Array, lengths: Array) -> str:
     """Return 'hourly', 'daily' (days to months), 'yearly' or '' for rows at `starts` (N) of `lengths` [s].
 
     >>> days = np.arange("2011-01-01", "2011-02-05", 7, dtype="M8[D]").astype("M8[s]")
-    >>> step(days, calendars.interval_lengths(days))
+    >>> step(days, record_lengths.interval_lengths(days))
     'daily'
     """
-    months = calendars.month_step(starts)
+    months = record_lengths.month_step(starts)
     if months:
         return {1: "daily", 12: "yearly"}.get(months, "")
     steps, counts = np.unique(lengths, return_counts=True)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from fatescal.base.errors import BadInput
 from fatescal.observations import fluxnet_units, options, quality, readers, units, windows
-from fatescal.observations.noise import ErrorModel
+from fatescal.observations.observed_variable import ObservedVariable
 from fatescal.observations.quality import QualityColumn
-from fatescal.observations.windows import ObservedVariable, Summary
+from fatescal.observations.window_means import Rows
+from fatescal.observations.windows import Summary
 from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Source:
     @classmethod
     def of(cls, table: pd.DataFrame, layout: readers.Layout) -> Source:
         """Return it for a table that was read."""
-        rows = windows.Rows.of(table)
+        rows = Rows.of(table)
         step = fluxnet_units.step(rows.starts, rows.lengths)
         known = (
             {name: fluxnet_units.unit(name, step) for name in layout.names}
@@ -154,7 +155,7 @@ def observed_variable(name: str, chosen: options.VariableSection, source: Source
     return ObservedVariable(
         name=name,
         unit=chosen.compare_in or unit,
-        error=error_model(chosen.error, column, source),
+        error=chosen.error if source is None else chosen.error.with_units(source.units, column),
         column=column,
         measured_in=summed or measured,
         temperature=chosen.temperature or "",
@@ -212,28 +213,12 @@ def _quality(
     return QualityColumn(column, **{key: value for key, value in bounds.items() if value is not None})
 
 
-def error_model(chosen: options.ErrorSection, of: str = "", source: Source | None = None) -> ErrorModel:
-    """Return the error model of a variable in column `of`; `source` tells the unit of its uncertainties.
-
-    Where the file has one unit for both, that of the variable counts, which the config may correct.
-    """
-    given = {name: value for name, value in chosen if value is not None}
-    if chosen.discrepancy == "estimate":
-        given |= {"discrepancy": 0.0, "estimate": True}
-    if chosen.measured is not None:
-        column = chosen.measured.column
-        told = source.units if source else {}
-        own = "" if told.get(column) == told.get(of) else told.get(column, "")
-        given |= {"measured": column, "measured_in": chosen.measured.unit or own}
-    return ErrorModel(**given)
-
-
 def _error_told(variable: ObservedVariable, table: pd.DataFrame, source: Source) -> str:
     """What a column of uncertainties is taken for."""
-    error = variable.error
-    own = variable.measured_in or variable.unit
-    assumed = "" if error.measured in source.units else f" (assumed, that of {variable.column})"
-    unit = error.measured_in or f"{own}{assumed}"
-    n_zero = int((table[error.measured].to_numpy() == 0).sum())
+    measured, own = variable.error.measured, variable.measured_in or variable.unit
+    assert measured is not None
+    assumed = "" if measured.column in source.units else f" (assumed, that of {variable.column})"
+    unit = measured.unit or f"{own}{assumed}"
+    n_zero = int((table[measured.column].to_numpy() == 0).sum())
     zeros = f", {n_zero} of zero taken as missing" if n_zero else ""
-    return f"{error.measured} the sd of each {variable.column}, independent, in {unit}{zeros}"
+    return f"{measured.column} the sd of each {variable.column}, independent, in {unit}{zeros}"

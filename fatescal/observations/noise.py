@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from fatescal.base.options import Positive, Section
 from fatescal.base.types import Array
@@ -41,42 +41,81 @@ class QuantileRule(Section):
         return float(self.share * np.mean(quantiles))
 
 
-@dataclass(frozen=True)
-class ErrorModel:
-    """Error of a window's value d, the mean of n valid measurements, in the variable's unit.
+class Measured(Section):
+    """The column with the uncertainty (1 sd) of each measurement, in `unit` where no file tells it."""
 
-    sigma^2 = sd^2 + random^2 / n + measured^2 + systematic^2 + (relative d)^2 + discrepancy^2; windows of one
-    variable correlate with `ar1`^lag, the lag counted in windows.
+    column: str
+    """Column of the uncertainties."""
+    unit: str | None = None
+    """Unit of the column; without it that of the file, else that of the variable's column."""
 
-    Attributes
-    ----------
-    sd : float
-        Of a window, however many measurements it holds.
-    random : float or QuantileRule
-        Sd of a single measurement's independent error.
-    systematic : float
-        What averaging does not reduce.
-    relative : float
-        Share of the observed value. An error in proportion to the value favours low predictions.
-    discrepancy : float
-        What the model cannot fit with any parameters.
-    estimate : bool
-        Whether the discrepancy is estimated from the best fit (`discrepancies`).
-    measured : str
-        The column with the uncertainty (1 sd) of each measurement, '' without one.
-    measured_in : str
-        The unit of that column, '' where it is that of the measurements.
+
+def _as_column(value: object) -> object:
+    """The name of a column alone as a section with it."""
+    return {"column": value} if isinstance(value, str) else value
+
+
+class ErrorModel(Section):
+    """Error of one window's value, in the variable's unit: a single `sd`, or parts.
+
+    Of a value d, the mean of n valid measurements, sigma^2 = sd^2 + random^2 / n + measured^2 + systematic^2
+    + (relative d)^2 + discrepancy^2; windows of one variable correlate with `ar1`^lag, the lag counted in
+    windows.
     """
 
-    sd: float = 0.0
-    random: float | QuantileRule = 0.0
-    systematic: float = 0.0
-    relative: float = 0.0
-    discrepancy: float = 0.0
-    ar1: float = 0.0
-    estimate: bool = False
-    measured: str = ""
-    measured_in: str = ""
+    sd: Positive | None = None
+    """Error of a window, however many measurements it holds."""
+    random: Annotated[Positive | QuantileRule, Field(union_mode="left_to_right")] | None = None
+    """Independent error of a single measurement, or the rule that it follows from."""
+    systematic: Positive | None = None
+    """Error that averaging does not reduce."""
+    relative: Positive | None = None
+    """Error as a share of the observed value; one in proportion to the value favours low predictions."""
+    discrepancy: Positive | Literal["estimate"] | None = None
+    """What the model cannot fit with any parameters; `estimate`: from the best fit."""
+    ar1: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Correlation of the errors of neighbouring windows."""
+    measured: (
+        Annotated[Measured, BeforeValidator(_as_column, json_schema_input_type=str | Measured)] | None
+    ) = None
+    """Column with the uncertainty (1 sd) of each measurement, independent of each other."""
+
+    @model_validator(mode="after")
+    def _of_parts(self) -> ErrorModel:
+        if self.sd is not None and (self.random is not None or self.systematic is not None):
+            raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
+        if self.measured is not None and (self.sd is not None or self.random is not None):
+            raise ValueError("`measured` is the random error of each measurement: leave `sd`, `random` out")
+        if not any((self.sd, self.random, self.systematic, self.relative, self.measured)):
+            raise ValueError("give `sd`, or parts of it: `random`, `measured`, `systematic`, `relative`")
+        return self
+
+    @property
+    def estimate(self) -> bool:
+        """Whether the discrepancy is estimated from the best fit (`discrepancies`)."""
+        return self.discrepancy == "estimate"
+
+    @property
+    def rule(self) -> QuantileRule | None:
+        """The rule that the random error follows from, None where it is a number or there is none."""
+        return self.random if isinstance(self.random, QuantileRule) else None
+
+    def with_random(self, sd: float) -> ErrorModel:
+        """Return the same with a random error of `sd` in place of its rule."""
+        return self.model_copy(update={"random": sd})
+
+    def with_units(self, told: Mapping[str, str], column: str) -> ErrorModel:
+        """Return the same with the unit of its uncertainties, by the units that a file has told.
+
+        Where the file has one unit for them and the variable's `column`, that of the variable counts, which
+        the config may correct.
+        """
+        if self.measured is None or self.measured.unit is not None:
+            return self
+        unit = told.get(self.measured.column)
+        if unit == told.get(column):
+            return self
+        return self.model_copy(update={"measured": self.measured.model_copy(update={"unit": unit})})
 
     def noise(self, values: Array, n_valid: Array, measured: Array | float = 0.0) -> Array:
         """Return the error sd (D) of windows with `values` (D), means of `n_valid` (D) measurements each.
@@ -86,10 +125,12 @@ class ErrorModel:
         >>> ErrorModel(random=3.0, systematic=4.0).noise(np.zeros(2), np.array([1, 9])).round(4).tolist()
         [5.0, 4.1231]
         """
-        assert not isinstance(self.random, QuantileRule), "a rule becomes a number where the series is read"
-        random = self.random / np.sqrt(np.maximum(n_valid, 1.0))
-        total = np.full(np.shape(values), float(self.sd))
-        for part in (random, measured, self.systematic, self.relative * np.abs(values), self.discrepancy):
+        assert self.rule is None, "a rule becomes a number where the series is read"
+        random = (self.random or 0.0) / np.sqrt(np.maximum(n_valid, 1.0))
+        relative = (self.relative or 0.0) * np.abs(values)
+        discrepancy = self.discrepancy if isinstance(self.discrepancy, float) else 0.0
+        total = np.full(np.shape(values), self.sd or 0.0)
+        for part in (random, measured, self.systematic or 0.0, relative, discrepancy):
             total = np.hypot(total, part)  # hypot(x, 0) is x to the last bit
         return total
 

@@ -8,47 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fatescal.base.options import Finite, Positive, Section, wrong_name
-from fatescal.observations.noise import QuantileRule
+from fatescal.observations.noise import ErrorModel
 from fatescal.observations.readers.registry import Format
 from fatescal.parameters.truth import TruthValue
-
-
-class Measured(Section):
-    """The column with the uncertainty (1 sd) of each measurement, in `unit` where no file tells it."""
-
-    column: str
-    unit: str | None = None
-    """Unit of the column; without it that of the file, else that of the variable's column."""
-
-
-def _as_column(value: object) -> object:
-    """The name of a column alone as a section with it."""
-    return {"column": value} if isinstance(value, str) else value
-
-
-class ErrorSection(Section):
-    """Error of one window's value, in the variable's unit: a single `sd`, or parts."""
-
-    sd: Positive | None = None
-    random: Annotated[Positive | QuantileRule, Field(union_mode="left_to_right")] | None = None
-    systematic: Positive | None = None
-    relative: Positive | None = None
-    discrepancy: Positive | Literal["estimate"] | None = None
-    ar1: Annotated[float, Field(gt=0, lt=1)] | None = None
-    measured: (
-        Annotated[Measured, BeforeValidator(_as_column, json_schema_input_type=str | Measured)] | None
-    ) = None
-    """Column with the uncertainty (1 sd) of each measurement, independent of each other."""
-
-    @model_validator(mode="after")
-    def _of_parts(self) -> ErrorSection:
-        if self.sd is not None and (self.random is not None or self.systematic is not None):
-            raise ValueError("give either `sd`, the error of a window, or `random` and `systematic`")
-        if self.measured is not None and (self.sd is not None or self.random is not None):
-            raise ValueError("`measured` is the random error of each measurement: leave `sd`, `random` out")
-        if not any((self.sd, self.random, self.systematic, self.relative, self.measured)):
-            raise ValueError("give `sd`, or parts of it: `random`, `measured`, `systematic`, `relative`")
-        return self
 
 
 class QualitySection(Section):
@@ -57,7 +19,9 @@ class QualitySection(Section):
     column: str | None = None
     """Column of the quality; without it that of the file for the variable, by attribute or name (NAME_qc)."""
     max: Finite | None = None
+    """Largest value that counts: of a flag, or of a gap-filled share."""
     min: Finite | None = None
+    """Least value that counts: of a share of good data."""
 
     @model_validator(mode="after")
     def _bounded(self) -> QualitySection:
@@ -70,15 +34,21 @@ class VariableSection(Section):
     """One observed variable and its counterpart in the model's output."""
 
     model: str
-    unit: str | None = None  # of the column; may be left out where the format or the file's header tells
-    error: ErrorSection
+    """Name of the variable in the model's output."""
+    unit: str | None = None
+    """Unit of the column; may be left out where the format or the file's header tells it."""
+    error: ErrorModel
+    """Error of a window's value."""
     column: str | None = None
-    compare_in: str | None = (
-        None  # unit of the comparison and of the error, if it isn't the column's; a rate sums amounts
-    )
-    temperature: str | None = None  # column of the latent heat's temperature [degC]
+    """Name of the column; that of the variable without it."""
+    compare_in: str | None = None
+    """Unit of the comparison and of the error, where it is not the column's; a rate sums amounts."""
+    temperature: str | None = None
+    """Column of the temperature [degC] that latent heat is turned to water with."""
     qc: QualitySection | None = None
+    """Which measurements count, by a column of their quality."""
     min_valid: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a window that valid measurements must fill, of this variable."""
 
 
 class SyntheticSection(Section):
@@ -87,8 +57,11 @@ class SyntheticSection(Section):
     """
 
     truth: dict[str, Annotated[TruthValue | dict[str | int, TruthValue], Field(union_mode="left_to_right")]]
-    noise: Literal[False] | Positive | None = None  # None: as the error model says
-    seed: Annotated[int, Field(ge=0)] | None = None  # of the noise; None: that of the run
+    """The true parameters, by name; the others have their defaults."""
+    noise: Literal[False] | Positive | None = None
+    """Multiple of the error model's noise, false for none; as the error model says without it."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the noise; that of the run without it."""
 
 
 def _listed(value: object) -> object:
@@ -98,24 +71,37 @@ def _listed(value: object) -> object:
 
 class ObservationsSection(Section):
     window: str = "1D"
+    """Averaging window: 1D, 7D, MS (month), 30min ..."""
     calibration: tuple[date, date]
+    """First and last day of the calibration."""
     validation: tuple[date, date] | None = None
-    fold: tuple[int, int] | None = None  # (i, k), as `--fold i/k` sets it
+    """First and last day of the validation."""
+    fold: tuple[int, int] | None = None
+    """Fold i of k, as `--fold i/k` sets it."""
     variables: Annotated[dict[str, VariableSection], Field(min_length=1)]
+    """The observed variables, by name."""
     synthetic: SyntheticSection | None = None
+    """A known truth in place of a file."""
     file: str | None = None
+    """The file of measurements."""
     format: Format | None = None
     """Format of the file by its name, or with its options `{kind: NAME, ...}`; found out without it."""
-    time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = (
-        None  # several make up the time
-    )
-    time_stamp: Literal["start", "middle", "end"] | None = None  # where it stands in its interval
-    time_format: str | None = None  # as strptime has it, where the table does not tell
+    time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The column of the time; several make it up."""
+    time_stamp: Literal["start", "middle", "end"] | None = None
+    """Where the time stands in its interval."""
+    time_format: str | None = None
+    """Form of the times, as strptime has it, where the table does not tell."""
     time_zone: str | None = None
-    missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()  # values that mean missing
-    not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()  # ... that do not, but look so
+    """Zone of the times, as UTC+2; they are turned to UTC."""
+    missing: Annotated[tuple[Finite | str, ...], BeforeValidator(_listed)] = ()
+    """Values that mean missing."""
+    not_missing: Annotated[tuple[Finite, ...], BeforeValidator(_listed)] = ()
+    """Values that look as if they meant missing, and do not."""
     min_valid: Annotated[float, Field(gt=0, le=1)] = 0.5
-    outliers: Literal["refuse", "drop", "keep"] = "refuse"  # windows far outside all others of their variable
+    """Share of a window that valid measurements must fill."""
+    outliers: Literal["refuse", "drop", "keep"] = "refuse"
+    """What becomes of windows far outside all others of their variable."""
 
     @field_validator("variables")
     @classmethod
@@ -138,7 +124,7 @@ class ObservationsSection(Section):
         if self.synthetic is not None and unitless:
             raise ValueError(f"{unitless[0]} needs a `unit`")
         if self.synthetic is not None:
-            ruled = [name for name, v in self.variables.items() if isinstance(v.error.random, QuantileRule)]
+            ruled = [name for name, v in self.variables.items() if v.error.rule]
             if ruled:
                 raise ValueError(
                     f"{ruled[0]}: a synthetic truth has no measured quantile; give `random` a number"

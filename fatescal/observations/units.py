@@ -214,7 +214,7 @@ _OF_SUBSTANCE = re.compile(r"([kmunpMGTP]?(?:g|mol)|mm)(CO2|C|H2O)")  # 'gC', 'u
 _POWER = re.compile(r"([A-Za-z]+)(?:\^|\*\*)?([+-]?\d+)?")  # 'm-2', 'm2', 'm^2', 'm**2'
 _SPELLINGS = str.maketrans("µμ⁻−¹²³·", "uu--123 ") | {ord("%"): "percent"}
 _NAMES = {"y": "yr"}  # as ONEFlux has it; pint knows 'yr' and 'year'
-# What CLM, FATES, CMIP and flux files write for no unit, with or without its range: 'unitless (0-1)'
+# What land models, CMIP and flux files write for no unit, with or without its range: 'unitless (0-1)'
 _DIMENSIONLESS = re.compile(
     r"(?:unitless|dimensionless|none|fraction|frac|proportion|ratio|index|1|-|\(-\)|\[-\])?\s*"
     r"(?:[\[(]\s*0\s*(?:-|to|\.\.)\s*1\s*[\])])?",

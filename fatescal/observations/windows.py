@@ -11,40 +11,22 @@ import numpy as np
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
 from fatescal.observations import calendars, units
-from fatescal.observations.noise import ErrorModel, QuantileRule, sd_of_mean
+from fatescal.observations.noise import ErrorModel
+from fatescal.observations.observed_variable import (
+    ObservedVariable,
+    measurements,
+    uncertainties,
+    with_numbers,
+)
 from fatescal.observations.outliers import outliers
-from fatescal.observations.quality import QualityColumn
+from fatescal.observations.periods import Period, held_out, named_periods, shares
+from fatescal.observations.window_means import Rows, averages
 from fatescal.storage.records import ObservationGrid, Observations
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _NAMED = 5  # windows that a message lists
-Period = tuple[object, object]  # first and last day, both inclusive
-
-
-@dataclass(frozen=True)
-class ObservedVariable:
-    """An observed variable: its `column` in the table ('' for synthetic truth), unit and error model."""
-
-    name: str
-    unit: str
-    error: ErrorModel
-    column: str = ""
-    measured_in: str = ""  # the unit of the column, where it is another one
-    temperature: str = ""  # the column [degC] that latent heat is computed with
-    quality: QualityColumn | None = None
-    min_valid: float | None = None  # where it isn't that of all variables
-
-    @property
-    def per_record(self) -> bool:
-        """Whether the column holds amounts, each over its record, of what is compared as a rate."""
-        return bool(self.measured_in) and units.per_record(self.measured_in, self.unit)
-
-    @property
-    def rate(self) -> str:
-        """The unit of the column, of its amounts per second of their record."""
-        return units.per_second(self.measured_in) if self.per_record else self.measured_in
 
 
 @dataclass(frozen=True)
@@ -98,7 +80,7 @@ def grid_of(
             units.convert(0.0, variable.rate, variable.unit)
     parts = [
         (name, *calendars.windows(*period, window, calendar))
-        for name, period in _periods(calibration, None if fold else validation)
+        for name, period in named_periods(calibration, None if fold else validation)
     ]
     names = np.concatenate([np.full(len(start), name, dtype="<U11") for name, start, _ in parts])
     start, end = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
@@ -107,7 +89,7 @@ def grid_of(
     n = len(start)
     middle = calendars.clock(start, calendar) / 2 + calendars.clock(end, calendar) / 2
     length = np.mean(calendars.clock(end, calendar) - calendars.clock(start, calendar))
-    rho = np.repeat([v.error.ar1 for v in variables], n)
+    rho = np.repeat([v.error.ar1 or 0.0 for v in variables], n)
     position = np.tile((middle - middle[0]) / length, len(variables))
     return ObservationGrid(
         correlation={"rho": rho, "position": position} if rho.any() else {},
@@ -134,9 +116,9 @@ def build(
     """Return the observations of a table, and for each variable and period what was used and dropped.
 
     A window's value is the mean of the valid measurements whose middle it holds, weighted by the time that
-    each stands for (`calendars.interval_lengths`); of amounts per record, compared as a rate, that is their
-    sum over the time they fill. A window of which valid measurements fill less than `min_valid` is dropped,
-    for that variable alone.
+    each stands for (`record_lengths.interval_lengths`); of amounts per record, compared as a rate, that is
+    their sum over the time they fill. A window of which valid measurements fill less than `min_valid` is
+    dropped, for that variable alone.
 
     Parameters
     ----------
@@ -153,7 +135,7 @@ def build(
         As `grid_of`; if windows are shorter than the measurements; if a variable has no window left for
         calibration, or none has any for validation; for outliers that are to be refused.
     """
-    variables = [_with_numbers(variable, table) for variable in variables]
+    variables = [with_numbers(variable, table) for variable in variables]
     grid = grid_of(variables, window, calibration, validation, calendar, fold)
     columns, sds, refused, uncertain = {}, {}, {}, {}
     for variable in variables:
@@ -162,7 +144,7 @@ def build(
         uncertain[variable.name] = np.isfinite(values) & ~np.isfinite(sds[variable.name])
         columns[variable.name] = np.where(uncertain[variable.name], np.nan, values)
     rows = Rows.of(table)
-    y, n_valid, share, short, measured = _averages(columns, sds, rows, grid, calendar)
+    y, n_valid, share, short, measured = averages(columns, sds, rows, grid, calendar)
     least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
     wanted = np.array([least[name] for name in grid.variable.tolist()])
     used = (
@@ -172,7 +154,7 @@ def build(
     full = grid.with_values(y)
     far, z = _outliers(full, used, on_outliers)
     middles = rows.middles
-    fates = np.select(
+    outcome = np.select(
         [
             far & (on_outliers == "drop"),
             used,
@@ -183,16 +165,16 @@ def build(
         ["outlier", "used", "outside the table", "no valid measurement", "shorter than its measurements"],
         "too few valid measurements",
     )
-    used = fates == "used"
+    used = outcome == "used"
     summaries = []
-    for name, (first, last), within in _shares(middles, calibration, validation, calendar, fold):
+    for name, (first, last), within in shares(middles, calibration, validation, calendar, fold):
         absent = middles[within & ~calendars.exists(middles, calendar)]
         n_absent = len(np.unique(absent.astype("datetime64[D]")))
         for v in variables:
             named = far & (grid.variable == v.name) & (grid.period == name)
             summaries.append(
                 replace(
-                    _summary(full, fates, v, name, n_absent),
+                    _summary(full, outcome, v, name, n_absent),
                     refused=int(refused[v.name][within].sum()),
                     uncertain=int(uncertain[v.name][within].sum()),
                     outliers=f"{on_outliers}: {_named(full, z, named)}" if named.any() else "",
@@ -212,111 +194,6 @@ def build(
             hint="another period, a smaller min_valid, or leave the variable out",
         )
     return full.select(used), summaries
-
-
-def held_out(moments: Array, calibration: Period, fold: tuple[int, int]) -> Array:
-    """Return whether each moment lies in a year of the fold's block: the i-th of k, whole years, as equal as
-    they can be.
-
-    Raises
-    ------
-    BadInput
-        For fewer calibration years than blocks.
-
-    >>> days = np.array(["2004-06-01", "2006-06-01", "2008-12-31"], "datetime64[s]")
-    >>> held_out(days, ("2004-01-01", "2008-12-31"), (2, 3)).tolist()
-    [False, True, False]
-    """
-    number, n_folds = fold
-    first, last = (int(np.datetime64(str(day), "Y").astype(np.int64)) for day in calibration)
-    years = np.arange(first, last + 1)
-    if not (2 <= n_folds <= len(years) and 1 <= number <= n_folds):
-        raise BadInput(
-            f"fold {number}/{n_folds} of {len(years)} calibration years",
-            expected=f"1/K to K/K with K from 2 to {len(years)}: a fold is a block of years",
-        )
-    return np.isin(
-        moments.astype("datetime64[Y]").astype(np.int64), np.array_split(years, n_folds)[number - 1]
-    )
-
-
-def _shares(
-    middles: Array,
-    calibration: Period,
-    validation: Period | None,
-    calendar: str,
-    fold: tuple[int, int] | None,
-) -> list[tuple[str, Period, Array]]:
-    """Each period's name, first and last day, and which of the measurements (N) lie in it."""
-    shares = []
-    for name, (first, last) in _periods(calibration, None if fold else validation):
-        begin, stop = calendars.period(first, last, calendar)
-        shares.append((name, (first, last), (middles >= begin) & (middles < stop)))
-    if fold is not None:
-        _, period, within = shares[0]
-        held = held_out(middles, calibration, fold)
-        shares = [("calibration", period, within & ~held), ("validation", period, within & held)]
-    return shares
-
-
-def measurements(variable: ObservedVariable, table: pd.DataFrame) -> tuple[Array, Array]:
-    """Return the values (N) of a variable in its unit, NaN where not valid, and which (N) its quality
-    refuses.
-
-    Where latent heat needs a temperature that is missing, the value is missing too.
-    """
-    values = table[variable.column].to_numpy(dtype=float)
-    refused = np.zeros(len(values), dtype=bool)
-    if variable.quality is not None:
-        good = variable.quality.keeps(table[variable.quality.column].to_numpy())
-        refused = np.isfinite(values) & ~good
-        values = np.where(good, values, np.nan)
-    if variable.measured_in:
-        temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
-        if np.nanmedian(temperature) > 100.0:
-            raise BadInput(
-                f"{variable.temperature}, the temperature of {variable.name}'s latent heat", expected="degC",
-                got=f"a median of {np.nanmedian(temperature):g}",
-            )  # fmt: skip
-        if variable.per_record:
-            values = values / Rows.of(table).lengths
-        values = units.convert(values, variable.rate, variable.unit, temperature)
-    return values, refused
-
-
-def uncertainties(variable: ObservedVariable, table: pd.DataFrame) -> Array:
-    """Return the uncertainty (N, 1 sd) of each measurement in the unit of the variable, NaN where unknown.
-
-    Zeros without a column of uncertainties. An uncertainty of zero is none: of an infinite weight nothing is
-    known.
-
-    Raises
-    ------
-    BadInput
-        For negative uncertainties, and a unit that does not fit.
-    """
-    error, column = variable.error, variable.error.measured
-    if not column:
-        return np.zeros(len(table))
-    sds = table[column].to_numpy(dtype=float)
-    if (negative := sds < 0).any():
-        raise BadInput(
-            f"{column}, the uncertainty of {variable.name}, is {sds[negative][0]:g} in the row of "
-            f"{table.index[negative][0]}, and {negative.sum() - 1} more are negative",
-            expected="standard deviations",
-            hint=f"observations.missing: [{sds[negative][0]:g}] if it stands for a missing value",
-        )
-    sds = np.where(sds > 0, sds, np.nan)
-    own = variable.measured_in or variable.unit
-    if error.measured_in:
-        sds = sds * (units.convert(1.0, error.measured_in, own) - units.convert(0.0, error.measured_in, own))
-    if not variable.measured_in:
-        return sds
-    temperature = table[variable.temperature].to_numpy() if variable.temperature else np.array(20.0)
-    if variable.per_record:
-        sds = sds / Rows.of(table).lengths
-    zero = units.convert(0.0, variable.rate, variable.unit, temperature)
-    return units.convert(sds, variable.rate, variable.unit, temperature) - zero
 
 
 def with_errors(
@@ -407,83 +284,6 @@ def describe(summaries: Sequence[Summary]) -> str:
     return "\n".join(lines)
 
 
-def _periods(calibration: Period, validation: Period | None) -> list[tuple[str, Period]]:
-    """The named periods, in order of time; refused where they overlap."""
-    if validation is None:
-        return [("calibration", calibration)]
-    begins, stops = np.array([calendars.period(*p, "standard") for p in (calibration, validation)]).T
-    if begins.max() < stops.min():
-        raise BadInput(
-            f"calibration ({calibration[0]} to {calibration[1]}) and validation ({validation[0]} to "
-            f"{validation[1]}) overlap",
-            expected="periods without a common day, since validation with known days proves nothing",
-        )
-    named = [("calibration", calibration), ("validation", validation)]
-    return named if begins[0] < begins[1] else named[::-1]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The measurements of a table: their starts, lengths [s] and middles (N)."""
-
-    starts: Array
-    lengths: Array
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> Rows:
-        """Return those of a table that is indexed by the start of each."""
-        starts = table.index.to_numpy().astype("datetime64[s]")
-        return cls(starts, calendars.interval_lengths(starts))
-
-    @property
-    def middles(self) -> Array:
-        """Middles (N), which decide to which window a row belongs."""
-        return self.starts + self.lengths // 2
-
-    @property
-    def step_in_words(self) -> str:
-        """How far the rows are apart: 'a row each 1 d'."""
-        return calendars.step_in_words(self.starts, self.lengths)
-
-
-def _averages(
-    columns: dict[str, Array], sds: dict[str, Array], rows: Rows, grid: ObservationGrid, calendar: str
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Mean of each window (D), its valid measurements (D), the share (D) of its length that they fill.
-
-    And whether (D) it is shorter than they are, by more than weeks or months differ among themselves; and the
-    sd (D) of its mean by the uncertainties (N) of its measurements.
-    """
-    here = calendars.exists(rows.middles, calendar)
-    clock = calendars.clock(rows.middles[here], calendar)
-    lengths = calendars.elapsed(rows.starts, rows.lengths, calendar)[here]
-    start, end = (calendars.clock(edges, calendar) for edges in (grid.start, grid.end))
-    if (end - start).max() < rows.lengths.min():
-        raise BadInput(
-            f"windows of {(end - start).max() / 3600:g} h are shorter than the step of the measurements",
-            expected=f"at least {rows.lengths.min() / 3600:g} h",
-        )
-    lo, hi = calendars.spans(clock, start, end)
-    steps, counts = np.unique(rows.lengths, return_counts=True)
-    step = steps[counts.argmax()]
-    weights = lengths / step  # exactly 1 where all last as long, so that a mean is one
-    y, n_valid, filled, measured = (np.zeros(len(grid)) for _ in range(4))
-    for name, column in columns.items():
-        mine, values = grid.variable == name, column[here]
-        valid = np.isfinite(values)
-        n_valid[mine] = calendars.sums(valid.astype(float), lo[mine], hi[mine])
-        filled[mine] = calendars.sums(np.where(valid, weights, 0.0), lo[mine], hi[mine])
-        total = calendars.sums(np.where(valid, values * weights, 0.0), lo[mine], hi[mine])
-        y[mine] = total / np.where(filled[mine] > 0, filled[mine], 1.0)
-        variance = np.where(valid, (sds[name][here] * weights) ** 2, 0.0)
-        measured[mine] = sd_of_mean(calendars.sums(variance, lo[mine], hi[mine]), filled[mine])
-    short = np.zeros(len(grid), dtype=bool)
-    for length in steps[steps > (end - start).min()]:
-        holds = calendars.sums((lengths == length).astype(float), lo, hi) > 0
-        short |= holds & (3 * length > 4 * (end - start))
-    return y, n_valid, filled * step / (end - start), short, measured
-
-
 def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array, Array]:
     """Which windows (D) in use are outliers, and z (D); they are refused unless something else is wanted."""
     far, z = np.zeros(len(full), dtype=bool), np.zeros(len(full))
@@ -491,8 +291,8 @@ def _outliers(full: Observations, used: Array, on_outliers: str) -> tuple[Array,
         far[used], z[used] = outliers(full.select(used))
     if far.any() and on_outliers == "refuse":
         raise BadInput(
-            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of their "
-            f"variable: {_named(full, z, far)}",
+            f"{np.count_nonzero(far)} of {np.count_nonzero(used)} windows lie far outside all others of "
+            f"their variable: {_named(full, z, far)}",
             hint="correct the file; or observations.outliers: drop, to leave them out, or keep, to use them",
         )
     return far, z
@@ -508,22 +308,12 @@ def _named(full: Observations, z: Array, rows: Array) -> str:
     return ", ".join(texts) + (f" and {rows.sum() - _NAMED} more" if rows.sum() > _NAMED else "")
 
 
-def _with_numbers(variable: ObservedVariable, table: pd.DataFrame) -> ObservedVariable:
-    """The variable with its quantile rule, if its error has one, applied to its measurements."""
-    rule = variable.error.random
-    if not isinstance(rule, QuantileRule):
-        return variable
-    years = table.index.to_numpy().astype("datetime64[Y]").astype(np.int64)
-    sd = rule.random(measurements(variable, table)[0], years)
-    return replace(variable, error=replace(variable.error, random=sd))
-
-
 def _summary(
-    full: Observations, fates: Array, variable: ObservedVariable, period: str, n_absent: int
+    full: Observations, outcome: Array, variable: ObservedVariable, period: str, n_absent: int
 ) -> Summary:
     rows = (full.period == period) & (full.variable == variable.name)
-    used = rows & (fates == "used")
-    reasons, counts = np.unique(fates[rows & ~used], return_counts=True)
+    used = rows & (outcome == "used")
+    reasons, counts = np.unique(outcome[rows & ~used], return_counts=True)
     dropped = {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
     if n_absent:
         dropped["29 February, no day of the model's calendar"] = n_absent

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fatescal.report.figure import COLOUR, DPI, canvas, styled
-from fatescal.report.fit import VALIDATION
+from fatescal.report.time_series_section import VALIDATION
 from fatescal.storage import atomic
 from fatescal.storage.records import Observations
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from fatescal.emulate.training import NEAR, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.report.figure import COLOUR, canvas, embed, styled
-from fatescal.report.markup import Markup, element, number, paragraph, section, table
+from fatescal.report.markup import Markup, element, number, paragraph, table
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Surrogate, Validation
 
 
-def emulator(results: Results) -> Markup | None:
-    """Return the section, or None before an emulator is fitted."""
-    content: list[object] = []
-    if results.surrogate is not None:
-        content.append(_described(results.surrogate))
-    if results.validation is not None:
-        content += _judged(results.validation, len(results.parameter))
-    return section("emulator", "Emulator check", *content) if content else None
+class EmulatorCheck(ReportSection):
+    """Whether the emulator may stand for the model near the optimum."""
+
+    kind = "emulator"
+    title = "Emulator check"
+    needs = "an emulator"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        content: list[object] = []
+        if results.surrogate is not None:
+            content.append(_described(results.surrogate))
+        if results.validation is not None:
+            content += _judged(results.validation, len(results.parameter))
+        return content or None
 
 
 def _described(surrogate: Surrogate) -> Markup:
@@ -29,9 +38,9 @@ def _described(surrogate: Surrogate) -> Markup:
         "misfit": "the misfit Φ",
     }[surrogate.target]
     return paragraph(
-        f"Gaussian processes ({surrogate.kernel}) learnt {learnt}, from {n_runs} model runs. The sampler asks them "
-        f"instead of the model. Held-out Q² near the optimum of the single outputs: {number(float(scores.min()))} to "
-        f"{number(float(scores.max()))}."
+        f"Gaussian processes ({surrogate.kernel}) learnt {learnt}, from {n_runs} model runs. The sampler "
+        "asks them instead of the model. Held-out Q² near the optimum of the single outputs: "
+        f"{number(float(scores.min()))} to {number(float(scores.max()))}."
     )
 
 
@@ -46,8 +55,10 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
          f"{low} to {high}, give or take two standard errors of the share"],
         ["median sd of Φ over the posterior", float(validation.posterior_sd), f"below {MAX_POSTERIOR_SD}"],
         ["99 % quantile of it", float(validation.tail_sd), f"below {MAX_TAIL_SD:g}"],
-        ["share of the posterior where it exceeds 1", float(validation.beyond_1), f"at most {MAX_SHARE[1.0]:g}"],
-        ["share of the posterior where it exceeds 2", float(validation.beyond_2), f"at most {MAX_SHARE[2.0]:g}"],
+        ["share of the posterior where it exceeds 1", float(validation.beyond_1),
+         f"at most {MAX_SHARE[1.0]:g}"],
+        ["share of the posterior where it exceeds 2", float(validation.beyond_2),
+         f"at most {MAX_SHARE[2.0]:g}"],
     ]  # fmt: skip
     badge = element(
         "b",
@@ -56,10 +67,11 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
     )
     return [
         paragraph(
-            "Each run near the optimum is predicted by the emulator without it and without its near twins. Left: "
-            "predicted against true misfit; dots should lie on the diagonal. Right: the error; a posterior density "
-            f"is wrong by the factor exp(error), and the grey band is ±{MAX_POSTERIOR_SD}. Bars are two standard "
-            "deviations of the Gaussian processes; what the compression of the outputs discards comes on top.",
+            "Each run near the optimum is predicted by the emulator without it and without its near twins. "
+            "Left: predicted against true misfit; dots should lie on the diagonal. Right: the error; a "
+            f"posterior density is wrong by the factor exp(error), and the grey band is ±{MAX_POSTERIOR_SD}. "
+            "Bars are two standard deviations of the Gaussian processes; what the compression of the outputs "
+            "discards comes on top.",
         ),
         embed(_figure(validation), "Held-out predictions of the misfit against the truth"),
         table(["criterion", "value", "wanted"], rows),

@@ -13,9 +13,11 @@ import numpy as np
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.convergence import diagnose, to_tree
+from fatescal.diagnostics.prior_conflict import conflicts
 from fatescal.diagnostics.verdict_text import advice, details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
+from fatescal.parameters.space import ParameterSpace
 from fatescal.report.results import Results
 from fatescal.storage import atomic
 from fatescal.storage.chain_records import ChainBlock
@@ -97,8 +99,8 @@ def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot)
         sd = np.sqrt(np.mean(observations.noise[rows] ** 2 - measured.noise[rows] ** 2))
         error = np.sqrt(np.mean(measured.noise[rows] ** 2))
         yield (
-            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run has a reduced "
-            f"chi2 of 1, beside a measurement error of {error:.3g}"
+            f"{name}: model discrepancy {sd:.3g} {measured.unit[rows][0]}, estimated so that the best run "
+            f"has a reduced chi2 of 1, beside a measurement error of {error:.3g}"
         )
 
 
@@ -121,13 +123,19 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
         found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
         yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
+        space: ParameterSpace = results["prior"]
+        beside = conflicts(space.names, space.priors, space.z(posterior.draws_u))
+        yield from filter(None, (conflict.sentence for conflict in beside))
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
     places = snapshot.config.places.values()
     going_on = any(place.model.warm_starts for place in places)
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
-        yield "the default run did NOT repeat itself from one evaluation to the next: the model is not deterministic"
+        yield (
+            "the default run did NOT repeat itself from one evaluation to the next: the model is not "
+            "deterministic"
+        )
 
 
 def _failures(results: Mapping[str, Any]) -> Iterable[str]:

@@ -6,32 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fatescal.report.chains import chains
-from fatescal.report.emulator_section import emulator
-from fatescal.report.fit import fit
 from fatescal.report.markup import Markup, element, framed, number
-from fatescal.report.misfit_surface import misfit
-from fatescal.report.parameter_figures import parameters
-from fatescal.report.prior_check_section import evidence
-from fatescal.report.provenance import provenance
+from fatescal.report.registry import sections
 from fatescal.report.results import Results
-from fatescal.report.scorecard import scorecard
-from fatescal.report.verdict_section import verdict
 from fatescal.storage import atomic
 
-SECTIONS = {
-    "Verdict": verdict,
-    "Scorecard": scorecard,
-    "Evidence": evidence,
-    "Parameters": parameters,
-    "Fit in time": fit,
-    "Misfit": misfit,
-    "Emulator check": emulator,
-    "Chains": chains,
-    "Provenance": provenance,
-}
 CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;\
+ padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
 p { max-width: 62rem; } nav a { margin-right: 1.2em; } a { color: #0072B2; }
 .verdict { font-size: 1.2rem; margin: .3rem 0; } .good { color: #00684b; } .bad { color: #b03a00; }
@@ -45,7 +27,8 @@ th[scope=row], thead th:first-child, .text { text-align: left; font-weight: 500;
 th[scope=row], thead th { white-space: normal; }
 th[scope=colgroup] { text-align: center; border-left: 1px solid #e4e4e4; }
 mark { background: #d5e8f5; font-weight: 700; padding: 0 .2em; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem;\
+ color: #444; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 """
 
@@ -63,15 +46,16 @@ def write(results: Results, folder: Path) -> Path:
 
 def page(results: Results) -> str:
     """Return the page of a run, with a section for everything the run has reached."""
-    sections = {title: made for title, make in SECTIONS.items() if (made := make(results)) is not None}
-    links = (element("a", title, href=f"#{title.split()[0].lower()}") for title in sections)
+    made = {section: section().render(results) for section in sections().values()}
+    shown = {section: markup for section, markup in made.items() if markup is not None}
+    links = (element("a", section.title, href=f"#{section.kind}") for section in shown)
     head = element(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         element("title", f"{results.name} · fatescal"),
         element("style", Markup(CSS)),
     )
-    body = element("body", _head(results), element("nav", *links), *sections.values())
+    body = element("body", _head(results), element("nav", *links), *shown.values())
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
 
 

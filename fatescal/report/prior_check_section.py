@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fatescal.diagnostics.prior_check import weigh, word
 from fatescal.diagnostics.scores import LEVEL
-from fatescal.report.markup import Markup, breakable, element, paragraph, section, table
+from fatescal.report.markup import breakable, element, paragraph, table
 from fatescal.report.results import Results, members, ran
+from fatescal.report.section import ReportSection
 
 
-def evidence(results: Results) -> Markup | None:
-    """Return the section, or None before the prior ensemble has run."""
-    prior = results.ensembles.get("prior")
-    if prior is None or ran(prior).sum() < 3:
-        return None
-    columns = results.rows("calibration")
-    calibration = results.observations.select(columns)
-    found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
-    verdict = word(found, results.parameter)
-    return section(
-        "evidence",
-        "Prior check",
-        paragraph(
-            element("b", f"Prior check {verdict}", class_="bad" if verdict.startswith("failed") else "good"),
-            ".",
-        ),
-        paragraph(
-            f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} % of prior "
-            "predictions plus the error in use at last; an outlier differs from the prior mean by more than three times spread plus error. "
-            "Below, the share of each parameter's prior variance that the data remove, to first order; of parameters "
-            "without prior correlations the shares add up to the number of directions that the data constrain."
-        ),
-        table(
-            ["variable", "windows", "coverage", "outliers", "constrained directions"],
-            [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in found],
-        ),
-        table(
-            ["parameter", *(e.variable for e in found)],
-            [
-                [breakable(name), *(float(e.informed[p]) for e in found)]
-                for p, name in enumerate(results.parameter)
-            ],
-            "Share of the prior variance removed",
-        ),
-    )
+class PriorCheckSection(ReportSection):
+    """What the prior ensemble says about the data, and the data about the parameters."""
+
+    kind = "evidence"
+    title = "Prior check"
+    needs = "a prior ensemble of three members"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        prior = results.ensembles.get("prior")
+        if prior is None or ran(prior).sum() < 3:
+            return None
+        columns = results.rows("calibration")
+        calibration = results.observations.select(columns)
+        found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
+        verdict = word(found, results.parameter)
+        return [
+            paragraph(
+                element(
+                    "b", f"Prior check {verdict}", class_="bad" if verdict.startswith("failed") else "good"
+                ),
+                ".",
+            ),
+            paragraph(
+                f"Before any update: coverage is the share of observations in the central {100 * LEVEL:.0f} "
+                "% of prior predictions plus the error in use at last; an outlier differs from the prior "
+                "mean by more than three times spread plus error. Below, the share of each parameter's prior "
+                "variance that the data remove, to first order; of parameters without prior correlations the "
+                "shares add up to the number of directions that the data constrain."
+            ),
+            table(
+                ["variable", "windows", "coverage", "outliers", "constrained directions"],
+                [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in found],
+            ),
+            table(
+                ["parameter", *(e.variable for e in found)],
+                [
+                    [breakable(name), *(float(e.informed[p]) for e in found)]
+                    for p, name in enumerate(results.parameter)
+                ],
+                "Share of the prior variance removed",
+            ),
+        ]

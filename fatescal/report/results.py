@@ -11,6 +11,8 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
+from fatescal.diagnostics.prior_conflict import PriorConflict, conflicts
+from fatescal.parameters.priors.base import Prior
 from fatescal.parameters.registry import of_prior
 from fatescal.storage.chain_records import ChainBlock
 from fatescal.storage.records import (
@@ -41,6 +43,10 @@ class PriorMap(Protocol):
         """Lower triangular (P, P), where parameters are correlated a priori."""
 
     @property
+    def priors(self) -> Sequence[Prior]:
+        """The prior of each parameter, in numbers."""
+
+    @property
     def rules(self) -> Mapping[str, object]:
         """Parameters that are not calibrated, and what they follow from, in words."""
 
@@ -51,6 +57,9 @@ class PriorMap(Protocol):
         """Return the values (J) of each parameter that is not calibrated, given the calibrated ones (J,
         P).
         """
+
+    def z(self, u: Array) -> Array:
+        """Return the standard normal coordinate (J, P) of each parameter by itself, of coordinates (J, P)."""
 
     def margins(self, z: Array) -> Array:
         """Return physical parameters (J, P), each of its own standard normal coordinate."""
@@ -179,6 +188,13 @@ class Results:
         wanted = self.settings.get("sample", {})
         thresholds = {key: wanted[key] for key in ("rhat", "ess") if key in wanted}
         return diagnose(draws, self.parameter, **thresholds)
+
+    @cached_property
+    def conflicts(self) -> list[PriorConflict]:
+        """Each parameter's posterior beside its prior; empty before anything is sampled."""
+        if self.posterior is None:
+            return []
+        return conflicts(self.parameter, self.prior.priors, self.prior.z(self.posterior.draws_u))
 
     def rows(self, period: str | None = None, variable: str | None = None) -> Array:
         """Return the mask (D) of a period's and a variable's observations."""

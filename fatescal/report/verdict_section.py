@@ -8,32 +8,39 @@ import numpy as np
 
 from fatescal.diagnostics.tolerances import RATIO, SHIFT
 from fatescal.diagnostics.verdict_text import advice, k_limit, sentence
-from fatescal.report.markup import Markup, breakable, number, paragraph, section, table
+from fatescal.report.markup import Markup, breakable, number, paragraph, table
 from fatescal.report.results import HEADLINES, Results
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Verdict
 
 
-def verdict(results: Results) -> Markup | None:
-    """Return the section, or None before a round of emulation has ended."""
-    if not results.verdicts:
-        return None
-    last = results.verdict or results.verdicts[-1]
-    content = [
-        paragraph(
-            "The posterior ensemble was run again with the model. Weights of the true over the emulated "
-            "likelihood give each parameter its true mean and sd. Confirmed is a posterior whose means are "
-            f"right within {SHIFT:g} sd and whose sd are right within {RATIO - 1:.0%}, sampling errors "
-            "included."
-        ),
-        paragraph(f"{sentence(last)}."),
-        _road(results.verdicts),
-    ]
-    if len(last.weights):
-        content.append(_parameters(last))
-    if results.verdict is not None and last.outcome != "confirmed":
-        rounds = int(results.settings.get("emulate", {}).get("rounds", 0))
-        content.append(paragraph(f"What to do: {advice(last, rounds)}."))
-    return section("verdict", "Verdict", *content)
+class VerdictSection(ReportSection):
+    """Whether the model itself confirms the posterior, and the road there."""
+
+    kind = "verdict"
+    title = "Verdict"
+    needs = "a finished round of emulation"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        if not results.verdicts:
+            return None
+        last = results.verdict or results.verdicts[-1]
+        content = [
+            paragraph(
+                "The posterior ensemble was run again with the model. Weights of the true over the emulated "
+                "likelihood give each parameter its true mean and sd. Confirmed is a posterior whose means "
+                f"are right within {SHIFT:g} sd and whose sd are right within {RATIO - 1:.0%}, sampling "
+                "errors included."
+            ),
+            paragraph(f"{sentence(last)}."),
+            _road(results.verdicts),
+        ]
+        if len(last.weights):
+            content.append(_parameters(last))
+        if results.verdict is not None and last.outcome != "confirmed":
+            rounds = int(results.settings.get("emulate", {}).get("rounds", 0))
+            content.append(paragraph(f"What to do: {advice(last, rounds)}."))
+        return content
 
 
 def _road(verdicts: Sequence[Verdict]) -> Markup:

@@ -327,5 +327,5 @@ class Scorecard(Record):
     variable: Array = array("I", dtype=np.str_)
     period: Array = array("I", dtype=np.str_)
     ensemble: Array = array("I", dtype=np.str_)  # default | prior | last | posterior | climatology
-    score: Array = array("I", dtype=np.str_)  # rmse | bias | r2 | crps | coverage
+    score: Array = array("I", dtype=np.str_)  # by its name (`diagnostics.scores`)
     value: Array = array("I", "unit of the variable, or 1")

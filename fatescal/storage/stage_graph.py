@@ -75,6 +75,7 @@ ERRORS = ("observations", "observations-NN")  # the observations with the errors
 MEMBERS = ("model", "model.fallback", "sites")  # the preparation runs without the fallback
 PARAMETERS = ("parameters", "correlations")
 VALIDATIONS = ("validation-RR-rows", "validation-RR-block", "validation-RR-draws")
+SCORES = ("run.scores",)
 FORCED = ("emulate.force",)  # decides whether a refused emulator is sampled
 
 GRAPH = (
@@ -128,9 +129,9 @@ GRAPH = (
         FORCED,
     ),
     Stage("verdict", Verdict, ("verdict-RR",), ("emulate.rounds", *FORCED)),
-    Stage("scorecard-default", Scorecard, (*ERRORS, "evaluation-default")),
-    Stage("scorecard-prior", Scorecard, (*ERRORS, "evaluation-NN")),
-    Stage("scorecard", Scorecard, (*ERRORS, "verdict", "evaluation-NN", "evaluation-posterior-RR")),
+    Stage("scorecard-default", Scorecard, (*ERRORS, "evaluation-default"), SCORES),
+    Stage("scorecard-prior", Scorecard, (*ERRORS, "evaluation-NN"), SCORES),
+    Stage("scorecard", Scorecard, (*ERRORS, "verdict", "evaluation-NN", "evaluation-posterior-RR"), SCORES),
 )
 # Keys that decide no stage: how a run is called, how far it goes, what is kept and how long it may take.
 UNDECISIVE = (

@@ -73,7 +73,7 @@ def score(
         for name, stage in ensembles.items():
             result = run.evaluated(stage)
             predictions[name] = result.predictions[1:][result.ok[1:]]
-        return scores.score_table(observations, predictions)
+        return scores.score_table(observations, predictions, run.problem.scores)
 
     inputs = list(dict.fromkeys([run.likelihood, *further, default, *ensembles.values()]))
     return run.store.once(key, Scorecard, scored, inputs)

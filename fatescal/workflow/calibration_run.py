@@ -47,6 +47,7 @@ class Problem:
     n_posterior: int
     updates: bool  # whether the scheme takes any step
     stop_after: str | None  # "default": run that alone; "prior": the first ensemble
+    scores: tuple[str, ...]  # of the scorecard, by name
 
 
 @dataclass

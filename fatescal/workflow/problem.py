@@ -63,7 +63,7 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
     chosen = comm.on_root(lambda: site_models.located(chosen))
     parts = comm.on_root(lambda: checked(chosen, others))
     errors = {
-        place.label(name): measurements.error_model(variable.error)
+        place.label(name): variable.error
         for place in chosen.places.values()
         for name, variable in place.observations.variables.items()
     }
@@ -92,6 +92,7 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
         n_posterior=chosen.posterior.members,
         updates=chosen.calibrate.planned_updates > 0 and chosen.run.stop_after is None,
         stop_after=chosen.run.stop_after,
+        scores=chosen.run.scores,
     )
 
 

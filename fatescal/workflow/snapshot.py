@@ -79,7 +79,7 @@ class Snapshot:
     def estimated(self) -> list[str]:
         """The observed variables whose model discrepancy is estimated."""
         observed = ((p, p.observations.variables) for p in self.config.places.values())
-        return [p.label(n) for p, of in observed for n, v in of.items() if v.error.discrepancy == "estimate"]
+        return [p.label(n) for p, of in observed for n, v in of.items() if v.error.estimate]
 
     def write(self, directory: Path) -> None:
         """Write the snapshot into a run's folder."""

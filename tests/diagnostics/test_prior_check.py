@@ -12,9 +12,10 @@ from linear import SD, fatescal, write_problem
 
 from fatescal.diagnostics.prior_check import failure, render, weigh, word
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of, synthesise
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of, synthesise
 
-ERRORS = {"a": ErrorModel(0.5), "b": ErrorModel(1.0, ar1=0.6)}
+ERRORS = {"a": ErrorModel(sd=0.5), "b": ErrorModel(sd=1.0, ar1=0.6)}
 NAMES = ("first", "second")
 
 

@@ -10,10 +10,11 @@ from scipy.stats import norm
 
 from fatescal.diagnostics import scores
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, climatology, grid_of, synthesise
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import climatology, grid_of, synthesise
 
-GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(1.2))
-ET = ObservedVariable("ET", "mm d-1", ErrorModel(0.5))
+GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2))
+ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5))
 
 
 def distance(m, s):
@@ -33,7 +34,9 @@ def test_crps_is_its_definition(n_members, n_observations, seed):
     rng = np.random.default_rng(seed)
     y, ensemble = rng.normal(size=n_observations), rng.normal(size=(n_members, n_observations)).round(1)
     sd = rng.uniform(0.01, 2, n_observations)
-    assert scores.crps(y, ensemble, sd) == pytest.approx(by_definition(y, ensemble, sd), rel=1e-10, abs=1e-13)
+    assert scores.CRPS().value(y, ensemble, sd) == pytest.approx(
+        by_definition(y, ensemble, sd), rel=1e-10, abs=1e-13
+    )
 
 
 def normal_crps(y, sd):
@@ -48,8 +51,8 @@ def test_crps_is_that_of_the_predictive_distribution_at_any_size(n_members, n_ob
     rng = np.random.default_rng(4)
     y, sd = 0.7, 0.8
     ensemble = rng.normal(size=(n_members, n_observations))
-    single = [scores.crps(np.array([y]), ensemble[:, [k]], np.array([sd])) for k in range(200)]
-    estimate = scores.crps(np.full(n_observations, y), ensemble, np.full(n_observations, sd))
+    single = [scores.CRPS().value(np.array([y]), ensemble[:, [k]], np.array([sd])) for k in range(200)]
+    estimate = scores.CRPS().value(np.full(n_observations, y), ensemble, np.full(n_observations, sd))
     assert abs(estimate - normal_crps(y, np.hypot(1, sd))) < 3.5 * np.std(single) / np.sqrt(n_observations)
 
 
@@ -60,28 +63,45 @@ def test_crps_prefers_the_predictive_distribution_that_is_right():
     rng = np.random.default_rng(5)
     y, sd = rng.normal(size=5000), np.ones(5000)
     posterior, prior = 0.1 * rng.normal(size=(64, 1)), 1.5 * rng.normal(size=(64, 1))
-    good, bad = (scores.crps(y, np.broadcast_to(g, (64, 5000)), sd) for g in (posterior, prior))
+    good, bad = (scores.CRPS().value(y, np.broadcast_to(g, (64, 5000)), sd) for g in (posterior, prior))
     assert good < 0.95 * bad
     assert good == pytest.approx(1 / np.sqrt(np.pi), rel=0.03)  # of N(0, 1) against itself
 
 
 def test_crps_of_a_single_run_is_that_of_its_error():
     y, g, sd = np.array([1.0, 2.0]), np.array([[0.0, 5.0]]), np.array([1.0, 0.5])
-    assert scores.crps(y, g, sd) == pytest.approx((normal_crps(1.0, 1.0) + normal_crps(3.0, 0.5)) / 2)
-    assert scores.crps(y, g, 1e-9 * sd) == pytest.approx(2.0)  # its absolute error
+    assert scores.CRPS().value(y, g, sd) == pytest.approx((normal_crps(1.0, 1.0) + normal_crps(3.0, 0.5)) / 2)
+    assert scores.CRPS().value(y, g, 1e-9 * sd) == pytest.approx(2.0)  # its absolute error
 
 
 def test_rmse_bias_and_r2():
     rng = np.random.default_rng(5)
     y = rng.normal(size=100)
-    g = 2 * y + 3
-    assert scores.bias(y, y + 3) == pytest.approx(3)  # modelled minus observed
-    assert scores.rmse(y, y + 3) == pytest.approx(3)
-    assert scores.r2(y, g) == pytest.approx(1)
+
+    def of(score, g):
+        return score().value(y, g[None], np.ones(100))
+
+    assert of(scores.Bias, y + 3) == pytest.approx(3)  # modelled minus observed
+    assert of(scores.RMSE, y + 3) == pytest.approx(3)
+    assert of(scores.R2, 2 * y + 3) == pytest.approx(1)
     noisy = y + rng.normal(size=100)
-    assert scores.r2(y, noisy) == pytest.approx(np.corrcoef(y, noisy)[0, 1] ** 2)
-    assert scores.rmse(y, noisy) ** 2 == pytest.approx(scores.bias(y, noisy) ** 2 + np.var(y - noisy))
-    assert np.isnan(scores.r2(y, np.full(100, 0.1)))
+    assert of(scores.R2, noisy) == pytest.approx(np.corrcoef(y, noisy)[0, 1] ** 2)
+    assert of(scores.RMSE, noisy) ** 2 == pytest.approx(of(scores.Bias, noisy) ** 2 + np.var(y - noisy))
+    assert np.isnan(of(scores.R2, np.full(100, 0.1)))
+
+
+@pytest.mark.parametrize("score", scores.SCORES.values(), ids=lambda s: s.kind)
+def test_every_score_is_best_for_what_is_right(score):
+    """Contract of the family: a perfect prediction has the least penalty, and the score explains itself."""
+    rng = np.random.default_rng(9)
+    truth, sd = rng.normal(size=4000), np.full(4000, 0.5)
+    y = truth + sd * rng.normal(size=4000)
+    right, wrong = (score().value(y, g[None], sd) for g in (truth, 1 + 2 * rng.normal(size=4000)))
+    assert score().penalty(score.best) == 0 < score().penalty(wrong)
+    assert score().penalty(right) < score().penalty(wrong)
+    assert score.title
+    assert score.description
+    assert score.unit in ("", "1")
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
@@ -92,9 +112,9 @@ def test_coverage_counts_what_could_have_been_measured(level):
     centre = rng.normal(size=n)
     truth, ensemble = centre + rng.normal(size=n), centre + rng.normal(size=(400, n))
     y = truth + sd * rng.normal(size=n)
-    covered = scores.coverage(y, ensemble, np.full(n, sd), level)
+    covered = scores.Coverage(level).value(y, ensemble, np.full(n, sd))
     assert abs(covered - level) < 3.3 * np.sqrt(level * (1 - level) / n) + 0.003  # 400 members, not infinite
-    assert scores.coverage(y, ensemble, np.full(n, 1e-6), level) < level - 0.1
+    assert scores.Coverage(level).value(y, ensemble, np.full(n, 1e-6)) < level - 0.1
 
 
 def test_coverage_is_that_of_the_quantiles_of_the_mixture():
@@ -103,7 +123,7 @@ def test_coverage_is_that_of_the_quantiles_of_the_mixture():
     draws = rng.choice(members, 400_000) + sd * rng.normal(size=400_000)
     low, high = np.quantile(draws, [0.05, 0.95])
     y = np.array([low - 0.05, low + 0.05, high - 0.05, high + 0.05])
-    inside = [scores.coverage(y[[k]], members[:, None], np.array([sd]), 0.9) for k in range(4)]
+    inside = [scores.Coverage(0.9).value(y[[k]], members[:, None], np.array([sd])) for k in range(4)]
     assert inside == [0.0, 1.0, 1.0, 0.0]
 
 

@@ -1,4 +1,6 @@
-"""`fatescal build` with the stand-in CIME: one case from a config, only what a change needs, traps, interruptions."""
+"""`fatescal build` with the stand-in CIME: one case from a config, only what a change needs, traps,
+interruptions.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from fatescal.base.errors import BadInput, ModelFailed, Status
 from fatescal.models.base import Model
-from fatescal.models.canopy import Canopy, kernel, weather
+from fatescal.models.canopy import Canopy, kernel, leaf, weather
 from fatescal.models.canopy.drivers import CO2, drive
 from fatescal.models.canopy.smear_weather import disaggregate, read_forcing
 from fatescal.models.canopy.solar import solar_geometry
@@ -164,20 +165,29 @@ def test_leaf_solution_satisfies_both_equations():
         )
         rd, jmax = 0.015 * vcmax, 1.9 * vcmax
         photons = 0.5 * (1 - 0.15) * par
-        gross, gs = kernel.leaf(photons, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
+        gross, gs = leaf.leaf(photons, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
         net = gross - rd
         if net <= 0:
             assert gs == g0
             continue
         ci = ca - 1e-6 * net * pressure * (1.4 / gb + 1.6 / gs)
-        electrons = min(np.roots([kernel.THETA_PSII, -(photons + jmax), photons * jmax]))
+        electrons = min(np.roots([leaf.THETA_PSII, -(photons + jmax), photons * jmax]))
         rubisco = vcmax * (ci - gamma) / (ci + km)
         light = electrons * (ci - gamma) / (4 * ci + 8 * gamma)
-        colimited = min(np.roots([kernel.THETA_CJ, -(rubisco + light), rubisco * light]))
+        colimited = min(np.roots([leaf.THETA_CJ, -(rubisco + light), rubisco * light]))
         assert gross == pytest.approx(colimited, rel=1e-6)
         cs = ca - 1.4e-6 * net * pressure / gb
         surface = (gs + gb * humidity) / (gs + gb)  # saturated inside the leaf, air outside
         assert gs == pytest.approx(g0 + 1e-6 * m * net * surface * pressure / cs, rel=1e-6)
+
+
+def test_the_cache_on_disk_knows_all_compiled_sources():
+    """Numba watches the kernel's own file alone; a change of another one must not run the old code."""
+    folder = Path(kernel.__file__).parent
+    watched = {Path(str(module.__file__)).stem for module in kernel.COMPILED} | {"kernel"}
+    compiled = {path.stem: path.read_text() for path in folder.glob("*.py") if "@njit" in path.read_text()}
+    used = {name for text in compiled.values() for name in re.findall(r"canopy\.(\w+) import", text)}
+    assert compiled.keys() | used <= watched | {"stand"}  # the last one for a type alone
 
 
 def test_absorbed_light_never_exceeds_the_incoming(model):

@@ -1,4 +1,4 @@
-"""CLM-FATES as forward model: members' inputs, and whole calibrations over MPI with the stand-in executable."""
+"""CLM-FATES as forward model: members' inputs, and whole calibrations over MPI with a stand-in program."""
 
 from __future__ import annotations
 
@@ -459,8 +459,10 @@ DEFINITION = """<?xml version="1.0"?>
 <namelist_definition>
 <entry id="fates_stomatal_model" type="char*30" category="physics" group="clm_inparm"
        valid_values="ballberry1987,medlyn2011">Set the FATES stomatal model.</entry>
-<entry id="use_bedrock" type="logical" category="clm_physics" group="clm_inparm" valid_values="" >Soil depth.</entry>
-<entry id="zetaMaxStable" type="real" category="clm_physics" group="friction_velocity" >Stable conditions.</entry>
+<entry id="use_bedrock" type="logical" category="clm_physics" group="clm_inparm"
+       valid_values="" >Soil depth.</entry>
+<entry id="zetaMaxStable" type="real" category="clm_physics"
+       group="friction_velocity" >Stable conditions.</entry>
 <entry id="int_snow_max" type="real" group="scf_swenson_lawrence_2012_inparm">Snow.</entry>
 <entry id="snow_days" type="integer" group="atm2lnd_inparm" valid_values="1,2">In another group.</entry>
 <entry id="res" type="char*30" group="default_settings">Of the build alone.</entry>
@@ -476,7 +478,8 @@ def write_checkout(folder: Path, case: Case) -> Path:
         "bld/namelist_files/namelist_definition_drv_flds.xml": DEFINITION.replace(
             "use_bedrock", "megan_specifier"
         ),
-        "src/biogeophys/WaterFluxType.F90": "call hist_addfld1d ( &\n fname=this%info%fname('QFLX_EVAP_TOT'), &\n",
+        "src/biogeophys/WaterFluxType.F90": "call hist_addfld1d ( &\n"
+        " fname=this%info%fname('QFLX_EVAP_TOT'), &\n",
         "src/fates/main/FatesHistoryInterfaceMod.F90": "call this%set_history_var(vname='FATES_GPP', &\n",
         "src/main/many.F90": "".join(
             f"call hist_addfld1d (fname = 'FIELD{i}', units='m')\n" for i in range(200)
@@ -581,8 +584,8 @@ def test_check_tells_what_it_looked_at_and_what_it_will_cost(case_a, tmp_path):
     lines = "\n".join(costs.describe_model(chosen, model_of(config), 29, 10))
     assert "61.8474 N 24.2950 E" in lines
     assert (
-        "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads 2009-2010, 2004-2010, 2004"
-        in lines
+        "CLMGSWP3v1.TPQW: 2004 to 2010, 84 files, stamped at the middle of the interval; the spin-up reads "
+        "2009-2010, 2004-2010, 2004" in lines
     )
     cost = "about 4.2 to 7.7 core-hours for 348 model years (43 to 80 s each), 1.4 to 2.7 h"
     assert cost in lines  # 29 x 12 x 43 to 80 s; 10 x 12 x 43 to 80 s

@@ -1,4 +1,6 @@
-"""From a repository to a scorecard, as a user types it: install, build, check, run; with the stand-ins for CTSM and CIME."""
+"""From a repository to a scorecard, as a user types it: install, build, check, run; with the stand-ins for
+CTSM and CIME.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`fatescal install` from local bare repositories: both kinds of externals, interruptions, and what is in the way."""
+"""`fatescal install` from local bare repositories: both kinds of externals, interruptions, and what is in the
+way.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from standin_checkout import git, write_repositories
 
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.cli import model_verbs
-from fatescal.models.clm_fates import cdl
-from fatescal.models.clm_fates import externals as externals_of
-from fatescal.models.clm_fates.externals import externals, run_watched
+from fatescal.models.clm_fates import cdl, watched_tool
+from fatescal.models.clm_fates.externals import externals
 from fatescal.models.clm_fates.install import edits
+from fatescal.models.clm_fates.watched_tool import run_watched
 
 
 class Installation:
@@ -149,11 +151,11 @@ def test_what_is_wrong_or_in_the_way_is_said(data, tmp_path):
 
 def test_git_fleximod_that_hangs_after_an_error_is_ended_with_the_reason(data, tmp_path, monkeypatch):
     installation = Installation(tmp_path, data, "A")
-    monkeypatch.setattr(externals_of, "AFTER_ERROR", 2.0)
+    monkeypatch.setattr(watched_tool, "AFTER_ERROR", 2.0)
     said = installation.refused(RunFailed, STANDIN_EXTERNALS_FAIL="src/fates")
     assert (
-        "git-fleximod update printed nothing for 2 s and was ended: root - ERROR - Failed to checkout fates at tag"
-        in said
+        "git-fleximod update printed nothing for 2 s and was ended: root - ERROR - Failed to checkout fates "
+        "at tag" in said
     )
     assert "Successfully" not in said
     pids = installation.log.with_name("tools.log.pids").read_text().split()

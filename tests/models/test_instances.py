@@ -1,4 +1,6 @@
-"""Members as instances of one CIME case: its namelists, its jobs, and what becomes of them; with stand-ins for CIME and Slurm."""
+"""Members as instances of one CIME case: its namelists, its jobs, and what becomes of them; with stand-ins
+for CIME and Slurm.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, St
 from fatescal.hpc.schedulers.base import End, Job
 from fatescal.models.clm_fates import casestatus, cdl, parameter_file, seats
 from fatescal.models.clm_fates.instances import MultiInstance
-from fatescal.models.clm_fates.jobs import RunSegment, Submission, log
+from fatescal.models.clm_fates.jobs import log
+from fatescal.models.clm_fates.submission import RunSegment, Submission
 from fatescal.workflow import problem as assemble
 from fatescal.workflow import site_models
 
@@ -281,13 +284,13 @@ def test_a_job_without_an_end_is_too_short_or_failed_by_the_machine(cluster_a, m
         (End.OUT_OF_MEMORY, "fewer inst"),
     ):
         ended = Job("1", end.name, end=end)
-        monkeypatch.setattr(model.jobs._queue.__class__, "wait", lambda self, n, tell, job=ended: job)
+        monkeypatch.setattr(model.jobs.queue.__class__, "wait", lambda self, n, tell, job=ended: job)
         monkeypatch.setenv("STANDIN_SLURM_WAIT", "60")
         with pytest.raises(RunFailed, match=words):
             model.run_together(batch, stage, {})
         subprocess.run(["scancel", str(999 + len(cluster_a.jobs))], check=True)
     monkeypatch.setattr(
-        model.jobs._queue.__class__,
+        model.jobs.queue.__class__,
         "wait",
         lambda self, n, tell: (cluster_a.cancel(n), Job(n, "NODE_FAIL", end=End.MACHINE_FAILED))[1],
     )
@@ -407,7 +410,8 @@ def test_a_calibration_killed_while_it_waits_submits_no_job_twice(data, tmp_path
     config = cluster.config()
     change(config, "calibrate.force", True)  # four members do not show that the data tell anything
     environment = mpi_environment() | cluster.environment | {"STANDIN_SLURM_WAIT": "2"}
-    path = f"PATH={cluster.environment['PATH']}"  # mpirun puts its own folder, perhaps of a real Slurm, before it
+    # mpirun puts its own folder, perhaps of a real Slurm, before it
+    path = f"PATH={cluster.environment['PATH']}"
     mpirun, python = mpi_command(2)[:3], mpi_command(2)[3]
     command = [*mpirun, "env", path, python, "-m", "fatescal", str(config)]
     with subprocess.Popen(

@@ -26,7 +26,8 @@ from fatescal.models.command import Command
 from fatescal.observations import calendars
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 from fatescal.workflow import site_models
 
 
@@ -104,7 +105,8 @@ def predicted(case: Case, model: Model, theta: Mapping[str, float], folder: Path
     folder.mkdir(exist_ok=True)
     model.run(theta, folder)
     variables = [
-        ObservedVariable(n, unit, ErrorModel(1.0)) for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))
+        ObservedVariable(n, unit, ErrorModel(sd=1.0))
+        for n, unit in (("GPP", "g C m-2 d-1"), ("ET", "mm d-1"))
     ]
     grid = grid_of(variables, "1D", case.period, None, model.calendar)
     return align(model.read(folder), grid, case.names, model.calendar)
@@ -123,7 +125,7 @@ def test_a_model_says_what_it_is_before_any_run(case):
 
 
 def test_a_run_is_read_back_complete_in_units_that_fit_and_repeats_itself(case, tmp_path):
-    """A member depends on its parameters alone: on no earlier one, on no other object, on no earlier attempt."""
+    """A member depends on its parameters alone: on no earlier one, no other object, no earlier attempt."""
     model = case.make()
     first = predicted(case, model, case.theta, tmp_path / "first")
     begin, stop = (np.datetime64(str(day)) for day in case.period)

@@ -19,13 +19,14 @@ from fatescal.models import output
 from fatescal.observations import missing_codes
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 from fatescal.storage import classic_size
 
 FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", "NETCDF4_CLASSIC")
 N = 20
 GRID = grid_of(
-    [ObservedVariable("GPP", "g m-2 d-1", ErrorModel(1.0))],
+    [ObservedVariable("GPP", "g m-2 d-1", ErrorModel(sd=1.0))],
     "1D",
     ("2004-01-01", "2004-01-20"),
     None,

@@ -79,7 +79,9 @@ def test_slow_acclimation_delays_the_spring(model, base):
 
 
 def test_the_water_balance_of_the_bucket_closes(model):
-    """What rains and condenses evaporates, runs off or stays: evapotranspiration never exceeds what there was."""
+    """What rains and condenses evaporates, runs off or stays: evapotranspiration never exceeds what there
+    was.
+    """
     moisture, lost = model._splash({**model.defaults, "soil_capacity": 60.0})
     assert np.all((moisture >= 0) & (moisture <= 1))
     gained = model._air["rain"] + 2.0  # dew in SPLASH stays below

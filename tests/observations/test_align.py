@@ -17,10 +17,11 @@ from fatescal.base.errors import ModelFailed, Status
 from fatescal.observations import calendars, units
 from fatescal.observations.align import align
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import grid_of
 
-GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(1.2))
-ET = ObservedVariable("ET", "mm d-1", ErrorModel(0.5))
+GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2))
+ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5))
 NAMES = {"GPP": "FATES_GPP", "ET": "QFLX_EVAP_TOT"}
 YEARS = ("2004-01-01", "2005-12-31"), ("2006-01-01", "2006-12-31")
 

@@ -16,18 +16,11 @@ from hypothesis import strategies as st
 from fatescal.base.errors import BadInput
 from fatescal.observations import calendars, readers
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import (
-    ObservedVariable,
-    build,
-    climatology,
-    describe,
-    grid_of,
-    synthesise,
-    with_errors,
-)
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.windows import build, climatology, describe, grid_of, synthesise, with_errors
 
-GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(1.2), "GPP")
-ET = ObservedVariable("ET", "mm d-1", ErrorModel(0.5), "ET")
+GPP = ObservedVariable("GPP", "g C m-2 d-1", ErrorModel(sd=1.2), "GPP")
+ET = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.5), "ET")
 ERRORS = {"GPP": GPP.error, "ET": ET.error}
 
 
@@ -190,7 +183,7 @@ def test_amounts_per_record_are_summed_over_windows_as_pandas_sums_them(seed, wi
     target = "g C m-2 d-1" if "C" in unit else "mm d-1"
     data = table("2004-02-01", "2004-04-30", step, x=0.0)
     data["x"] = np.random.default_rng(seed).gamma(0.3, size=len(data))
-    x = ObservedVariable("x", target, ErrorModel(1.0), "x", measured_in=unit)
+    x = ObservedVariable("x", target, ErrorModel(sd=1.0), "x", measured_in=unit)
     observed, _ = build(data, [x], window, ("2004-02-01", "2004-04-30"), None, calendar)
     length = calendars.clock(observed.end, calendar) - calendars.clock(observed.start, calendar)
     sums = resampled(data["x"], window, calendar)[: len(observed)]  # the last one may be no whole window
@@ -200,7 +193,7 @@ def test_amounts_per_record_are_summed_over_windows_as_pandas_sums_them(seed, wi
 def test_a_sum_over_a_gap_is_that_of_the_time_measured():
     data = table("2004-01-01", "2004-01-01", "30min", x=0.25)  # 12 mm a day
     data.iloc[:20] = np.nan
-    x = ObservedVariable("x", "mm d-1", ErrorModel(1.0), "x", measured_in="mm")
+    x = ObservedVariable("x", "mm d-1", ErrorModel(sd=1.0), "x", measured_in="mm")
     observed, _ = build(data, [x], "1D", ("2004-01-01", "2004-01-01"), None, "noleap")
     np.testing.assert_allclose(observed.y, [12.0], rtol=1e-12)
 
@@ -209,7 +202,7 @@ def test_a_stock_stays_a_mean():
     data = table("2004-01-01", "2004-01-01", "30min", x=200.0)
     observed, _ = build(
         data,
-        [ObservedVariable("x", "mm", ErrorModel(1.0), "x")],
+        [ObservedVariable("x", "mm", ErrorModel(sd=1.0), "x")],
         "1D",
         ("2004-01-01", "2004-01-01"),
         None,
@@ -258,12 +251,11 @@ def test_a_day_measured_from_22_utc_is_the_local_day():
         ({"validation": ("2004-06-30", "2004-12-31")}, "overlap"),
         ({"validation": ("2011-01-01", "2011-12-31")}, "no variable has measurements in the validation"),
         ({"calibration": ("2001-01-01", "2001-12-31")}, "no variable has measurements in the calibration"),
-        ({"variables": [GPP, ObservedVariable("ET", "mm d-1", ErrorModel(0.0), "ET")]}, "error sd of ET"),
         (
             {"variables": [GPP, ObservedVariable("ET", "mm d-1", ErrorModel(relative=0.1), "ET")]},
             "error sd of ET",
         ),
-        ({"variables": [ObservedVariable("GPP", "gramms", ErrorModel(1.0), "GPP")]}, "not known"),
+        ({"variables": [ObservedVariable("GPP", "gramms", ErrorModel(sd=1.0), "GPP")]}, "not known"),
         ({"window": "30min"}, "shorter than the step"),
         ({"calibration": ("2004-01-01", "soon")}, "can't be read"),
     ],

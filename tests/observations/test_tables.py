@@ -19,8 +19,10 @@ from fatescal.base.errors import BadInput
 from fatescal.observations import measurements, readers, units
 from fatescal.observations.missing_codes import suspects
 from fatescal.observations.noise import ErrorModel
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.quality import QualityColumn
 from fatescal.observations.readers.registry import READERS
-from fatescal.observations.windows import ObservedVariable, QualityColumn, build
+from fatescal.observations.windows import build
 
 PRR = Path("fluxnet2015") / "FLX_US-Prr_FLUXNET2015_SUBSET_DD_2010-2014_1-4.csv"
 REDDYPROC = """Year\tDoY\tHour\tNEE\tLE\tqcNEE
@@ -686,7 +688,7 @@ def days(**columns) -> pd.DataFrame:
 
 def test_quality_refuses_measurements_and_says_how_many():
     table = days(x=[1.0, 2.0, 3.0, np.nan, 5.0], flag=[0.0, 1.0, np.nan, 3.0, 0.5])
-    x = ObservedVariable("x", "mm d-1", ErrorModel(1.0), "x", quality=QualityColumn("flag", high=0.5))
+    x = ObservedVariable("x", "mm d-1", ErrorModel(sd=1.0), "x", quality=QualityColumn("flag", high=0.5))
     made, (summary,) = build(table, [x], "1D", ("2004-01-01", "2004-01-05"), None, "noleap")
     assert made.y.tolist() == [1.0, 5.0]
     assert summary.refused == 2
@@ -696,7 +698,9 @@ def test_the_share_of_valid_measurements_is_each_variables_own():
     hours = pd.DataFrame(
         {"x": [1.0] * 12 + [np.nan] * 12}, index=pd.date_range("2004-01-01", periods=24, freq="1h")
     )
-    x, y = (ObservedVariable(n, "1", ErrorModel(1.0), "x", min_valid=m) for n, m in (("x", 0.4), ("y", None)))
+    x, y = (
+        ObservedVariable(n, "1", ErrorModel(sd=1.0), "x", min_valid=m) for n, m in (("x", 0.4), ("y", None))
+    )
     made, _ = build(hours, [x], "1D", ("2004-01-01", "2004-01-01"), None, "noleap", 0.9)
     assert len(made) == 1
     with pytest.raises(BadInput, match="y: no window"):
@@ -705,7 +709,7 @@ def test_the_share_of_valid_measurements_is_each_variables_own():
 
 def test_latent_heat_follows_the_measured_temperature():
     table = days(LE=[100.0, 100.0, 100.0], TA=[0.0, 30.0, np.nan])
-    et = ObservedVariable("ET", "mm d-1", ErrorModel(0.1), "LE", measured_in="W m-2", temperature="TA")
+    et = ObservedVariable("ET", "mm d-1", ErrorModel(sd=0.1), "LE", measured_in="W m-2", temperature="TA")
     made, _ = build(table, [et], "1D", ("2004-01-01", "2004-01-03"), None, "noleap")
     np.testing.assert_allclose(
         made.y, 100.0 * 86400.0 / np.array([2.501e6, 2.501e6 - 2361.0 * 30.0]), rtol=1e-12
@@ -742,11 +746,11 @@ def test_us_prr_as_it_is(data):
     assert len(table) == 1826
     variables = [
         ObservedVariable(
-            "GPP", units_["GPP_NT_VUT_REF"], ErrorModel(0.5), "GPP_NT_VUT_REF",
+            "GPP", units_["GPP_NT_VUT_REF"], ErrorModel(sd=0.5), "GPP_NT_VUT_REF",
             quality=QualityColumn("NEE_VUT_REF_QC", low=0.5),
         ),
         ObservedVariable(
-            "ET", "mm d-1", ErrorModel(0.3), "LE_F_MDS", measured_in="W m-2", temperature="TA_F",
+            "ET", "mm d-1", ErrorModel(sd=0.3), "LE_F_MDS", measured_in="W m-2", temperature="TA_F",
             quality=QualityColumn("LE_F_MDS_QC", low=0.5),
         ),
     ]  # fmt: skip

@@ -162,7 +162,8 @@ def test_two_steps_are_one(a, b, c):
 
 @pytest.mark.parametrize(
     "text",
-    ["unitless", "none", "fraction", "proportion", "1", "-", "", "Fraction", "unitless (0-1)", "fraction [0-1]",
+    ["unitless", "none", "fraction", "proportion", "1", "-", "", "Fraction", "unitless (0-1)",
+     "fraction [0-1]",
      "(-)", "[-]", "ratio", "index", "m3/m3", "mm3/mm3", "m2 m-2", "kg/kg", "dimensionless", " none "],
 )  # fmt: skip
 def test_all_that_says_no_unit_is_one(text):

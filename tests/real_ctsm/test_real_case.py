@@ -15,10 +15,10 @@ import pytest
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, Status
 from fatescal.models.clm_fates import inputdata
+from fatescal.models.clm_fates.batch_case import require_idle_case
 from fatescal.models.clm_fates.cime import Case, CimeError, of_case, running_builds
 from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.inspection import shares_of_pfts
-from fatescal.models.clm_fates.jobs import require_idle_case
 from fatescal.workflow import site_models
 
 VCMAX = "fates_leaf_vcmax25top"

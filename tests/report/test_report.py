@@ -15,13 +15,21 @@ from fatescal.diagnostics.rerun_verdict import judge_rerun, not_sampled
 from fatescal.emulate.kernels import JOINT
 from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
-from fatescal.report.fit import fit, fit_figure, series, with_noise
-from fatescal.report.misfit_surface import misfit
+from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
-from fatescal.report.parameter_figures import prior_moments
+from fatescal.report.parameters_section import prior_moments
+from fatescal.report.registry import sections
 from fatescal.report.results import Results
+from fatescal.report.time_series_section import FitInTime, fit_figure, series, with_noise
 from fatescal.storage.chain_records import ChainBlock
-from fatescal.storage.records import Evaluation, KalmanInfo, Observations, Posterior, Surrogate, Validation
+from fatescal.storage.records import (
+    Evaluation,
+    KalmanInfo,
+    Observations,
+    Posterior,
+    Surrogate,
+    Validation,
+)
 
 PFTS = ("needleleaf_evergreen_extratrop_tree", "broadleaf_colddecid_extratrop_tree", "cool_c3_grass")
 POSTERIOR_SD = 0.25  # of the synthetic posterior, in u
@@ -233,7 +241,7 @@ class Page(HTMLParser):
         return [numbers for name, numbers in self.rows[section] if name.startswith(row)]
 
 
-ALL = ["verdict", "scorecard", "evidence", "parameters", "fit", "misfit", "emulator", "chains", "provenance"]
+ALL = list(sections())
 
 
 @pytest.fixture(scope="module")
@@ -306,13 +314,14 @@ def test_parameter_table_shows_the_records_numbers(whole: Results, read: Page) -
     draws = whole.posterior.draws_theta
     last = whole.history["evaluation-03"]
     for p, name in enumerate(whole.parameter):
-        (shown,) = read.numbers("parameters", name)
+        shown, beside = read.numbers("parameters", name)
         theta = last.theta[1:][last.ok[1:], p]
         mean, sd = draws[:, p].mean(), draws[:, p].std(ddof=1)
         assert shown[0] == whole.default[p]
         np.testing.assert_allclose(shown[3:7], [theta.mean(), theta.std(ddof=1), mean, sd], rtol=1e-12)
         assert shown[7] == pytest.approx(sd / shown[2])
         assert shown[8:] == pytest.approx([whole.truth[p], (mean - whole.truth[p]) / sd])
+        assert beside[0] == pytest.approx(whole.posterior.draws_u[:, p].mean())
 
 
 def test_prior_moments_are_those_of_the_distribution() -> None:
@@ -349,13 +358,14 @@ def test_emulator_and_chain_tables_show_the_records_numbers(whole: Results, read
 
 
 def test_same_results_give_the_same_bytes(small: Results) -> None:
-    for section in (misfit, fit):  # SVG and PNG
-        assert section(small) == section(small)
+    for section in (Misfit(), FitInTime()):  # SVG and PNG
+        assert section.render(small) == section.render(small)
 
 
 def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     nothing: dict[str, Any] = {
-        "updates": (), "surrogate": None, "validation": None, "chains": (), "posterior": None, "scorecard": None,
+        "updates": (), "surrogate": None, "validation": None, "chains": (), "posterior": None,
+        "scorecard": None,
         "climatology": None, "truth": None, "units": {}, "remarks": (), "versions": {},
         "verdicts": (), "verdict": None,
     }  # fmt: skip

@@ -18,7 +18,9 @@ from fatescal.diagnostics.scores import over_folds
 from fatescal.hpc.communicator import Communicator
 from fatescal.observations.calendars import exists
 from fatescal.observations.noise import ErrorModel
-from fatescal.observations.windows import ObservedVariable, grid_of, held_out
+from fatescal.observations.observed_variable import ObservedVariable
+from fatescal.observations.periods import held_out
+from fatescal.observations.windows import grid_of
 from fatescal.storage.records import Scorecard
 from fatescal.workflow import problem as assemble
 
@@ -27,7 +29,7 @@ YEARS = ("2004-01-01", "2010-12-31")
 
 @pytest.mark.parametrize("n_folds", [2, 3, 7])
 def test_each_window_validates_in_one_fold_and_calibrates_in_the_others(n_folds):
-    x = ObservedVariable("x", "1", ErrorModel(1.0))
+    x = ObservedVariable("x", "1", ErrorModel(sd=1.0))
     later = ("2011-01-01", "2011-12-31")
     grids = [grid_of([x], "1D", YEARS, later, "noleap", (i + 1, n_folds)) for i in range(n_folds)]
     held = np.array([grid.period == "validation" for grid in grids])

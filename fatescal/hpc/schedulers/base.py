@@ -85,7 +85,7 @@ class Scheduler(ABC):
         Asked while waiting: True ends the wait with `OutOfTime`.
     """
 
-    kind: ClassVar[str]  # as CIME's BATCH_SYSTEM calls it
+    kind: ClassVar[str]  # the name that a model's own scripts have for it: slurm, pbs
     variables: ClassVar[tuple[str, ...]] = ()  # prefixes of job variables that members must not inherit
     configuration: ClassVar[tuple[str, ...]] = ()  # variables that its commands need
     launchers: ClassVar[tuple[str, ...]] = ()  # programs that start members and need `variables`

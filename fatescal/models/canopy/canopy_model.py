@@ -176,18 +176,20 @@ class Canopy(Model):
             For parameters outside their physical range, or where the fluxes are not finite.
         """
         from fatescal.models.canopy import kernel
+        from fatescal.models.canopy.soil_water import soil_of
+        from fatescal.models.canopy.traits import traits_of
 
         theta = np.atleast_2d(np.asarray(theta, float))
         if theta.shape[1] != len(self.names):
             raise ValueError(f"theta is {theta.shape}, expected (M, {len(self.names)})")
-        soil = kernel.soil_of(self.site)
+        soil = soil_of(self.site)
         daily = np.zeros((len(theta), self.n_days, kernel.N_DAILY))
         imbalance = np.zeros((len(theta), 2))
         n_spin = self.spinup_years * 365 * STEPS_PER_DAY
         split = len(defaults.PFT_PARAMETERS) * len(self.pfts)
         for member, row in enumerate(theta):
             defaults.check_values(row, self.names, self._known)
-            traits = kernel.traits_of(row[:split].reshape(-1, len(self.pfts)), row[split:], self.site)
+            traits = traits_of(row[:split].reshape(-1, len(self.pfts)), row[split:], self.site)
             kernel.run_member(
                 traits, *self._drivers, soil, self._order, n_spin, daily[member], imbalance[member]
             )

@@ -18,9 +18,13 @@ class PlantType(Section):
     indices."""
 
     share: Share | None = None
+    """Share of the area."""
     height: Positive | None = None
+    """Height of the canopy [m]."""
     lai: Months | None = None
+    """Leaf area index of each month."""
     sai: Months | None = None
+    """Stem area index of each month."""
 
 
 class CanopySite(Section):
@@ -28,18 +32,26 @@ class CanopySite(Section):
     Hyytiala)."""
 
     file: str | None = None
+    """A file of the site's facts, as `site.yaml` of the model; Hyytiala without it."""
     latitude: Annotated[Number, Field(ge=-90, le=90)] | None = None
+    """Latitude [degrees north]."""
     longitude: Annotated[Number, Field(ge=-180, le=360)] | None = None
+    """Longitude [degrees east]."""
     sand: Annotated[Number, Field(ge=0, le=100)] | None = None
+    """Sand in the soil [%]."""
     clay: Annotated[Number, Field(ge=0, le=100)] | None = None
+    """Clay in the soil [%]."""
     bedrock: Positive | None = None
+    """Depth of the bedrock [m]."""
     pfts: dict[str, PlantType] | None = None
+    """Plant types that grow there, by name."""
 
 
 class CanopyOptions(ModelOptions):
     """The embedded land model (`fatescal.models.canopy`)."""
 
     kind: Literal["canopy"]
+    """The embedded land model."""
     forcing: str = "synthetic"
     """`synthetic`, a netCDF file, a folder of CLM's monthly files, or a csv of tower meteorology."""
     weather_seed: Annotated[Whole, Field(ge=0)] | None = None

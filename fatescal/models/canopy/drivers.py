@@ -80,8 +80,9 @@ class Drivers(NamedTuple):
     type: Array  # (n, F) of TYPE_DRIVERS
 
 
-# Optics of FATES api 30 (fates_rad_leaf_*), needleleaf, broadleaf, grass; visible, near infrared. Clumping of pine:
-# needles shade each other in the shoot, by 43 per cent (Oker-Blom & Smolander 1988, For. Sci. 34:894); FATES has 0.85
+# Optics of FATES api 30 (fates_rad_leaf_*), needleleaf, broadleaf, grass; visible, near infrared. Clumping of
+# pine: needles shade each other in the shoot, by 43 per cent (Oker-Blom & Smolander 1988, For. Sci. 34:894);
+# FATES has 0.85
 _CLUMPING = np.array([0.57, 0.9, 0.75])
 _LEAF_ANGLE = np.array([0.01, 0.59, -0.23])
 _SCATTERING = {"vis": np.array([0.13, 0.14, 0.10]), "nir": np.array([0.73, 0.84, 0.68])}

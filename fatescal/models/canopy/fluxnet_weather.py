@@ -28,7 +28,8 @@ def read_fluxnet(path: Path, site: Stand) -> Weather:
     Raises
     ------
     BadInput
-        For missing columns, rows or values, a step that does not fit into three hours, or values no weather has.
+        For missing columns, rows or values, a step that does not fit into three hours, or values no weather
+        has.
     """
     table, _ = readers.read(path, COLUMNS)
     times = table.index.to_numpy().astype("datetime64[s]").astype(int)
@@ -58,7 +59,9 @@ def _row_length(times: Array, path: Path) -> int:
 
 
 def _whole_days(times: Array, rows: Array, seconds: int, path: Path) -> tuple[Array, Array]:
-    """Return times [s] (n) and rows (n, columns) of all whole days; `BadInput` where one row or value is missing."""
+    """Return times [s] (n) and rows (n, columns) of all whole days; `BadInput` where one row or value is
+    missing.
+    """
     first, last = -(-times[0] // 86400) * 86400, (times[-1] + seconds) // 86400 * 86400
     wanted = np.arange(first, last, seconds)
     if not len(wanted):
@@ -72,7 +75,8 @@ def _whole_days(times: Array, rows: Array, seconds: int, path: Path) -> tuple[Ar
         lost = [f"{n} of {name}" for name, n in zip(COLUMNS, lacking.sum(axis=0), strict=True) if n]
         where = wanted[lacking.any(axis=1)].astype("datetime64[s]").astype("datetime64[m]")
         raise BadInput(
-            f"forcing {path.name} lacks {', '.join(lost)} of {len(wanted)} values, from {where[0]} to {where[-1]}",
+            f"forcing {path.name} lacks {', '.join(lost)} of {len(wanted)} values, from {where[0]} to "
+            f"{where[-1]}",
             expected="no -9999 and no missing row between the first and the last whole day",
             hint="fill the gaps, for instance from the _ERA columns, or cut the file",
         )

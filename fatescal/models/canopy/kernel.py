@@ -1,8 +1,11 @@
 """One member through all time steps: the physics that parameters touch, compiled by numba.
 
-All compiled code stands in this one file, because numba's cache on disk only watches the file of the
-function it starts from. Members are computed one after the other by scalar code: a member's bits cannot
-depend on its batch mates. Conductances in m s-1, fluxes per ground area unless said otherwise.
+Members are computed one after the other by scalar code: a member's bits cannot depend on its batch mates.
+Conductances in m s-1, fluxes per ground area unless said otherwise.
+
+Numba's cache on disk only watches the file of the function that is cached. So one function is, `run_member`,
+and a digest of all files with compiled code belongs to its key (`_cached`); those that it calls are compiled
+with it.
 
 Per step: stomata and photosynthesis of sunlit and shaded leaves at air temperature, then the energy
 balance of ground and canopy of every plant functional type, linearised at air temperature (Penman-Monteith),
@@ -11,18 +14,30 @@ then snow and soil water, which the types share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import exp, sqrt, tanh
+from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numba import njit
 
-from fatescal.base.types import Array
-from fatescal.models.canopy.drivers import CO2, REFERENCE_HEIGHT
-from fatescal.models.canopy.stand import Stand
-from fatescal.models.canopy.thermo import FUSION, GRAVITY, KARMAN, ZERO
+from fatescal.models.canopy import drivers, soil_water, surface_energy, thermo, weather
+from fatescal.models.canopy import leaf as leaves
+from fatescal.models.canopy.leaf import canopy_photosynthesis
+from fatescal.models.canopy.soil_water import (
+    capillary_rise,
+    openness,
+    redistributed,
+    soil_resistance,
+    suction_of,
+)
+from fatescal.models.canopy.surface_energy import canopy_balance, ground_balance
+from fatescal.models.canopy.thermo import FUSION, GRAVITY, ZERO
 from fatescal.models.canopy.weather import STEP, STEPS_PER_DAY
 
+COMPILED = (leaves, surface_energy, soil_water, drivers, thermo, weather)  # beside this file
 DAILY = {
     "gpp": "kg C m-2 s-1",
     "evaporation": "kg m-2 s-1",  # the sum of the next three
@@ -38,115 +53,15 @@ DAILY = {
 N_DAILY = len(DAILY)
 
 CARBON = 12.011e-9  # kg C per umol
-THETA_PSII = 0.7  # curvature of electron transport (CLM5)
-THETA_CJ = 0.98  # curvature of co-limitation (CLM5)
-LEAF_TRANSFER = 0.01  # m s-1/2, CLM5 cv
 SOIL_ALBEDO, SNOW_ALBEDO = 0.12, 0.65  # broadband; snow under trees is old and littered (Essery et al. 2009)
 SNOW_COVER = 10.0  # mm of water at which half of the ground is white
 SNOW_DENSITY, SNOW_CONDUCTIVITY = 250.0, 0.2  # kg m-3, W m-1 K-1 (Sturm et al. 1997)
 SOIL_CONDUCTIVITY = 1.2  # W m-1 K-1
 SOIL_HEAT_DEPTH, SOIL_HEAT_CAPACITY = 0.5, 2.3e6  # m, J m-3 K-1, the slab that stores heat
-TOP_DEPTH = 0.1  # m, the soil layer that evaporates
-AIR_DRY = 1e7  # mm, suction of air-dry soil (CLM5)
 MELT_UNLOAD, WIND_UNLOAD = 1.87e5, 1.56e5 / 0.5  # K s, m: unloading of snow (Roesch et al. 2001; CLM5)
-ROOT_A, ROOT_B = np.array([7.0, 6.0, 11.0]), np.array([2.0, 2.0, 2.0])  # m-1, fates_allom_fnrt_prof_a, _b
 LEAST_CAPACITY = 0.02  # 1, of photosynthesis in deep winter
 EVERGREEN = 0  # the type whose photosynthesis winter takes away (needleleaf stands first in the site)
 LEAST_STABLE, MOST_STABLE = -0.9, 50.0  # bounds of Choudhury's stability parameter
-
-
-class Soil(NamedTuple):
-    """What the soil is: Clapp & Hornberger (1978) with Cosby et al. (1984), as in CLM5."""
-
-    porosity: float
-    suction: float  # mm, at saturation
-    b: float
-    conductivity: float  # mm s-1, at saturation
-    top: float  # mm of pore space in the upper layer
-    deep: float  # mm of pore space below
-    distance: float  # mm between the layers' centres
-    dry: float  # mm in the upper layer when air-dry
-
-
-def soil_of(site: Stand) -> Soil:
-    """Return the soil constants of a site."""
-    porosity = 0.489 - 0.00126 * site.sand
-    suction = 10.0 * 10 ** (1.88 - 0.0131 * site.sand)
-    b = 2.91 + 0.159 * site.clay
-    return Soil(
-        porosity=porosity,
-        suction=suction,
-        b=b,
-        conductivity=0.0070556 * 10 ** (-0.884 + 0.0153 * site.sand),
-        top=porosity * TOP_DEPTH * 1e3,
-        deep=porosity * (site.bedrock - TOP_DEPTH) * 1e3,
-        distance=site.bedrock / 2 * 1e3,
-        dry=porosity * TOP_DEPTH * 1e3 * (AIR_DRY / suction) ** (-1 / b),
-    )
-
-
-TRAITS = np.dtype(
-    [
-        ("vcmax", float),  # umol m-2 s-1
-        ("slope", float),  # 1, Ball-Berry
-        ("g0", float),  # mol m-2 s-1
-        ("smpso", float),  # mm
-        ("smpsc", float),  # mm
-        ("drag", float),  # 1, friction velocity over wind speed in neutral air
-        ("ventilation", float),  # (m s-1)1/2, leaf boundary-layer conductance over sqrt(wind)
-        ("bare_drag", float),  # (m s-1)0.45, conductance below a leafless canopy over wind**0.55
-        ("kn", float),  # 1, decline of nitrogen with cumulative leaf area
-        ("height", float),  # m
-        ("root_top", float),  # 1, share of the roots in the upper layer
-        ("share", float),  # 1, of the area
-        ("csoilc", float),
-        ("wettable", float),  # 1
-        ("hold_liquid", float),  # mm
-        ("hold_snow", float),  # mm
-        ("recovery_memory", float),  # 1, what a step leaves of the temperature acclimated to
-        ("recovery_start", float),  # degC
-        ("recovery_range", float),  # K
-        ("d_max", float),  # mm
-        ("quantum", float),  # 1, electrons per absorbed photon
-    ]
-)
-"""A type of one member: its parameters as the equations use them. Those of the column are the same in all."""
-
-
-def traits_of(pft: Array, column: Array, site: Stand) -> Array:
-    """Return the types (F) of a member, `TRAITS`, from parameters (7, F) and (9), in the tables' order."""
-    vcmax, slope, intercept, smpso, smpsc, z0mr, leaf_size = pft
-    recovery_time, recovery_start, recovery_range = column[:3]
-    csoilc, d_max, wettable, hold_liquid, hold_snow, fnps = column[3:]
-    drag = KARMAN / np.log(REFERENCE_HEIGHT / (z0mr * site.height))
-    values = {
-        "vcmax": vcmax,
-        "slope": slope,
-        "g0": 1e-6 * intercept,
-        "smpso": smpso,
-        "smpsc": smpsc,
-        "drag": drag,
-        "ventilation": LEAF_TRANSFER * np.sqrt(drag / leaf_size),
-        # CLM5 eq. 2.5.121 with 1 cm of roughness: k/0.13 (0.01 u*/1.5e-5)^-0.45 u*
-        "bare_drag": KARMAN / 0.13 * (0.01 / 1.5e-5) ** -0.45 * drag**0.55,
-        "kn": np.exp(0.00963 * vcmax - 2.43),  # Lloyd et al. 2010, as in FATES
-        "height": site.height,
-        "root_top": 1 - 0.5 * (np.exp(-ROOT_A * TOP_DEPTH) + np.exp(-ROOT_B * TOP_DEPTH)),
-        "share": site.share / site.share.sum(),
-        "csoilc": csoilc,
-        "wettable": wettable,
-        "hold_liquid": hold_liquid,
-        "hold_snow": hold_snow,
-        "recovery_memory": np.exp(-STEP / (86400.0 * recovery_time)),
-        "recovery_start": recovery_start,
-        "recovery_range": recovery_range,
-        "d_max": d_max,
-        "quantum": 0.5 * (1 - fnps),
-    }
-    traits = np.empty(len(site.pfts), TRAITS)
-    for name in TRAITS.names or ():
-        traits[name] = values[name]
-    return traits
 
 
 class Column(NamedTuple):
@@ -182,228 +97,7 @@ class Patch(NamedTuple):
     open_deep: float  # 1
 
 
-@njit(cache=True, error_model="numpy")
-def assimilation(ci, vcmax, electrons, gamma, km):
-    """Return gross assimilation [umol m-2 s-1] at `ci` [Pa]: Farquhar et al. 1980, Collatz et al. 1991."""
-    rubisco = vcmax * (ci - gamma) / (ci + km)
-    light = electrons * (ci - gamma) / (4 * ci + 8 * gamma)
-    both = rubisco + light
-    if ci <= gamma:
-        return max(rubisco, light)
-    return (both - sqrt(both * both - 4 * THETA_CJ * rubisco * light)) / (2 * THETA_CJ)
-
-
-@njit(cache=True, error_model="numpy")
-def conductance(net, ca, pressure, gb, g0, m, humidity):
-    """Return stomatal conductance to water [mol m-2 s-1]: Ball et al. 1987 with humidity at the leaf surface.
-
-    `humidity` is the air's vapour pressure over saturation at leaf temperature; `gb` [mol m-2 s-1] couples
-    the surface to the air: g^2 + g (gb - g0 - k) - gb (g0 + k humidity) = 0, k = m A P / c_s.
-    """
-    if net <= 0.0:
-        return g0
-    cs = max(ca - 1.4e-6 * net * pressure / gb, 1.0)
-    k = 1e-6 * m * net * pressure / cs
-    half = 0.5 * (gb - g0 - k)
-    constant = gb * (g0 + k * humidity)
-    root = sqrt(half * half + constant)
-    return constant / (half + root) if half > 0.0 else root - half
-
-
-@njit(cache=True, error_model="numpy")
-def _excess(ci, vcmax, electrons, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
-    """Return by how much `ci` exceeds what diffusion allows [Pa], gross assimilation and conductance."""
-    gross = assimilation(ci, vcmax, electrons, gamma, km)
-    gs = conductance(gross - rd, ca, pressure, gb, g0, m, humidity)
-    return ci - ca + 1e-6 * (gross - rd) * pressure * (1.4 / gb + 1.6 / gs), gross, gs
-
-
-@njit(cache=True, error_model="numpy")
-def leaf(photons, vcmax, jmax, rd, gamma, km, ca, pressure, gb, g0, m, humidity):
-    """Return gross assimilation [umol m-2 s-1] and stomatal conductance [mol m-2 s-1] of a leaf.
-
-    Secant steps on ci inside a bracket; the first guess is exact where `g0` and 1/gb vanish,
-    so that three or four evaluations reach 1e-6 Pa.
-    """
-    both = photons + jmax
-    electrons = (both - sqrt(both * both - 4 * THETA_PSII * photons * jmax)) / (2 * THETA_PSII)
-    low, high = gamma, ca
-    top, gross, gs = _excess(high, vcmax, electrons, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
-    if top <= 0.0:  # respiration outweighs assimilation: ci lies a trace above ca
-        return gross, gs
-    before, f_before = high, top
-    ci = min(max(ca * (1 - 1.6 / max(m * humidity, 1.7)), 1.2 * gamma), 0.98 * ca)
-    for _ in range(60):
-        f, gross, gs = _excess(ci, vcmax, electrons, rd, gamma, km, ca, pressure, gb, g0, m, humidity)
-        if abs(f) < 1e-6:
-            break
-        if f > 0.0:
-            high = ci
-        else:
-            low = ci
-        slope = (f - f_before) / (ci - before)
-        before, f_before = ci, f
-        ci = ci - f / slope
-        if not low < ci < high:
-            ci = 0.5 * (low + high)
-    return gross, gs
-
-
-@njit(cache=True, error_model="numpy")
-def ground_balance(energy, conducting, g_soil, g_snow, deficit, slope, water, snow, lv, ls, melting):
-    """Return the ground's temperature rise over the air [K], evaporation, sublimation, melt [kg m-2 s-1].
-
-    Solves energy - conducting dT = lv E + ls S + Lf M with E = g_soil (deficit + slope dT), S likewise.
-    `water` and `snow` [kg m-2 s-1] bound E and S + M; `melting` is the dT of 0 degC: snow is never warmer.
-    """
-    sublimated = melt = dried = 0.0
-    for _ in range(3):
-        vapour = lv * g_soil + ls * g_snow
-        stiffness = conducting + vapour * slope
-        rise = (energy - vapour * deficit) / stiffness
-        if snow > 0.0 and rise > melting:
-            excess = (rise - melting) * stiffness / FUSION
-            loss = g_snow * (deficit + slope * melting)
-            if excess + loss <= snow and loss <= snow:
-                rise, melt, sublimated = melting, excess, loss
-            else:  # the last snow goes: what it takes is known, the bare ground has the rest
-                sublimated = min(loss, snow)
-                melt = snow - sublimated
-                energy -= ls * sublimated + FUSION * melt
-                snow, g_snow = 0.0, 0.0
-                continue
-        elif g_snow > 0.0:
-            loss = g_snow * (deficit + slope * rise)
-            if loss > snow:
-                sublimated = snow
-                energy -= ls * sublimated
-                snow, g_snow = 0.0, 0.0
-                continue
-            sublimated = loss
-        loss = g_soil * (deficit + slope * rise)
-        if g_soil > 0.0 and loss > water:
-            dried = water
-            energy -= lv * dried
-            g_soil = 0.0
-            continue
-        if g_soil > 0.0:
-            dried = loss
-        break
-    return rise, dried, sublimated, melt
-
-
-@njit(cache=True, error_model="numpy")
-def canopy_balance(energy, conducting, g_leaf, g_liquid, g_ice, deficit, slope, liquid, ice, lv, ls):
-    """Return temperature rise over the air [K], transpiration and evaporation of canopy rain and snow.
-
-    Solves energy - conducting dT = lv (T + E) + ls S, each flux g (deficit + slope dT) [kg m-2 s-1]; `liquid`
-    and `ice` [kg m-2 s-1] bound E and S: a store that would run dry gives what it has.
-    """
-    e_liquid = e_ice = 0.0
-    for _ in range(3):
-        vapour = lv * (g_leaf + g_liquid) + ls * g_ice
-        rise = (energy - vapour * deficit) / (conducting + vapour * slope)
-        drive = deficit + slope * rise
-        if g_liquid > 0.0 and g_liquid * drive > liquid:
-            e_liquid, g_liquid = liquid, 0.0
-            energy -= lv * e_liquid
-        elif g_ice > 0.0 and g_ice * drive > ice:
-            e_ice, g_ice = ice, 0.0
-            energy -= ls * e_ice
-        else:
-            break
-    if g_liquid > 0.0:
-        e_liquid = g_liquid * drive
-    if g_ice > 0.0:
-        e_ice = g_ice * drive
-    return rise, g_leaf * drive, e_liquid, e_ice
-
-
-@njit(cache=True, error_model="numpy")
-def _suction(content, pore, soil):
-    """Return soil suction [mm] at `content` of a layer with `pore` mm of pore space."""
-    return soil.suction * max(content / pore, 1e-3) ** -soil.b
-
-
-@njit(cache=True, error_model="numpy")
-def _openness(suction, smpso, smpsc):
-    """Return 1 at and above the potential of full opening, 0 at closure (potentials negative, mm)."""
-    return min(max((-suction - smpsc) / (smpso - smpsc), 0.0), 1.0)
-
-
-@njit(cache=True, error_model="numpy")
-def _gravity_drainage(content, pore, soil):
-    """Return mm that leave a layer in a step: exact solution of dW/dt = -K(W), Clapp & Hornberger."""
-    n = 2.0 * soil.b + 2.0
-    rate = n * soil.conductivity * STEP / pore
-    wetness = min(content / pore, 1.0)
-    k = wetness**n
-    if rate * k < 1e-9:
-        return 0.0
-    return content - pore * wetness * (1.0 + rate * k) ** (-1.0 / n) if content <= pore else 0.0
-
-
-@njit(cache=True, error_model="numpy")
-def _capillary_rise(top, deep, psi_top, psi_deep, soil):
-    """Return mm that suction lifts into the upper layer in a step, at most what equalises the suctions.
-
-    Darcy flow against gravity with the geometric mean of the layers' conductivities.
-    """
-    gradient = (psi_top - psi_deep) / soil.distance - 1.0
-    if gradient <= 0.0:
-        return 0.0
-    k = soil.conductivity * (psi_top * psi_deep / soil.suction**2) ** (-(soil.b + 1.5) / soil.b)
-    even = (deep * soil.top - top * soil.deep) / (soil.top + soil.deep)
-    return max(min(k * gradient * STEP, even), 0.0)
-
-
-@njit(cache=True, error_model="numpy")
-def _soil_resistance(top, soil, d_max, diffusivity):
-    """Return the dry surface layer's resistance [s m-1]: Swenson & Lawrence 2014 (CLM5, 2.5.66-74)."""
-    start = 0.8 * soil.top
-    if top >= start:
-        return 0.0
-    thickness = 1e-3 * d_max * min((start - top) / (start - soil.dry), 1.0)
-    air = soil.porosity * (soil.dry / soil.top)
-    tortuosity = (soil.porosity - air) ** 2 * ((soil.porosity - air) / soil.porosity) ** (3.0 / soil.b)
-    return thickness / (diffusivity * tortuosity)
-
-
-@njit(cache=True, error_model="numpy")
-def _photosynthesis(d, w, t, decayed, btran, capacity, gb):
-    """Return assimilation of the canopy [umol m-2 s-1], conductance of sunlit and of shaded leaves [m s-1].
-
-    Both kinds of leaves while the sun is up, dark leaves for the rest of the step. Nitrogen falls with depth
-    as exp(-kn L); vcmax25 is integrated over either kind (de Pury & Farquhar 1997). Water stress acts as in
-    FATES, on vcmax and the intercept.
-    """
-    kn, g0 = t.kn, max(t.g0 * btran, 1e-6)
-    lai, sun_lai, daylight, molar = w.lai, w.sun_lai, d.daylight, d.molar
-    g_dark = g0 / molar
-    if daylight <= 0.0 or lai - sun_lai <= 1e-9:
-        return 0.0, g_dark, g_dark
-    top25 = t.vcmax * capacity
-    lit = w.decay + kn
-    sun25 = top25 * w.clumping * (1.0 - decayed * exp(-w.decay * lai)) / lit
-    shade25 = max(top25 * (1.0 - decayed) / kn - sun25, 0.0)
-    a_sun, g_sun = _leaves(d, w.sun_par, sun25 / sun_lai, btran, gb, t, g0)
-    a_shade, g_shade = _leaves(d, w.shade_par, shade25 / (lai - sun_lai), btran, gb, t, g0)
-    night = (1.0 - daylight) * g_dark
-    total = daylight * (sun_lai * a_sun + (lai - sun_lai) * a_shade)
-    return total, daylight * g_sun / molar + night, daylight * g_shade / molar + night
-
-
-@njit(cache=True, error_model="numpy")
-def _leaves(d, par, vcmax25, btran, gb, t, g0):
-    """Return `leaf` at the step's air temperature for a rate at 25 degC per leaf area."""
-    humidity = 1.0 - d.deficit / d.saturation
-    return leaf(
-        t.quantum * par, vcmax25 * d.f_vcmax * btran, vcmax25 * d.f_jmax, vcmax25 * d.f_rd * btran,
-        d.gamma, d.km, CO2 * d.pressure, d.pressure, gb * d.molar, g0, t.slope, humidity,
-    )  # fmt: skip
-
-
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _intercept(d, w, t, p, liquid, ice):
     """Catch rain and snow, drop what melts, blows off or finds no leaf; return what falls through [mm].
 
@@ -425,7 +119,7 @@ def _intercept(d, w, t, p, liquid, ice):
     return d.rain - caught + drip, d.snow - caught_snow + fallen, wet, covered
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _stability(buoyancy, rise):
     """Return the factor on a neutral aerodynamic conductance: Choudhury et al. 1986.
 
@@ -437,7 +131,7 @@ def _stability(buoyancy, rise):
     return (1.0 + instability) ** 2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _ground(d, column, energy, g_ground, dry):
     """Return `ground_balance` for an aerodynamic conductance; snow and bare soil share one temperature."""
     return ground_balance(
@@ -448,7 +142,7 @@ def _ground(d, column, energy, g_ground, dry):
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
     """Return the fluxes of type `p` in a step; changes its stores `liquid` and `ice`.
 
@@ -458,11 +152,11 @@ def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
     tair, kappa, deficit, slope, rho_cp = d.tair, d.kappa, d.deficit, d.slope, d.rho_cp
     lv, ls = d.vaporization, d.vaporization + FUSION
     plant, sky, radiative = w.plant, w.sky, d.radiative
-    open_top = t.root_top * _openness(column.psi_top, t.smpso, t.smpsc)
-    open_deep = (1.0 - t.root_top) * _openness(column.psi_deep, t.smpso, t.smpsc)
+    open_top = t.root_top * openness(column.psi_top, t.smpso, t.smpsc)
+    open_deep = (1.0 - t.root_top) * openness(column.psi_deep, t.smpso, t.smpsc)
     u_star = t.drag * d.wind
     gb = t.ventilation * sqrt(d.wind)
-    gross, g_sun, g_shade = _photosynthesis(d, w, t, decayed, open_top + open_deep, capacity, gb)
+    gross, g_sun, g_shade = canopy_photosynthesis(d, w, t, decayed, open_top + open_deep, capacity, gb)
     rain_below, snow_below, wet, covered = _intercept(d, w, t, p, liquid, ice)
 
     # conductances to vapour of leaves, rain and snow on the canopy
@@ -524,49 +218,21 @@ def _patch(d, w, t, column, capacity, decayed, dry, p, liquid, ice):
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _column(d, soil, d_max, snow, top, deep, t_soil):
     """Return the shared state at the beginning of a step."""
     white = snow / (snow + SNOW_COVER)
     insulation = 0.5 * SOIL_HEAT_DEPTH / SOIL_CONDUCTIVITY + snow / (SNOW_DENSITY * SNOW_CONDUCTIVITY)
     return Column(
-        snow, top, t_soil, _suction(top, soil.top, soil), _suction(deep, soil.deep, soil), white,
+        snow, top, t_soil, suction_of(top, soil.top, soil), suction_of(deep, soil.deep, soil), white,
         SOIL_ALBEDO + (SNOW_ALBEDO - SOIL_ALBEDO) * white, 1.0 / insulation,
-        _soil_resistance(top, soil, d_max, d.vapour_diffusivity),
+        soil_resistance(top, soil, d_max, d.vapour_diffusivity),
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
-def _soil_water(top, deep, lifted, soil):
-    """Return both layers [mm] after runoff, capillary rise and drainage, and what has left the soil."""
-    top += lifted
-    deep -= lifted
-    runoff = max(top - soil.top, 0.0)
-    top -= runoff
-    percolated = min(_gravity_drainage(top, soil.top, soil), max(soil.deep - deep, 0.0))
-    top -= percolated
-    deep += percolated
-    drained = _gravity_drainage(deep, soil.deep, soil)
-    return top, deep - drained, runoff + drained
-
-
-@njit(cache=True, error_model="numpy")
-def run_member(traits, steps, types, soil, order, n_spin, out, ledger):
-    """Run one member over the driver steps `order`, the first `n_spin` of them unrecorded.
-
-    Parameters
-    ----------
-    traits : array (F) of TRAITS
-    steps, types : arrays (n), (n, F)
-        Drivers.
-    soil : Soil
-    order : array
-        Rows of the drivers, as they are run.
-    out : array (days, N_DAILY)
-        Filled with daily means, columns as in `DAILY`.
-    ledger : array (2)
-        Filled with the largest imbalance of any step: energy [W m-2], water [mm].
-    """
+@njit(error_model="numpy")
+def _run(traits, steps, types, soil, order, n_spin, out, ledger):
+    """Run one member: `run_member`."""
     n_types = len(traits)
     liquid, ice, decayed = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
     flux = np.zeros(N_DAILY)
@@ -611,8 +277,8 @@ def run_member(traits, steps, types, soil, order, n_spin, out, ledger):
         if snow < 1e-9:  # rounding, or the last grains: they are water
             top += snow
             snow = 0.0
-        lifted = _capillary_rise(top, deep, column.psi_top, column.psi_deep, soil)
-        top, deep, lost = _soil_water(top, deep, lifted, soil)
+        lifted = capillary_rise(top, deep, column.psi_top, column.psi_deep, soil)
+        top, deep, lost = redistributed(top, deep, lifted, soil)
         error = before + d.rain + d.snow - evaporated - lost - (snow + top + deep)
         ledger[0], ledger[1] = max(ledger[0], abs(imbalance)), max(ledger[1], abs(error))
         if (k + 1) % STEPS_PER_DAY == 0:
@@ -622,3 +288,38 @@ def run_member(traits, steps, types, soil, order, n_spin, out, ledger):
                     out[day, j] = flux[j] / STEPS_PER_DAY
                 out[day, 8], out[day, 9] = snow, top + deep
             flux[:] = 0.0
+
+
+def _cached(digest: int) -> Callable[..., None]:
+    """Return `run_member`, cached on disk by the digest of its sources: it is closed over, so of the key."""
+
+    @njit(cache=True, error_model="numpy")
+    def run_member(traits, steps, types, soil, order, n_spin, out, ledger):
+        """Run one member over the driver steps `order`, the first `n_spin` of them unrecorded.
+
+        Parameters
+        ----------
+        traits : array (F) of TRAITS
+        steps, types : arrays (n), (n, F)
+            Drivers.
+        soil : Soil
+        order : array
+            Rows of the drivers, as they are run.
+        out : array (days, N_DAILY)
+            Filled with daily means, columns as in `DAILY`.
+        ledger : array (2)
+            Filled with the largest imbalance of any step: energy [W m-2], water [mm].
+        """
+        if digest:
+            _run(traits, steps, types, soil, order, n_spin, out, ledger)
+
+    return run_member
+
+
+def _digest() -> int:
+    """Return a digest of the sources that are compiled, and of those whose constants are compiled in."""
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in COMPILED)
+    return 1 + crc32(sources)
+
+
+run_member = _cached(_digest())

@@ -33,7 +33,8 @@ ABSORBED = 0.90  # share of short-wave radiation a boreal forest absorbs
 
 
 def read_forcing(path: Path, site: Stand) -> Weather:
-    """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is logged.
+    """Read the forcing at `path`: a csv of tower meteorology, else CLM's netCDF files; what was mended is
+    logged.
 
     A csv is half-hourly where it has FLUXNET's columns of time, else daily.
     """

@@ -55,7 +55,7 @@ class Stand:
         BadInput
             If the file is not like `site.yaml` beside this module, or has other plant types.
 
-        >>> site = Site.load(changes={"latitude": 60.0, "pfts": {"cool_c3_grass": {"share": 0.5}}})
+        >>> site = Stand.load(changes={"latitude": 60.0, "pfts": {"cool_c3_grass": {"share": 0.5}}})
         >>> site.pfts[0], site.latitude, site.share.round(2).tolist()
         ('needleleaf_evergreen_extratrop_tree', 60.0, [0.82, 0.11, 0.5])
         """

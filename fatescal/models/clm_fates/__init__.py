@@ -1,4 +1,4 @@
-"""CLM-FATES as a forward model: one executable, a template run directory, a process and a folder per member."""
+"""CLM-FATES as a forward model: one executable, a template run directory, a process and folder per member."""
 
 from fatescal.models.clm_fates.clm_model import ClmFates
 

@@ -7,165 +7,28 @@ is told of it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fatescal.base.errors import BadInput, RunFailed
-from fatescal.models.clm_fates import inputdata, namelist, streams
+from fatescal.models.clm_fates import inputdata, namelist
+from fatescal.models.clm_fates.build_plan import Plan
+from fatescal.models.clm_fates.case_record import LOG, RECORD, CaseRecord
+from fatescal.models.clm_fates.case_verification import verify
+from fatescal.models.clm_fates.case_xml import change_xml
 from fatescal.models.clm_fates.cime import Case, CimeError, call, running_builds, user_files
-from fatescal.models.clm_fates.externals import commit
 from fatescal.models.clm_fates.install import CREATE_NEWCASE, digests, edits
 from fatescal.models.clm_fates.seats import instance_namelists
 from fatescal.models.clm_fates.template import FILES
-from fatescal.storage import atomic
+from fatescal.models.clm_fates.watched_tool import Say
 
-RECORD = "fatescal_build.json"
-LOG = "fatescal_build.log"
 BUILT = "MODEL BUILD HAS FINISHED SUCCESSFULLY"
-NEEDS = {  # what a change of a variable in a file of the case needs, beyond new namelists
-    "env_mach_pes.xml": ("setup", "build"),
-    "env_batch.xml": ("setup",),
-    "env_build.xml": ("clean", "build"),
-}
-PLACE = ("PTS_LON", "PTS_LAT")  # CIME takes them with --force
 BEGIN, END = "! fatescal begins: written by `fatescal build`", "! fatescal ends"
 COMPILING = re.compile(r"BUILD FAIL|FAILED\b|\bcat /|bldlog|undefined reference|buildlib|buildexe")
-_CULPRIT = (  # what CIME quotes as wrong
-    r"streamname '([^']+)' that is not",
-    r"[Vv]ariable (?:name )?'?(\w+)'? (?:not|is not|found)",
-    r"valid values for (\w+)",
-    r"Entry (\w+) was",
-)
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a case shall be.
-
-    Attributes
-    ----------
-    path : Path
-        The case directory; its name is the case's.
-    source : Path
-        The model's checkout.
-    create : mapping of str to str
-        Options of create_newcase (`compset`, `machine` ...), without the dashes.
-    user_mods : tuple of Path
-        Folders for ``--user-mods-dirs``.
-    xml : mapping of str to str
-        XML variables.
-    user_nl : mapping of str to mapping
-        Keys by file: ``user_nl_clm``, ``user_nl_datm``, ``user_nl_datm_streams``.
-    keys : mapping of str to str
-        Where the config says so, by the name of a variable, a key, or an option of create_newcase.
-    config : mapping
-        The sections of the config that decide the case, kept with it.
-    """
-
-    path: Path
-    source: Path
-    create: Mapping[str, str]
-    user_mods: tuple[Path, ...] = ()
-    xml: Mapping[str, str] = field(default_factory=dict)
-    user_nl: Mapping[str, Mapping[str, namelist.Value]] = field(default_factory=dict)
-    keys: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    def key(self, name: str) -> str:
-        """Return where the config says something, or that it is fatescal's default."""
-        return self.keys.get(name, f"{name} (a default of fatescal)")
-
-    def blamed(self, error: CimeError) -> BadInput:
-        """Return the error with the key of the config that it is about, where it names one."""
-        named = self._named(error.line)
-        return BadInput(f"{self.key(named)}: {error}" if named else str(error))
-
-    def _named(self, line: str) -> str:
-        """Return the variable, key or option that an error of CIME is about; nothing where it names none.
-
-        What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
-        """
-        names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
-        for pattern in _CULPRIT:
-            for wrong in re.findall(pattern, line):
-                for name in names:
-                    if wrong.lower() in {name.lower(), *name.lower().split(":")}:
-                        return name
-        text = re.sub(r"\[[^\]]*\]|(?<![\w.:])/\S+", " ", line)
-        scores = {name: sum(_has_word(text, part) for part in {name, *name.split(":")}) for name in names}
-        best = max(scores, key=lambda name: scores[name], default="")
-        if best and scores[best]:
-            return best
-        for option, value in self.create.items():
-            if _has_word(line if value.startswith("/") else text, value):
-                return option
-        land = re.search(r"CLM\d\d", self.create["compset"])
-        return "compset" if land is not None and land[0] in text else ""
-
-    @property
-    def made_with(self) -> dict[str, Any]:
-        """What only a new case can change."""
-        files = [path for folder in self.user_mods for path in sorted(folder.rglob("*")) if path.is_file()]
-        mods = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        return {"source": [str(self.source), commit(self.source, "HEAD")], **self.create, "user_mods": mods}
-
-
-def _has_word(text: str, word: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text) is not None
-
-
-class CaseRecord:
-    """What fatescal knows of a case it made, kept in it.
-
-    Attributes
-    ----------
-    content : dict
-        ``create``: `Plan.made_with`; ``before``: XML values as they were; ``edits``: changed source files, as
-        they were built; ``pending``: steps to be done; ``user_files``: the files of ~/.cime that CIME copied,
-        with digests; ``config``, once it has been built.
-    """
-
-    def __init__(self, case: Path) -> None:
-        self.path = case / RECORD
-        self.content: dict[str, Any] = {
-            "pending": ["setup", "build", "namelists"],
-            "before": {},
-            "edits": {},
-            "config": {},
-        }
-        if self.path.is_file():
-            self.content |= json.loads(self.path.read_text())
-
-    @property
-    def pending(self) -> list[str]:
-        """The steps that are not done."""
-        return list(self.content["pending"])
-
-    def keep(self, **changes: Any) -> None:
-        """Write changed content."""
-        self.content |= changes
-        atomic.write_json(self.path, self.content, indent=1, sort_keys=True)
-
-    @property
-    def has_been_built(self) -> bool:
-        """Whether a build has come to its end before."""
-        return bool(self.content["config"])
-
-    def need(self, *steps: str) -> None:
-        """Write down that steps are to be done."""
-        self.keep(pending=sorted({*self.pending, *steps}))
-
-    def done(self, step: str) -> None:
-        """Write down that a step is done."""
-        self.keep(pending=[s for s in self.pending if s != step])
 
 
 def build(
@@ -196,12 +59,12 @@ def build(
         case, record = Case(plan.path), CaseRecord(plan.path)
         before = record.pending
         _follow_user_files(plan, case, record, say)
-        _change_xml(plan, case, record, say)
+        change_xml(plan, case, record, say)
         _set_up(plan, case, record, say)
         _write_namelists(plan, case, record, say)
         _look_for_edits(plan, record, say)
         worked = bool(before) or bool(record.pending)
-        _verify(plan, case)
+        verify(plan, case)
         inputdata.require(case, Path(case.query("RUNDIR")), say, list_all=worked, download=download)
         worked |= _compile(case, record, say)
         record.keep(config=dict(plan.config), pending=[])
@@ -297,64 +160,6 @@ def _set_aside(path: Path) -> Path:
 # ---- xmlchange
 
 
-def _change_xml(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
-    """Set the variables that are not as wanted, and those back that no longer are in the plan."""
-    before: dict[str, str] = record.content["before"]
-    dropped = {name: value for name, value in before.items() if name not in plan.xml}
-    wanted = {**plan.xml, **dropped}
-    now = _values(plan, case, wanted)
-    changed = {name: value for name, value in wanted.items() if not _all_are(now[name], value)}
-    if changed:
-        first = {name: min(now[name]) for name in changed if name not in before}
-        record.keep(before={**before, **first})
-        record.need("namelists", *(step for name in changed for step in NEEDS.get(case.file_of(name), ())))
-        place = {name: value for name, value in changed.items() if name in PLACE}
-        _set(plan, case, {name: value for name, value in changed.items() if name not in PLACE})
-        _set(plan, case, place, "--force")
-        say(f"xml           {', '.join(f'{name}={value}' for name, value in changed.items())}")
-    record.keep(before={name: v for name, v in record.content["before"].items() if name in plan.xml})
-
-
-def _values(plan: Plan, case: Case, names: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return the values of variables, all of which the case must have."""
-    try:
-        found = case.values(names)
-    except CimeError as error:
-        raise plan.blamed(error) from None
-    lacking = next((name for name in names if name not in found), None)
-    if lacking is not None:
-        raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} gives no value of {lacking}")
-    return found
-
-
-def _set(plan: Plan, case: Case, values: Mapping[str, str], *flags: str) -> None:
-    """Set all at once, which takes a second; where CIME refuses, one after another, to know which."""
-    try:
-        case.change(values, *flags)
-    except CimeError:
-        for name, value in values.items():
-            try:
-                case.change({name: value}, *flags)
-            except CimeError as error:
-                raise BadInput(f"{plan.key(name)}: {error}") from None
-
-
-def _all_are(found: set[str], wanted: str) -> bool:
-    return all(_same(value, wanted) for value in found)
-
-
-def _same(found: str, wanted: str) -> bool:
-    """Tell whether two values are the same, as numbers where they are numbers.
-
-    >>> _same("389.80", "389.8"), _same("TRUE", "true"), _same("a", "b")
-    (True, True, False)
-    """
-    try:
-        return float(found) == float(wanted)
-    except ValueError:
-        return found == wanted or {found.upper(), wanted.upper()} in ({"TRUE"}, {"FALSE"})
-
-
 # ---- case.setup, user_nl files, preview_namelists
 
 
@@ -436,61 +241,6 @@ def _with_block(text: str, lines: list[str]) -> str:
 
 
 # ---- what came of it
-
-
-def _verify(plan: Plan, case: Case) -> None:
-    """Compare what CIME holds, and wrote for the model, with the plan.
-
-    Raises
-    ------
-    BadInput
-        When a value is another one.
-    """
-    for name, values in _values(plan, case, plan.xml).items():
-        if not _all_are(values, plan.xml[name]):
-            raise BadInput(
-                f"{plan.key(name)} did not arrive in the case", expected=plan.xml[name], got=", ".join(values)
-            )
-    run = Path(case.query("RUNDIR"))
-    for name, file in (("user_nl_clm", "lnd_in"), ("user_nl_datm", "datm_in")):
-        text = (run / file).read_text(encoding="utf-8")
-        for key, value in plan.user_nl.get(name, {}).items():
-            written = namelist.get(text, key)
-            if written is None or _parts(written) != _parts(namelist.fortran(value)):
-                raise BadInput(
-                    f"{plan.key(key)} did not arrive in {run / file}",
-                    expected=namelist.fortran(value),
-                    got="nothing" if written is None else written,
-                    hint="it may be set by an XML variable, or not belong to this file",
-                )
-    known = {stream.name: stream for stream in streams.parse((run / "datm.streams.xml").read_text())}
-    for key, value in plan.user_nl.get("user_nl_datm_streams", {}).items():
-        name, _, what = key.rpartition(":")
-        if what == "datafiles":
-            files = (
-                [str(item) for item in value] if isinstance(value, list | tuple) else str(value).split(",")
-            )
-            if name not in known or [str(f) for f in known[name].files] != files:
-                raise BadInput(
-                    f"{plan.key(key)} did not arrive in {run / 'datm.streams.xml'}", expected=files[0]
-                )
-
-
-def _parts(written: str) -> list[str | float]:
-    """Return the values of a namelist entry without quotes and spelling.
-
-    >>> _parts(".TRUE.,'a b', 1.0d0") == _parts("T,'a b',1")
-    True
-    """
-    found: list[str | float] = []
-    for word in re.findall(r"'[^']*'|\"[^\"]*\"|[^,\s]+", written):
-        plain = word.strip("'\" ")
-        try:
-            found.append(float(plain.lower().replace("d", "e")))
-        except ValueError:
-            logical = re.fullmatch(r"\.?(t|f)(rue|alse)?\.?", plain.lower())
-            found.append(logical[1] if logical else plain)
-    return found
 
 
 # ---- case.build

@@ -1,4 +1,6 @@
-"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a word."""
+"""From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a
+word.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from fatescal.base.errors import BadInput
 from fatescal.models.base import Context
 
 if TYPE_CHECKING:
-    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.build_plan import Plan
     from fatescal.models.clm_fates.clm_options import BuildOptions, Cime, ClmFatesOptions
     from fatescal.models.clm_fates.site_folder import SiteFolder
 
@@ -68,7 +70,7 @@ def plan(options: ClmFatesOptions, context: Context) -> Plan:
     BadInput
         For what is missing, and for what CIME would take without a word and be wrong.
     """
-    from fatescal.models.clm_fates.case import Plan
+    from fatescal.models.clm_fates.build_plan import Plan
     from fatescal.models.clm_fates.site_folder import SiteFolder
 
     build, root, cime = _required(options, context)
@@ -172,7 +174,9 @@ def _of_site(site: SiteFolder | None, folder: Path | None) -> dict[str, str]:
 def _user_nl(
     options: ClmFatesOptions, context: Context, root: Path, site: SiteFolder | None, mode: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the config's own."""
+    """Return the keys of each user_nl file: one tape with the observed variables, the files, then the
+    config's own.
+    """
     from fatescal.models.clm_fates.install import parameter_file
 
     build = options.build

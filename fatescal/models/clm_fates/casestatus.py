@@ -46,7 +46,8 @@ def since(case: Path, place: int) -> list[Entry]:
 def entries(text: str) -> list[Entry]:
     """Return the entries of a CaseStatus, or of a part of one.
 
-    >>> [(e.phase, e.word, e.rest) for e in entries("2026-11-22 09:08:39: case.run success 12 \\n -----------\\n")]
+    >>> text = "2026-11-22 09:08:39: case.run success 12 \\n -----------\\n"
+    >>> [(e.phase, e.word, e.rest) for e in entries(text)]
     [('case.run', 'success', '12')]
     """
     found = (_ENTRY.search(block) for block in _RULE.split(text))

@@ -1,4 +1,5 @@
-"""netCDF files from CDL, the text that FATES kept its parameters in until api 40: what `ncgen` does, where there is none.
+"""netCDF files from CDL, the text that FATES kept its parameters in until api 40: what `ncgen` does, where
+there is none.
 
 It reads the CDL of classic files with dimensions of known length, and refuses what it does not understand.
 """

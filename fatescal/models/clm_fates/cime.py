@@ -99,7 +99,8 @@ def error_line(said: str) -> str:
 def compiler_errors(text: str) -> list[str]:
     """Return the error lines of a build log, with the place in the source; without any its last lines.
 
-    >>> compiler_errors("gcc -Werror a.c\\na.F90:12:8:\\n\\n 12 | use pio\\n\\nFatal Error: Cannot open 'pio.mod'\\n")
+    >>> text = "gcc -Werror a.c\\na.F90:12:8:\\n\\n 12 | use pio\\n\\nFatal Error: Cannot open 'pio.mod'\\n"
+    >>> compiler_errors(text)
     ["a.F90:12:8: Fatal Error: Cannot open 'pio.mod'"]
     """
     lines = [line.strip() for line in text.splitlines()]

@@ -1,9 +1,9 @@
-"""CLM-FATES as a forward model: each member a process of its own in a folder of its own, from one executable."""
+"""CLM-FATES as a forward model: each member a process in a folder of its own, from one executable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from fatescal.models.clm_fates.inspection import (
     shares_of_pfts,
 )
 from fatescal.models.clm_fates.targets import Targets
-from fatescal.models.clm_fates.template import CASE_NAME, Template, days
+from fatescal.models.clm_fates.template import CASE_NAME, Template, day_after, day_before, days
 from fatescal.storage.inputs import Source, Sources
 
 if TYPE_CHECKING:
@@ -31,17 +31,6 @@ EXIT_CODE = "exit_code"
 # A shell stays to write down the exit code (134 for SIGABRT), which a finished member's folder keeps.
 _COMMAND = f'"$0" >cesm.log 2>cesm.err; code=$?; echo $code >{EXIT_CODE}; exit $code'
 _SCRATCH = ("*.r.*.nc", "*.rh*.nc", "rpointer.*")  # what only a restart needs
-
-
-def day_before(day: date) -> date:
-    """Return the day before in a calendar without leap days."""
-    before = day - timedelta(days=1)
-    return before if (before.month, before.day) != (2, 29) else before - timedelta(days=1)
-
-
-def _day_after(day: date) -> date:
-    after = day + timedelta(days=1)
-    return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)
 
 
 def _name(value: namelist.Value, folder: Path) -> namelist.Value:
@@ -204,7 +193,8 @@ class ClmFates(Model):
         longest = self.spun_up / f"{CASE_NAME}.clm2.r.{self.start}-00000.nc"
         if len(str(longest)) > LONGEST_PATH:
             raise BadInput(
-                f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} characters",
+                f"run.directory makes paths longer than CLM reads: {longest} has {len(str(longest))} "
+                "characters",
                 expected=f"at most {LONGEST_PATH}",
                 hint="a shorter run.directory",
             )
@@ -245,7 +235,7 @@ class ClmFates(Model):
         return day_before(self.start.replace(year=self.start.year + 1))
 
     def check_values(self, theta: Mapping[str, float]) -> None:
-        """Raise `BadInput` for values the model must not get, and plant types that do not grow at the site."""
+        """Raise `BadInput` for values the model must not get, and plant types that do not grow there."""
         pft_map = self.targets.fates.arrays.get("fates_hlm_pft_map")
         if pft_map is not None:  # younger than the oldest parameter files
             require_present(list(theta), shares_of_pfts(self.template, self.pfts, pft_map))
@@ -279,7 +269,7 @@ class ClmFates(Model):
         if self.shares_spin_up:
             finidat = self._restart(self.spun_up, self.start)
         elif self.warm_starts and warm_start is not None:
-            finidat = self._restart(warm_start, _day_after(self.end))
+            finidat = self._restart(warm_start, day_after(self.end))
         else:
             first = self.first
         self._simulate(theta, folder, first, self.end, finidat, restart=self.warm_starts)

@@ -18,10 +18,15 @@ class Cime(Section):
     """What CIME is told when a case is made (`fatescal build`)."""
 
     machine: str
+    """Name of the machine in CIME."""
     compiler: str | None = None
+    """Compiler; the machine's default without it."""
     project: str | None = None
+    """Account to charge."""
     output_root: str | None = None
+    """Folder in which cases are compiled and run; the machine's own without it."""
     inputdata: str | None = None
+    """Folder of CESM's input data; the machine's own without it."""
 
 
 class SpinupOptions(Section):
@@ -33,15 +38,20 @@ class SpinupOptions(Section):
     """
 
     years: Annotated[Whole, Field(ge=0)] = 10
+    """Years of spin-up before the output."""
     reuse: Literal["default", "member", "none"] = "default"
+    """Which state members start from: that of the default parameters, their own, or none."""
 
 
 class SiteOptions(Section):
     """A folder with surface data, forcing and `user_mods` of one place, or a zip of it on the web."""
 
     path: str | None = None
+    """The folder."""
     url: str | None = None
+    """Address of a zip of the folder."""
     sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    """Checksum of the zip."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -59,9 +69,13 @@ class SourceOptions(Section):
     """
 
     path: str
+    """Folder of the checkout."""
     url: str | None = None
+    """Repository that it is cloned from."""
     tag: Annotated[str, Field(min_length=1)] | None = None
+    """Tag that is checked out."""
     no_output_timeout: str | Positive = "10 min"
+    """Time without output after which git, or the tool for the externals, is ended."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -99,16 +113,25 @@ class BuildOptions(Section):
     """The case that `fatescal build` makes: the words of create_newcase, xmlchange and the user_nl files."""
 
     case: str
+    """Folder of the case."""
     compset: str
+    """Component set, by its alias or long name."""
     res: str = "CLM_USRDAT"
+    """Grid."""
     mpilib: str = "mpi-serial"
+    """MPI library of the case."""
     user_mods: tuple[str, ...] = ()
+    """Folders of user_mods."""
     xml: Annotated[dict[str, str], BeforeValidator(_xml_words), WithJsonSchema(_XML)] = Field(
         default_factory=dict
     )
+    """Values of XML variables."""
     user_nl_clm: dict[str, Written | list[Written]] = Field(default_factory=dict)
+    """Namelist entries of CLM."""
     user_nl_datm: dict[str, Written | list[Written]] = Field(default_factory=dict)
+    """Namelist entries of the data atmosphere."""
     user_nl_datm_streams: dict[str, Written | list[Written]] = Field(default_factory=dict)
+    """Entries of its streams."""
 
 
 class ClmFatesOptions(ModelOptions):
@@ -122,6 +145,7 @@ class ClmFatesOptions(ModelOptions):
     verbs: ClassVar = (INSTALL, BUILD)
 
     kind: Literal["clm_fates"]
+    """CLM-FATES."""
     source: SourceOptions | None = None
     """Where the model's source is."""
     build: BuildOptions | None = None
@@ -227,8 +251,8 @@ class ClmFatesOptions(ModelOptions):
 
     def _of_case(self, context: Context) -> dict[str, object]:
         """Return where the case runs, and what, as it tells."""
+        from fatescal.models.clm_fates.batch_case import require_idle_case
         from fatescal.models.clm_fates.cime import of_case
-        from fatescal.models.clm_fates.jobs import require_idle_case
         from fatescal.models.clm_fates.seats import keep_single
 
         case = self._case(context)

@@ -19,10 +19,11 @@ BOUNDS = "time_bounds"
 
 
 def read(folder: Path, variables: Sequence[str], prefix: str) -> xr.Dataset:
-    """Return the daily series of a run in memory, with ``time`` in the middle of each interval and its bounds.
+    """Return the daily series of a run in memory, with ``time`` in the middle of each interval and its
+    bounds.
 
-    Version differences (tape names, stamps at the end or the middle, a first record of no length, CDF-2 and CDF-5)
-    end here: the interval bounds decide.
+    Version differences (tape names, stamps at the end or the middle, a first record of no length, CDF-2 and
+    CDF-5) end here: the interval bounds decide.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def read(folder: Path, variables: Sequence[str], prefix: str) -> xr.Dataset:
     Raises
     ------
     ModelFailed
-        TRUNCATED when there is no file, one cannot be read to its end, or they do not follow upon each other (one
-        is gone, or of another run); MISSING_VARIABLE, also for one with several values a record.
+        TRUNCATED when there is no file, one cannot be read to its end, or they do not follow upon each other
+        (one is gone, or of another run); MISSING_VARIABLE, also for one with several values a record.
     """
     import xarray as xr
 

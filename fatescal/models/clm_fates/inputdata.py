@@ -15,7 +15,7 @@ from pathlib import Path
 from fatescal.base.errors import BadInput
 from fatescal.models.clm_fates import namelist, streams
 from fatescal.models.clm_fates.cime import Case, CimeError
-from fatescal.models.clm_fates.externals import Say
+from fatescal.models.clm_fates.watched_tool import Say
 
 TOOL, LOG = "check_input_data", "fatescal_inputdata.log"
 _LISTED = re.compile(r"^Model (\S+) missing file (\S+) = '([^']*)'", re.MULTILINE)

@@ -1,4 +1,6 @@
-"""What can be known before the first core-hour: files, place, years, plant types and history fields of a case."""
+"""What can be known before the first core-hour: files, place, years, plant types and history fields of a
+case.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,8 @@ def _is_read(template: Template, key: str) -> bool:
 
 
 def require_libraries(executable: Path) -> None:
-    """Raise `BadInput` where the system finds not all libraries of an executable; CIME loads modules before it starts one.
+    """Raise `BadInput` where the system finds not all libraries of an executable; CIME loads modules before
+    it starts one.
 
     Without `ldd`, or for a script, nothing is known.
     """

@@ -21,9 +21,10 @@ from fatescal.hpc.launch import HIDDEN_PREFIXES, never
 from fatescal.hpc.schedulers.registry import scheduler
 from fatescal.models.base import Model
 from fatescal.models.clm_fates import inputdata
-from fatescal.models.clm_fates.clm_model import ClmFates, day_before
-from fatescal.models.clm_fates.jobs import JOBS, NOTE, RESULT, Jobs, RunSegment, decided, noted
-from fatescal.models.clm_fates.template import CASE_NAME
+from fatescal.models.clm_fates.clm_model import ClmFates
+from fatescal.models.clm_fates.jobs import Jobs
+from fatescal.models.clm_fates.submission import JOBS, NOTE, RESULT, RunSegment, decided, noted
+from fatescal.models.clm_fates.template import CASE_NAME, day_before
 from fatescal.storage.inputs import Sources
 
 if TYPE_CHECKING:

@@ -6,62 +6,39 @@ above all), and for each member what it reads, what it left, and how it ended.
 
 from __future__ import annotations
 
-import getpass
-import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from fatescal.base.errors import BadInput, ModelFailed, RunFailed, Status
+from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.hpc.launch import launch, never, visible
-from fatescal.hpc.schedulers.base import End, Job, Scheduler
-from fatescal.hpc.schedulers.registry import scheduler, schedulers
+from fatescal.hpc.schedulers.base import End, Job
 from fatescal.models.clm_fates import casestatus, inputdata, namelist, outcome, seats
-from fatescal.models.clm_fates.cime import Case, CimeError
+from fatescal.models.clm_fates.batch_case import BatchCase, cluster_variables, in_queue, require_idle
+from fatescal.models.clm_fates.case_record import LOG
 from fatescal.models.clm_fates.clm_model import ClmFates
+from fatescal.models.clm_fates.submission import (
+    JOBS,
+    NOTE,
+    RESULT,
+    RunSegment,
+    Submission,
+    decided,
+    end_of_log,
+    noted,
+)
 from fatescal.models.clm_fates.template import days
 from fatescal.storage import atomic
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-LOG = "fatescal_build.log"
-JOBS, NOTE, RESULT = "jobs", "submission.json", "result.json"
 MOST_JOBS = 5  # for one batch; a member that dies costs all of them another
-SILENCE = 60.0  # s that the scheduler may be silent before anything is submitted
 GRACE = 30.0  # s for the CaseStatus of a job that ended to reach this node
 
 
-@dataclass(frozen=True)
-class RunSegment:
-    """The runs of a job: their days, the state they start from (None: the case's), whether they leave one."""
-
-    first: date
-    last: date
-    finidat: Path | None = None
-    restart: bool = False
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What was submitted: members by seat, their marks, the length of CaseStatus before, the job's number.
-
-    Without a number it is about to be submitted, or has been while this program died.
-    """
-
-    members: list[str]
-    marks: list[str]
-    place: int
-    number: str | None = None
-
-
-class Jobs:
+class Jobs(BatchCase):
     """The jobs of one case.
 
     Parameters
@@ -85,10 +62,10 @@ class Jobs:
         hide: Sequence[str],
         stop: Callable[[], bool],
     ) -> None:
-        self.single, self.case = single, case
-        self._mark, self._retries, self._hide, self._stop = mark, retries, hide, stop
         self._extra = cluster_variables()
-        self._environment = visible(hide) | self._extra
+        super().__init__(case, visible(hide) | self._extra, stop)
+        self.single = single
+        self._mark, self._retries, self._hide = mark, retries, hide
 
     def run(self, batch: Mapping[str, Mapping[str, float]], folder: Path, segment: RunSegment) -> None:
         """Run members until each has its output or a reason for none; see `MultiInstance.run_together`."""
@@ -112,9 +89,7 @@ class Jobs:
             submission = None
             failures += not any_decided
             if failures > self._retries:
-                raise RunFailed(
-                    f"{job or 'the job'} failed, and no member is the cause: {self._end_of_log(jobs)}"
-                )
+                raise RunFailed(f"{job or 'the job'} failed, and no member is the cause: {end_of_log(jobs)}")
         if any(not decided(jobs / name, mark) for name, mark in marks.items()):
             raise RunFailed(
                 f"{folder.name}: one member after another fails, and ends the job of all ({MOST_JOBS} jobs). "
@@ -206,20 +181,20 @@ class Jobs:
             # CLM takes a blank finidat in a cold start alone, and ignores any other one there.
             "CLM_FORCE_COLDSTART": "off" if str(changes[0]["finidat"]).strip() else "on",
         }
-        self._cime("xmlchange", ",".join(f"{key}={value}" for key, value in wanted.items()))
+        self.cime("xmlchange", ",".join(f"{key}={value}" for key, value in wanted.items()))
         seats.write_namelists(self.case, changes)
         if single.template.sequence != single.template.files["nuopc.runseq"]:
             (self.case / "nuopc.runseq").write_text(single.template.sequence)  # goes before CIME's own
         if fewer_or_more:
-            self._of_case(lambda case: case.set_up("--reset"))
+            self.of_case(lambda case: case.set_up("--reset"))
         if self.ask("BUILD_COMPLETE") != "TRUE":
-            self._of_case(lambda case: case.build(self.case / LOG))
-        self._cime("preview_namelists")
+            self.of_case(lambda case: case.build(self.case / LOG))
+        self.cime("preview_namelists")
         seats.require_read(self.run_directory, changes)
 
     def _require_free(self) -> None:
         """Raise `BadInput` when a job of the case waits or runs, which uses the same files."""
-        require_idle(self.case, self.case_name, self._queue)
+        require_idle(self.case, self.case_name, self.queue)
 
     # ---- while it runs
 
@@ -232,7 +207,7 @@ class Jobs:
         own = all(marks.get(n) == mark for n, mark in zip(submission.members, submission.marks, strict=True))
         if submission.number is not None and not own:
             number = submission.number
-            job = self._queue.patiently(lambda: self._queue.look(number))
+            job = self.queue.patiently(lambda: self.queue.look(number))
             if job is not None and job.under_way:
                 raise RunFailed(
                     f"{job} runs members with other parameters, of an earlier config. "
@@ -266,13 +241,13 @@ class Jobs:
             return None  # case.submit has run it to its end
         atomic.write_json(jobs / NOTE, asdict(submission), indent=1)
         n = len(set(submission.members))
-        job = self._queue.wait(
+        job = self.queue.wait(
             submission.number, lambda j: log.info("%s: %s, %d members", jobs.parent.name, j, n)
         )
         if job is not None and job.end in (End.SUCCEEDED, End.FAILED):
             end = time.monotonic() + GRACE
             while not self._has_ended(submission) and time.monotonic() < end:
-                self._queue.sleep(1.0, f"{job}, which the next start will look at")
+                self.queue.sleep(1.0, f"{job}, which the next start will look at")
         return job
 
     def _has_ended(self, submission: Submission) -> bool:
@@ -281,7 +256,7 @@ class Jobs:
 
     def _in_queue(self) -> list[str]:
         """Return the numbers of the case's jobs that wait or run."""
-        return in_queue(self.case, self.case_name, self._queue)
+        return in_queue(self.case, self.case_name, self.queue)
 
     # ---- after
 
@@ -363,7 +338,7 @@ class Jobs:
             raise RunFailed(f"{job}. Start again to submit its members anew")
         if end is End.OUT_OF_TIME and not any_whole:
             raise RunFailed(
-                f"{job}: no member had finished. {self._end_of_log(jobs)}. Try: a longer JOB_WALLCLOCK_TIME "
+                f"{job}: no member had finished. {end_of_log(jobs)}. Try: a longer JOB_WALLCLOCK_TIME "
                 f"(./xmlchange --subgroup case.run in {self.case})"
             )
         if end is End.OUT_OF_MEMORY:
@@ -372,101 +347,3 @@ class Jobs:
         if not all_decided and not started and end is not End.MACHINE_FAILED:
             words = casestatus.error(entries) or f"{self.case}/{casestatus.FILE} gives no reason"
             raise RunFailed(f"{job or 'the job'} ended before the model started: {words}")
-
-    def _end_of_log(self, jobs: Path) -> str:
-        """Return the end of what the last failed job logged."""
-        folders = sorted(jobs.glob("job-*"), key=lambda path: path.stat().st_mtime)
-        text = seats.log_text(folders[-1], "cesm") if folders else ""
-        lines = [f"    {line}" for line in text.splitlines()[-outcome.LINES :]]
-        return (
-            "\n".join([f"the last lines of cesm.log in {folders[-1]}:", *lines])
-            if lines
-            else "it logged nothing"
-        )
-
-    # ---- the case
-
-    @cached_property
-    def run_directory(self) -> Path:
-        """Where the case runs."""
-        return Path(self.ask("RUNDIR"))
-
-    @cached_property
-    def case_name(self) -> str:
-        """The prefix of the case's output."""
-        return self.ask("CASE")
-
-    @cached_property
-    def batch_system(self) -> str:
-        """Of the case: the scheduler, or `none` where case.submit runs it."""
-        return self.ask("BATCH_SYSTEM")
-
-    def missing_on_list(self) -> list[inputdata.Missing]:
-        """Return what is missing on CIME's list of input data, all of which case.submit wants."""
-        return self._of_case(inputdata.cime_list) if (self.case / "Buildconf").is_dir() else []
-
-    @property
-    def queued(self) -> bool:
-        """Whether case.submit puts a job into a queue; without a scheduler it runs the case itself."""
-        return self.batch_system != "none"
-
-    @cached_property
-    def _queue(self) -> Scheduler:
-        return scheduler(self.batch_system)(self._environment, self._stop)
-
-    def ask(self, variable: str, *options: str) -> str:
-        """Return the value of a variable of the case."""
-        return self._cime("xmlquery", "--value", variable, *options).strip()
-
-    def _cime(self, tool: str, *arguments: str) -> str:
-        """Run a tool of the case; return what it says."""
-        return self._of_case(lambda case: case(tool, *arguments))
-
-    def _of_case(self, ask: Callable[[Case], T]) -> T:
-        try:
-            return ask(Case(self.case, self._environment))
-        except CimeError as error:
-            raise RunFailed(f"{self.case}: {error}") from None
-
-
-def in_queue(case: Path, name: str, queue: Scheduler) -> list[str]:
-    """Return the numbers of a case's jobs that wait or run; a case of the same name has another folder."""
-    return queue.patiently(lambda: queue.in_folder(f"run.{name}", case), SILENCE)
-
-
-def require_idle(case: Path, name: str, queue: Scheduler) -> None:
-    """Raise `BadInput` when a job of a case waits or runs."""
-    others = in_queue(case, name, queue)
-    if others:
-        raise BadInput(
-            f"the case {case} has job {', '.join(others)} in the queue, which would use the same files",
-            hint=f"wait for it, or scancel {' '.join(others)}; each run needs a case of its own",
-        )
-
-
-def require_idle_case(path: Path) -> None:
-    """Raise `BadInput` when a job of a case waits or runs; one that never submitted has none."""
-    case = Case(path)
-    if casestatus.submitted(casestatus.since(path, 0)) is not None:
-        queue = scheduler(case.query("BATCH_SYSTEM"))(visible() | cluster_variables())
-        require_idle(path, case.query("CASE"), queue)
-
-
-def cluster_variables() -> dict[str, str]:
-    """Return the variables without which CIME and the commands of a scheduler do not work."""
-    needed = [name for c in schedulers().values() for name in c.configuration if name in os.environ]
-    return {"USER": getpass.getuser()} | {name: os.environ[name] for name in needed}
-
-
-def decided(folder: Path, mark: str) -> bool:
-    """Tell whether it is known how the member with this mark ended."""
-    result = noted(folder / RESULT)
-    return result is not None and result["mark"] == mark
-
-
-def noted(path: Path) -> dict[str, Any] | None:
-    """Return a note, None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None

@@ -75,7 +75,8 @@ def numbers(text: str) -> dict[str, float]:
 
 
 def edit(text: str, changes: Mapping[str, Value | None], group: str = "clm_inparm") -> str:
-    """Return a namelist with keys changed where they stand, new ones at the head of `group`, None ones removed.
+    """Return a namelist with keys changed where they stand, new ones at the head of `group`, None ones
+    removed.
 
     Raises
     ------

@@ -1,9 +1,10 @@
-"""FATES's parameter file (JSON or netCDF) and CLM's (netCDF): values by name, and copies with some of them changed.
+"""FATES's parameter file (JSON or netCDF) and CLM's (netCDF): values by name, and copies with some of them
+changed.
 
-A value's flat name is the parameter's, then a label for each dimension longer than one, the plant functional type
-last: ``fates_leaf_vcmax25top_cool_c3_grass``, ``fates_stoich_nitr_leaf_cool_c3_grass``. Labels are read from the file's own lists of names
-(``fates_pftname``, ``fates_alloc_organ_name`` ...), since the numbers of types differ between versions; where it
-has no list, they are numbers from 1.
+A value's flat name is the parameter's, then a label for each dimension longer than one, the plant functional
+type last: ``fates_leaf_vcmax25top_cool_c3_grass``, ``fates_stoich_nitr_leaf_cool_c3_grass``. Labels are read
+from the file's own lists of names (``fates_pftname``, ``fates_alloc_organ_name`` ...), since the numbers of
+types differ between versions; where it has no list, they are numbers from 1.
 """
 
 from __future__ import annotations
@@ -212,7 +213,9 @@ def _beyond_fortran(text: str) -> str:
 
 
 def _data(text: str, name: str) -> tuple[int, int]:
-    """Return where the data of a parameter begin and end in a JSON text: its bracket and the one that closes it."""
+    """Return where the data of a parameter begin and end in a JSON text: its bracket and the one that closes
+    it.
+    """
     parameter = re.search(rf'"{re.escape(name)}"\s*:\s*{{', text)
     assert parameter is not None, f"{name} has been read from this text"
     begin = text.index("[", text.index('"data"', parameter.end()))

@@ -36,7 +36,8 @@ def edit(text: str, changes: Mapping[str, object]) -> str:
 def log_here(text: str) -> str:
     """Return a runconfig whose components write their logs into the run directory, under plain names.
 
-    >>> print(log_here("LND_modelio::\\n     diro = /a/run\\n     logfile = lnd.log.261122-090816\\n::\\n"), end="")
+    >>> text = "LND_modelio::\\n     diro = /a/run\\n     logfile = lnd.log.261122-090816\\n::\\n"
+    >>> print(log_here(text), end="")
     LND_modelio::
          diro = .
          logfile = lnd.log

@@ -1,4 +1,6 @@
-"""What the data atmosphere reads: the streams of `datm.streams.xml`, their files and the years they stand for."""
+"""What the data atmosphere reads: the streams of `datm.streams.xml`, their files and the years they stand
+for.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ WEATHER = frozenset({"Faxa_swdn", "Faxa_precn", "Sa_tbot", "Sa_wind", "Sa_shum",
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream: `fields` are pairs (name in the files, name in the coupler), `interpolation` is its tintalgo."""
+    """One stream: `fields` are pairs (name in the files, name in the coupler), `interpolation` is its
+    tintalgo.
+    """
 
     name: str
     mode: str

@@ -93,8 +93,9 @@ class Targets:
             if not low <= value <= high:
                 raise ModelFailed(
                     Status.MODEL_ERROR,
-                    f"{name} = {value:g} is not possible. Expected {low:g} to {high:g}: the sign of the values in "
-                    f"the parameter file, within {BEYOND:g} times the range of all plant types there",
+                    f"{name} = {value:g} is not possible. Expected {low:g} to {high:g}: the sign of the "
+                    f"values in the parameter file, within {BEYOND:g} times the range of all plant types "
+                    "there",
                 )
 
     def _range(self, name: str) -> tuple[float, float]:

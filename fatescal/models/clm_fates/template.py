@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from fatescal.observations import calendars
 from fatescal.storage.inputs import Text
 
 FILES = (
-    "datm.streams.xml", "datm_in", "drv_flds_in", "drv_in", "fd.yaml", "lnd_in", "nuopc.runconfig", "nuopc.runseq",
+    "datm.streams.xml", "datm_in", "drv_flds_in", "drv_in", "fd.yaml", "lnd_in", "nuopc.runconfig",
+    "nuopc.runseq",
 )  # fmt: skip
 CASE_NAME = "fatescal"  # the prefix of a member's output
 DAILY = -24  # hist_nhtfrq [h]
@@ -72,7 +73,9 @@ class Template:
 
     @cached_property
     def lnd_in(self) -> str:
-        """The land model's namelist with the config's keys set, new ones in the group where the model reads them."""
+        """The land model's namelist with the config's keys set, new ones in the group where the model reads
+        them.
+        """
         text, known = self.files["lnd_in"], Checkout.of(self.files["lnd_in"]).keys if self.keys else {}
         for key, value in self.keys.items():
             name = key.lower()  # as lnd_in has them
@@ -103,8 +106,8 @@ class Template:
     def _deciding(self) -> dict[str, str]:
         """The files as far as they decide a run.
 
-        Keys that members get from fatescal do not count: each case.submit writes another time into the names of
-        the logs.
+        Keys that members get from fatescal do not count: each case.submit writes another time into the names
+        of the logs.
         """
         return {
             **self.files,
@@ -182,7 +185,9 @@ class Template:
         own: Mapping[str, namelist.Value],
         finidat: Path | None,
     ) -> dict[str, namelist.Value | None]:
-        """Return what members' `lnd_in` have otherwise than the case: one tape with the variables, in one file."""
+        """Return what members' `lnd_in` have otherwise than the case: one tape with the variables, in one
+        file.
+        """
         changes: dict[str, namelist.Value | None] = dict(own)
         if finidat is not None:
             changes["finidat"] = str(finidat)
@@ -217,8 +222,10 @@ class Template:
 
     @property
     def sequence(self) -> str:
-        """The run sequence, without the profiling phase where that may end the run after a day: versions before JSON
-        parameter files do so, under a recent ESMF, without leap years. It reports progress and does nothing else."""
+        """The run sequence, without the profiling phase where that may end the run after a day: versions
+        before JSON parameter files do so, under a recent ESMF, without leap years. It reports progress and
+        does nothing else.
+        """
         text = self.files["nuopc.runseq"]
         if self.path("fates_paramfile").suffix == ".json":
             return text
@@ -233,3 +240,15 @@ def days(first: date, last: date) -> int:
     """
     begin, end = calendars.clock([str(first), str(last)], "noleap")
     return int(end - begin) // calendars.DAY + 1
+
+
+def day_before(day: date) -> date:
+    """Return the day before in a calendar without leap days."""
+    before = day - timedelta(days=1)
+    return before if (before.month, before.day) != (2, 29) else before - timedelta(days=1)
+
+
+def day_after(day: date) -> date:
+    """Return the day after in a calendar without leap days."""
+    after = day + timedelta(days=1)
+    return after if (after.month, after.day) != (2, 29) else after + timedelta(days=1)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fatescal.base.errors import BadInput
 from fatescal.hpc.launch import seconds
 from fatescal.models.base import Context, Verb
+from fatescal.models.clm_fates.watched_tool import Say
 from fatescal.storage.lock import locked
 
 if TYPE_CHECKING:
     from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 
-Say = Callable[[str], None]
-
 
 def install(sites: Sequence[tuple[ClmFatesOptions, Context]], say: Say) -> None:
-    """Install the source that the options name: clone, externals, parameter file; goes on where it stopped."""
+    """Install the source that the options name: clone, externals, parameter file; goes on where it ended."""
     from fatescal.models.clm_fates.install import install as bring
 
     roots = {options.source: context for options, context in sites}  # sites may share one
@@ -39,7 +38,8 @@ def build(sites: Sequence[tuple[ClmFatesOptions, Context]], say: Say, *, downloa
 
     With `download` CIME fetches input data that is missing.
     """
-    from fatescal.models.clm_fates import case, case_plan, jobs
+    from fatescal.models.clm_fates import case, case_plan
+    from fatescal.models.clm_fates.batch_case import require_idle_case
 
     for options, context in sites:
         if options.case is not None:
@@ -47,7 +47,7 @@ def build(sites: Sequence[tuple[ClmFatesOptions, Context]], say: Say, *, downloa
             continue
         plan = case_plan.plan(options, context)
         with locked(context.run):
-            idle = partial(jobs.require_idle_case, plan.path)
+            idle = partial(require_idle_case, plan.path)
             case.build(plan, say, download=download, require_idle=idle)
 
 

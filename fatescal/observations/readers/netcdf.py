@@ -36,6 +36,7 @@ class NetCDF(Reader):
     """CF netCDF, classic or HDF5: series along one time axis, at one point."""
 
     kind: Literal["netcdf"] = "netcdf"
+    """Name of the format."""
     expected: ClassVar[str] = "a file that begins as netCDF does, with CDF or HDF"
 
     point: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

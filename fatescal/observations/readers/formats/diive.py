@@ -14,6 +14,7 @@ class Diive(TextTable):
     """A row of units below the names, which give the timestamp's form as yyyy-mm-dd HH:MM:SS."""
 
     kind: Literal["diive"] = "diive"
+    """Name of the format."""
     expected: ClassVar[str] = "a column TIMESTAMP_START, _MIDDLE or _END with the unit [yyyy-mm-dd HH:MM:SS]"
 
     def fits(self, head: Head) -> bool:

@@ -12,6 +12,7 @@ class EddyPro(TextTable):
     """Rows of groups (full output alone), names, units; date and time end the averaging period."""
 
     kind: Literal["eddypro"] = "eddypro"
+    """Name of the format."""
     stamp: ClassVar[str] = "end"
     expected: ClassVar[str] = "columns date, time and DOY, and a row of units as [yyyy-mm-dd] below the names"
 

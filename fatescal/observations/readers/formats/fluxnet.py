@@ -12,6 +12,7 @@ class Fluxnet(TextTable):
     """TIMESTAMP names a day, month or year; TIMESTAMP_START is that of a half-hour, hour or week."""
 
     kind: Literal["fluxnet"] = "fluxnet"
+    """Name of the format."""
     expected: ClassVar[str] = "a column TIMESTAMP or TIMESTAMP_START"
 
     def fits(self, head: Head) -> bool:

@@ -12,6 +12,7 @@ class Plain(TextTable):
     """Any table with names; units of a row below them or of a comment ``# units: GPP,NEE g C m-2 d-1``."""
 
     kind: Literal["csv"] = "csv"
+    """Name of the format."""
 
     def fits(self, head: Head) -> bool:
         """Return whether it is a text."""

@@ -12,6 +12,7 @@ class REddyProc(TextTable):
     """Year, DoY and Hour, the end of the interval, 0.5 to 24; a row of units, - or -- for none."""
 
     kind: Literal["reddyproc"] = "reddyproc"
+    """Name of the format."""
     stamp: ClassVar[str] = "end"
     expected: ClassVar[str] = "columns Year, DoY, Hour and a row of units below that begins with - or --"
 

@@ -12,6 +12,7 @@ class Smear(TextTable):
     """A column date, the units in a comment ``# units: ...``."""
 
     kind: Literal["smear"] = "smear"
+    """Name of the format."""
     expected: ClassVar[str] = "a column date, and header lines with # that name SMEAR"
 
     def fits(self, head: Head) -> bool:

@@ -12,6 +12,7 @@ class TOA5(TextTable):
     """Rows of the logger, names, units and processing; a logger stamps a record when its interval ends."""
 
     kind: Literal["toa5"] = "toa5"
+    """Name of the format."""
     above: ClassVar[int] = 1
     stamp: ClassVar[str] = "end"
     expected: ClassVar[str] = "a first line that begins with TOA5 or TOACI1"

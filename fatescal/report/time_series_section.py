@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from fatescal.base.types import Array
 from fatescal.diagnostics.scores import LEVEL
 from fatescal.report.figure import COLOUR, canvas, embed, styled
-from fatescal.report.markup import Markup, element, paragraph, section
+from fatescal.report.markup import element, paragraph
 from fatescal.report.results import Results, members
+from fatescal.report.section import ReportSection
 
 INTERVAL = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
 PERCENT = f"{100 * LEVEL:.0f} %"
@@ -23,37 +25,46 @@ SEASON_DAYS = 10  # of one step of the mean seasonal cycle
 VALIDATION = "#fdf5e0"  # background
 
 
-def fit(results: Results) -> Markup | None:
-    """Return the section, or None before any model run."""
-    if not results.ensembles:
-        return None
-    role = _best_role(results)
-    content = [
-        paragraph(
-            "Dots are the observations, with bars of one error standard deviation. The dark band holds the central "
-            f"{PERCENT} of the ",
-            element("b", f"{role} ensemble's"),
-            " predictions (parameter uncertainty only); the light band adds the observation error, and "
-            f"{PERCENT} of the dots should lie in it (coverage in the scorecard). Orange is the same interval of the "
-            "prior ensemble, the dashed line the default run. The model is drawn where there are observations; longer gaps stay open. "
-            "Yellow background: validation, not used in the fit.",
-        )
-    ]
-    for variable in results.variables:
-        content += [
-            element("h3", f"{variable} [{results.unit(variable)}]"),
-            embed(
-                fit_figure(results, variable), f"{variable} in time: observations and ensembles", vector=False
-            ),
-            embed(
-                summary_figure(results, variable),
-                f"{variable}: mean seasonal cycle, and model against observations",
-                "Means over the same days of all years (where the series is long enough), and model against "
-                "observation, window by window; on the diagonal they agree.",
-                vector=False,
-            ),
+class FitInTime(ReportSection):
+    """Every variable as observed and as modelled."""
+
+    kind = "fit"
+    title = "Fit in time"
+    needs = "a model run"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        if not results.ensembles:
+            return None
+        role = _best_role(results)
+        content = [
+            paragraph(
+                "Dots are the observations, with bars of one error standard deviation. The dark band holds "
+                f"the central {PERCENT} of the ",
+                element("b", f"{role} ensemble's"),
+                " predictions (parameter uncertainty only); the light band adds the observation error, and "
+                f"{PERCENT} of the dots should lie in it (coverage in the scorecard). Orange is the same "
+                "interval of the prior ensemble, the dashed line the default run. The model is drawn where "
+                "there are observations; longer gaps stay open. Yellow background: validation, not used in "
+                "the fit.",
+            )
         ]
-    return section("fit", "Fit in time", *content)
+        for variable in results.variables:
+            content += [
+                element("h3", f"{variable} [{results.unit(variable)}]"),
+                embed(
+                    fit_figure(results, variable),
+                    f"{variable} in time: observations and ensembles",
+                    vector=False,
+                ),
+                embed(
+                    summary_figure(results, variable),
+                    f"{variable}: mean seasonal cycle, and model against observations",
+                    "Means over the same days of all years (where the series is long enough), and model "
+                    "against observation, window by window; on the diagonal they agree.",
+                    vector=False,
+                ),
+            ]
+        return content
 
 
 def _best_role(results: Results) -> str:

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
 from fatescal.report.figure import COLOUR, WIDTH, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, breakable, element, paragraph, section, spread, table
+from fatescal.report.markup import Markup, breakable, element, paragraph, spread, table
 from fatescal.report.results import Results, ran
+from fatescal.report.section import ReportSection
 
 COLUMNS = 3
 MOST_IN_CORNER = 8
 U = np.linspace(-6.0, 6.0, 1201)  # prior coordinates at which the prior's density and moments are computed
 
 
-def parameters(results: Results) -> Markup:
-    """Return the section."""
-    content = [
-        paragraph(
-            "Above each axis: the prior's density (orange) and, once sampled, the posterior draws (blue); below: "
-            "the members of every ensemble run, a dot each, with median and quartiles. A parameter the data "
-            "inform has a posterior much narrower than its prior; one that piles up at an end of its prior "
-            "contradicts the prior or makes up for an error of the model."
-        ),
-        embed(
-            panels(results),
-            f"Prior, iterations and posterior of {len(results.parameter)} parameters",
-            vector=False,
-        ),
-        _table(results),
-        *_following(results),
-    ]
-    if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
-        content += [
+class Parameters(ReportSection):
+    """From the prior over the iterations to the posterior."""
+
+    kind = "parameters"
+    title = "Parameters"
+
+    def content(self, results: Results) -> Sequence[object]:
+        content = [
             paragraph(
-                "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers are "
-                "correlations. A long thin ridge means that the data see only a combination of the two."
+                "Above each axis: the prior's density (orange) and, once sampled, the posterior draws "
+                "(blue); below: the members of every ensemble run, a dot each, with median and quartiles. A "
+                "parameter the data inform has a posterior much narrower than its prior; one that piles up "
+                "at an end of its prior contradicts the prior or makes up for an error of the model."
             ),
-            embed(corner(results), "Corner plot of the posterior draws", vector=False),
+            embed(
+                panels(results),
+                f"Prior, iterations and posterior of {len(results.parameter)} parameters",
+                vector=False,
+            ),
+            _table(results),
+            *_beside_prior(results),
+            *_following(results),
         ]
-    return section("parameters", "Parameters", *content)
+        if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
+            content += [
+                paragraph(
+                    "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers "
+                    "are correlations. A long thin ridge means that the data see only a combination of the "
+                    "two."
+                ),
+                embed(corner(results), "Corner plot of the posterior draws", vector=False),
+            ]
+        return content
 
 
 def density(results: Results) -> tuple[Array, Array]:
@@ -103,6 +113,28 @@ def _table(results: Results) -> Markup:
     if results.truth is not None and sampled is not None:
         words += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
     return table(header, rows, words)
+
+
+def _beside_prior(results: Results) -> list[Markup]:
+    """Return the table of posterior and prior, and whether they are in conflict: none, or one."""
+    if not results.conflicts:
+        return []
+    rows = [
+        [
+            breakable(c.parameter), c.shift, c.inside, c.lower, c.upper,
+            ", ".join(c.reasons) or "none",
+        ]
+        for c in results.conflicts
+    ]  # fmt: skip
+    header = [
+        "parameter", "mean of the posterior [prior sd]", "share of the draws in the prior's central 95 %",
+        "share at the lower bound", "share at the upper bound", "conflict",
+    ]  # fmt: skip
+    words = (
+        "The posterior beside its prior. A conflict means that the prior is too narrow, or that the "
+        "parameter makes up for an error of the model."
+    )
+    return [table(header, rows, words)]
 
 
 def _following(results: Results) -> list[Markup]:
@@ -228,7 +260,8 @@ def corner(results: Results) -> Figure:
                 _pair(ax, theta[:, j], theta[:, i], limits[j], limits[i])
             else:
                 ax.axis("off")
-                ax.text(0.5, 0.5, f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−"), transform=ax.transAxes,
+                shown = f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−")
+                ax.text(0.5, 0.5, shown, transform=ax.transAxes,
                         ha="center", va="center", fontsize=8 + 6 * abs(correlation[i, j]))  # fmt: skip
                 continue
             if results.truth is not None:

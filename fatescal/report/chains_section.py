@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
 from fatescal.diagnostics.convergence import Diagnosis, Mixing, mixing
 from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, breakable, element, number, paragraph, section, table
+from fatescal.report.markup import Markup, breakable, element, number, paragraph, table
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.sample.log_evidence import LogEvidence, evidence
 
 COLUMNS = 2
 SHOWN_STEPS = 400  # of a trace; more would only blacken the panel
 
 
-def chains(results: Results) -> Markup | None:
-    """Return the section, or None before anything is sampled."""
-    draws = results.cold
-    if draws is None:
-        return None
-    n_runs, n_steps, n_walkers, _ = draws.shape
-    mixed = mixing(results.chains)
-    step = max(n_steps // SHOWN_STEPS, 1)
-    content = [
-        paragraph(
-            f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
-            "The traces of the untempered level must look alike for all runs (colours), without trend and "
-            "without long pauses. R-hat of runs (nested R-hat) compares the runs with each other, R-hat of walkers each "
-            "single chain with all others, as ArviZ does with posterior.nc; ESS is the number of independent "
-            "draws the chains are worth (bulk: centre, tail: 5 % and 95 % quantiles), MCSE the standard error of the "
-            "posterior mean that is due to sampling.",
-        ),
-        embed(
-            _traces(draws, results.parameter, step), "Traces of the untempered level",
-            f"One walker of every run, every {_ordinal(step)} step." if step > 1 else "One walker of every run.",
-            vector=False,
-        ),
-    ]  # fmt: skip
-    if results.diagnosis is not None:
-        content.append(_of_parameters(results.diagnosis))
-    content += [
-        paragraph(
-            "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be about equal "
-            "between all neighbours and well below 1, local moves accepted with about 0.234; "
-            f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the swaps "
-            f"alone would allow {_rate(mixed.ideal_round_trip_rate)}."
-        ),
-        embed(_ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"),
-        _reference(results),
-        _evidence(evidence(results.chains)),
-    ]
-    return section("chains", "Chains", *content)
+class Chains(ReportSection):
+    """Whether the sampler has converged, and how well its levels mixed."""
+
+    kind = "chains"
+    title = "Chains"
+    needs = "sampled chains"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        draws = results.cold
+        if draws is None:
+            return None
+        n_runs, n_steps, n_walkers, _ = draws.shape
+        mixed = mixing(results.chains)
+        step = max(n_steps // SHOWN_STEPS, 1)
+        content = [
+            paragraph(
+                f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
+                "The traces of the untempered level must look alike for all runs (colours), without trend "
+                "and without long pauses. R-hat of runs (nested R-hat) compares the runs with each other, "
+                "R-hat of walkers each single chain with all others, as ArviZ does with posterior.nc; ESS is "
+                "the number of independent draws the chains are worth (bulk: centre, tail: 5 % and 95 % "
+                "quantiles), MCSE the standard error of the posterior mean that is due to sampling.",
+            ),
+            embed(
+                _traces(draws, results.parameter, step), "Traces of the untempered level",
+                "One walker of every run" + (f", every {_ordinal(step)} step." if step > 1 else "."),
+                vector=False,
+            ),
+        ]  # fmt: skip
+        if results.diagnosis is not None:
+            content.append(_of_parameters(results.diagnosis))
+        content += [
+            paragraph(
+                "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be "
+                "about equal between all neighbours and well below 1, local moves accepted with about 0.234; "
+                f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the "
+                f"swaps alone would allow {_rate(mixed.ideal_round_trip_rate)}."
+            ),
+            embed(
+                _ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"
+            ),
+            _reference(results),
+            _evidence(evidence(results.chains)),
+        ]
+        return content
 
 
 def _ordinal(n: int) -> str:
@@ -136,13 +147,14 @@ def _reference(results: Results) -> Markup:
     rejected = np.mean([block.reference_rejected.mean(axis=0) for block in blocks], axis=0)
     every = int(blocks[-1].end_prior_every[0])
     return paragraph(
-        f"A second ladder of {len(rejected)} levels leads to a normal fitted to the posterior's own draws: swaps are "
-        f"rejected with at most {float(rejected.max()):.2f}. Where that is well below 1 its fresh draws reach the "
-        f"posterior within a few steps; the levels towards the prior, which find separate modes, move every "
-        f"{_ordinal(every)} step."
+        f"A second ladder of {len(rejected)} levels leads to a normal fitted to the posterior's own draws: "
+        f"swaps are rejected with at most {float(rejected.max()):.2f}. Where that is well below 1 its fresh "
+        "draws reach the posterior within a few steps; the levels towards the prior, which find separate "
+        f"modes, move every {_ordinal(every)} step."
         if every > 1
-        else f"A second ladder leads to a normal fitted to the posterior's own draws, which is far from the posterior "
-        f"(swaps are rejected with up to {float(rejected.max()):.2f}): the levels towards the prior move every step."
+        else "A second ladder leads to a normal fitted to the posterior's own draws, which is far from the "
+        f"posterior (swaps are rejected with up to {float(rejected.max()):.2f}): the levels towards the "
+        "prior move every step."
     )
 
 

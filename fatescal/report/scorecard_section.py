@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from fatescal.diagnostics.scores import LEVEL
-from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph, section
+from fatescal.diagnostics.scores import RMSE, SCORES
+from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Scorecard
 
 ENSEMBLES = {
@@ -19,37 +21,45 @@ ENSEMBLES = {
     "last": "last ensemble",
     "posterior": "posterior",
 }
-SCORES = {"rmse": "RMSE", "bias": "bias", "r2": "r²", "crps": "CRPS", "coverage": "coverage"}
-# what of a score is to be small
-PENALTY = {
-    "rmse": lambda x: x,
-    "bias": abs,
-    "r2": lambda x: -x,
-    "crps": lambda x: x,
-    "coverage": lambda x: abs(x - LEVEL),
-}
 
 
-def scorecard(results: Results) -> Markup | None:
-    """Return the section, or None before anything is scored."""
-    card = results.scorecard
-    if card is None:
-        return None
-    return section(
-        "scorecard",
-        "Scorecard",
-        paragraph(
-            "Every ensemble against the observations; the calibration period was used to fit, the validation "
-            "period was not. RMSE, bias (modelled minus observed) and r² (squared correlation) are those "
-            "of the ensemble mean; CRPS compares the predictive distribution (ensemble and observation error). RMSE, bias and CRPS are in the variable's unit and "
-            "best at 0, r² is best at 1; coverage is the share of observations inside the central "
-            f"{100 * LEVEL:.0f} % interval of prediction plus observation error, best at {LEVEL:g}. ",
-            element("b", element("mark", "Marked")),
-            " is the best model value of each column; climatology, the day-of-year mean of the calibration "
-            "period, is what a model has to beat.",
-        ),
-        *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
-    )
+class ScorecardSection(ReportSection):
+    """How good every ensemble is, per variable and period."""
+
+    kind = "scorecard"
+    title = "Scorecard"
+    needs = "a scorecard"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        card = results.scorecard
+        if card is None:
+            return None
+        return [
+            paragraph(
+                "Every ensemble against the observations; the calibration period was used to fit, the "
+                "validation period was not. ",
+                element("b", element("mark", "Marked")),
+                " is the best model value of each column; climatology, the day-of-year mean of the "
+                "calibration period, is what a model has to beat.",
+            ),
+            element("ul", *(_explained(name) for name in _known(card.score, list(SCORES)))),
+            *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
+        ]
+
+
+def _explained(name: str) -> Markup:
+    """Return what a score is, as an item of a list; of one that is not installed here, its name alone."""
+    score = SCORES.get(name)
+    if score is None:
+        return element("li", name)
+    unit = f", in {'the unit of the variable' if not score.unit else score.unit}" if score.unit != "1" else ""
+    return element("li", element("b", _title(name)), f": {score.description}{unit}; best at {score.best:g}")
+
+
+def _title(name: str) -> str:
+    """Return what a score is called on the page."""
+    score = SCORES.get(name)
+    return (score.title if score else "") or name
 
 
 def _known(present: np.ndarray, order: list[str]) -> list[str]:
@@ -75,7 +85,7 @@ def _of_variable(card: Scorecard, variable: str, results: Results) -> Markup:
         [
             ENSEMBLES.get(ensemble, ensemble),
             *(
-                _cell(value.get((p, ensemble, s), np.nan), s, best[p, s], best.get((p, "rmse")))
+                _cell(value.get((p, ensemble, s), np.nan), s, best[p, s], best.get((p, RMSE.kind)))
                 for p, s in columns
             ),
         ]
@@ -88,7 +98,7 @@ def _of_variable(card: Scorecard, variable: str, results: Results) -> Markup:
 def _head(periods: list[str], scores: list[str]) -> Markup:
     """Return two header rows: periods above their scores."""
     above = [element("th", period, colspan=str(len(scores)), scope="colgroup") for period in periods]
-    below = [element("th", SCORES.get(s, s), scope="col") for _ in periods for s in scores]
+    below = [element("th", _title(s), scope="col") for _ in periods for s in scores]
     return element(
         "thead",
         element("tr", element("td", ""), *above),
@@ -100,11 +110,12 @@ def _best(value: dict, ensembles: list[str], period: str, score: str) -> float |
     """Return the best value any model reached, None for an unknown score."""
     reached = [value.get((period, e, score), np.nan) for e in ensembles if e != "climatology"]
     reached = [x for x in reached if np.isfinite(x)]
-    return min(reached, key=PENALTY[score]) if reached and score in PENALTY else None
+    return min(reached, key=SCORES[score]().penalty) if reached and score in SCORES else None
 
 
 def _cell(x: float, score: str, best: float | None, rmse: float | None) -> Markup:
-    """Return a score to four digits; a bias, which may be next to nothing, to the last of the best `rmse`."""
+    """Return a score to four digits; one that may be next to nothing to the last of the best `rmse`."""
     decimals = max(0, 3 - math.floor(math.log10(rmse))) if rmse else 0
-    shown = fixed(x, decimals) if score == "bias" and rmse and np.isfinite(x) else html(x)
+    signed = score in SCORES and SCORES[score].signed
+    shown = fixed(x, decimals) if signed and rmse and np.isfinite(x) else html(x)
     return element("mark", shown) if x == best else shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,29 +11,34 @@ from matplotlib.figure import Figure
 from fatescal.base.errors import Status
 from fatescal.base.types import Array
 from fatescal.report.figure import COLOUR, canvas, embed, styled
-from fatescal.report.markup import Markup, paragraph, section, table
+from fatescal.report.markup import Markup, paragraph, table
 from fatescal.report.results import Results, is_kalman, members, ran
+from fatescal.report.section import ReportSection
 from fatescal.storage.records import Evaluation
 
 
-def misfit(results: Results) -> Markup | None:
-    """Return the section, or None before any model run."""
-    if not results.ensembles:
-        return None
-    return section(
-        "misfit",
-        "Misfit",
-        paragraph(
-            "Reduced χ² = 2Φ/D: the mean squared difference of model and observation in units of the assumed error, "
-            "over the D observations of the calibration period. Near 1 the model fits as well as the error says it "
-            "should; far above, model or error is wrong; far below, the error is too large. The spread is the "
-            "mean standard deviation of the members in prior standard deviations: 1 is the prior, and it "
-            "shrinks as the data inform. "
-        ),
-        embed(_figure(results), "Reduced chi-square and spread of every ensemble"),
-        _of_evaluations(results),
-        _of_variables(results),
-    )
+class Misfit(ReportSection):
+    """How the ensembles approached the observations, and what failed on the way."""
+
+    kind = "misfit"
+    title = "Misfit"
+    needs = "a model run"
+
+    def content(self, results: Results) -> Sequence[object] | None:
+        if not results.ensembles:
+            return None
+        return [
+            paragraph(
+                "Reduced χ² = 2Φ/D: the mean squared difference of model and observation in units of the "
+                "assumed error, over the D observations of the calibration period. Near 1 the model fits as "
+                "well as the error says it should; far above, model or error is wrong; far below, the error "
+                "is too large. The spread is the mean standard deviation of the members in prior standard "
+                "deviations: 1 is the prior, and it shrinks as the data inform. "
+            ),
+            embed(_figure(results), "Reduced chi-square and spread of every ensemble"),
+            _of_evaluations(results),
+            _of_variables(results),
+        ]
 
 
 def spread(evaluation: Evaluation) -> float:
@@ -118,8 +124,8 @@ def _of_evaluations(results: Results) -> Markup:
     ]
     return table(
         header, rows,
-        "Every batch of model runs. Informed directions: degrees of freedom for signal of the update that followed; "
-        "α: factor on the error variance in that update.",
+        "Every batch of model runs. Informed directions: degrees of freedom for signal of the update that "
+        "followed; α: factor on the error variance in that update.",
     )  # fmt: skip
 
 
