@@ -20,6 +20,7 @@ from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.diagnostics import failures
 from fatescal.ensemble.member import Members
+from fatescal.ensemble.progress import reported
 from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.communicator import Communicator
 from fatescal.parameters.space import ParameterSpace
@@ -93,6 +94,8 @@ class Ensemble:
         with ExitStack() as stack:
             for site in self.sites:
                 stack.enter_context(site.stragglers.among(len(batch), site.batch(stage)))
+            if fresh and comm.is_root:
+                stack.enter_context(reported(stage, len(batch), [site.batch(stage) for site in self.sites]))
             result = store.once_rows(stage, Evaluation, len(batch), rows, inputs)
         seconds = time.monotonic() - begin
         if fresh:

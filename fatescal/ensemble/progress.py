@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import os
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fatescal.base.errors import Status
 from fatescal.ensemble.marker import MARKER, read_marker
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
+
+log = logging.getLogger(__name__)
+MINUTE = 60.0  # s between two lines of progress
 
 
 def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
@@ -48,10 +56,57 @@ class MemberProgress:
 
     def __call__(self) -> Mapping[str, float]:
         """Return how long each took [s], NaN of failed ones, by name."""
-        for entry in os.scandir(self.folder):
+        for entry in os.scandir(self.folder) if self.folder.is_dir() else ():
             if entry.name.isdigit() and entry.name not in self.seconds:
                 done = read_marker(Path(entry.path, self.site))
                 if done is not None:
                     ok = done["status"] == Status.OK
                     self.seconds[entry.name] = float(done["seconds"]) if ok else float("nan")
         return self.seconds
+
+
+@contextlib.contextmanager
+def reported(
+    stage: str, n_members: int, sites: Sequence[MemberProgress], interval: float = MINUTE
+) -> Iterator[None]:
+    """Log every `interval` [s], while the body runs, how many members of a stage are finished.
+
+    Parameters
+    ----------
+    stage : str
+        Its name, for the log.
+    n_members : int
+        How many members there are at each site.
+    sites : sequence of MemberProgress
+        One for each site; a thread of this rank reads them.
+    """
+    done, begin = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        before = sum(len(site()) for site in sites)
+        while not done.wait(interval):
+            seconds = [value for site in sites for value in site().values()]
+            log.info("%s", _line(stage, seconds, n_members * len(sites), before, time.monotonic() - begin))
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _line(stage: str, seconds: Sequence[float], n: int, before: int, elapsed: float) -> str:
+    """Return how far a stage is: `seconds` of its finished members (NaN: failed), `before` when it began.
+
+    >>> _line("evaluation-01", [5.0, float("nan"), 6.0], 128, 3, 60.0)
+    'evaluation-01: 3 of 128 members are finished, 1 failed'
+    """
+    n_failed = sum(map(math.isnan, seconds))
+    text = f"{stage}: {len(seconds)} of {n} members are finished, {n_failed} failed"
+    if len(seconds) == before:
+        return text
+    left = (n - len(seconds)) * elapsed / (len(seconds) - before)
+    end = time.localtime(time.time() + left)
+    return f"{text}, all about {time.strftime('%H:%M' if left < 43200 else '%d %b %H:%M', end)}"
