@@ -30,7 +30,9 @@ def held_out(moments: Array, calibration: Period, fold: tuple[int, int]) -> Arra
     if not (2 <= n_folds <= len(years) and 1 <= number <= n_folds):
         raise BadInput(
             f"fold {number}/{n_folds} of {len(years)} calibration years",
-            expected=f"1/K to K/K with K from 2 to {len(years)}: a fold is a block of years",
+            expected=f"1/K to K/K with K from 2 to {len(years)}: a fold is a block of years"
+            if len(years) > 1
+            else "at least two calibration years: a fold is a block of years",
         )
     return np.isin(
         moments.astype("datetime64[Y]").astype(np.int64), np.array_split(years, n_folds)[number - 1]
