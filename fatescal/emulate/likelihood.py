@@ -39,8 +39,8 @@ from fatescal.base.types import Array
 from fatescal.emulate.gaussian_process import GPMixture
 
 BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
-# nats above `expected`: 16 real CLM-FATES runs, none near the truth, need 20; ignorance offers hundreds
-MOST_GAIN = 30.0
+# nats above `expected`: what sd of Phi of about 2 gains, beyond which the gate refuses an emulator anyway
+MOST_GAIN = 3.0
 STARTS = 3  # best runs from which the optimum is looked for
 STEP = 1e-4  # of the difference quotients, in prior sd
 Mode = Callable[[Array, Array], Array]

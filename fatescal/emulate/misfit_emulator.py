@@ -11,7 +11,7 @@ from fatescal.emulate.fit import fit_outputs, in_order
 from fatescal.emulate.gaussian_process import Process, processes
 from fatescal.emulate.hold_out import calibrated, calibration, explained
 from fatescal.emulate.kernels import JOINT, GPSpec, trend_degree
-from fatescal.emulate.training import NEAR, nearest_rows, principal_axes, twins
+from fatescal.emulate.training import near_limit, nearest_rows, principal_axes, twins
 from fatescal.storage.records import Observations, Surrogate, TrainingSet
 
 KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
@@ -70,7 +70,11 @@ class MisfitEmulator:
         u, phi = training.u, obs.misfit(training.predictions)
         near = nearest_rows(phi, u.shape[1])
         groups = twins(u, near)
-        transforms = [Transform(1.0, 0.0), Transform(0.5, 0.0), Transform(0.0, NEAR - phi.min())]
+        transforms = [
+            Transform(1.0, 0.0),
+            Transform(0.5, 0.0),
+            Transform(0.0, near_limit(u.shape[1]) - phi.min()),
+        ]
         outputs = np.stack([transform.forward(phi) for transform in transforms], axis=1)
         form, axes = GPSpec(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
         single = [fit_outputs(rng, u @ axes, f[:, None], [form], map)[0] for f in outputs.T]

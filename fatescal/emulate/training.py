@@ -6,7 +6,6 @@ import numpy as np
 
 from fatescal.base.types import Array
 
-NEAR = 10.0  # Phi - Phi_min below which a run has a say in the posterior: exp(-10) of the maximum
 LEARNING = 256  # rows that length scales are learnt from, at most: their fit takes the cube of that
 
 
@@ -19,18 +18,29 @@ def rows_needed(n_parameters: int) -> int:
     return max(10, 2 * n_parameters)
 
 
-def near_optimum(phi: Array) -> Array:
-    """Return the mask (N) of the rows with Phi - Phi_min < 10, Phi (N) being their misfit.
+def near_limit(n_parameters: int) -> float:
+    """Return Phi - Phi_min below which a run has a say in the posterior: exp(-10) of the maximum, or more.
 
-    >>> near_optimum(np.array([3.0, 12.0, 14.0])).tolist()
+    Phi - Phi_min of a normal posterior is P / 2 +- sqrt(P / 2): of many parameters 10 would leave out a part.
+
+    >>> near_limit(6), round(near_limit(16), 1)
+    (10.0, 16.5)
+    """
+    return max(10.0, n_parameters / 2 + 3.0 * (n_parameters / 2) ** 0.5)
+
+
+def near_optimum(phi: Array, n_parameters: int) -> Array:
+    """Return the mask (N) of the rows near the optimum, Phi (N) being their misfit.
+
+    >>> near_optimum(np.array([3.0, 12.0, 14.0]), 2).tolist()
     [True, True, False]
     """
-    return phi - phi.min() < NEAR
+    return phi - phi.min() < near_limit(n_parameters)
 
 
 def nearest_rows(phi: Array, n_parameters: int) -> Array:
     """Return the mask (N) of the rows near the optimum, or of the best few where too few are near."""
-    mask = near_optimum(phi)
+    mask = near_optimum(phi, n_parameters)
     if mask.sum() < rows_needed(n_parameters):
         mask = np.zeros(len(phi), dtype=bool)
         mask[np.argsort(phi, kind="stable")[: rows_needed(n_parameters)]] = True

@@ -10,7 +10,14 @@ from fatescal.base.types import Array
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.gaussian_process import processes
 from fatescal.emulate.hold_out import calibration, explained
-from fatescal.emulate.training import NEAR, near_optimum, nearest_rows, principal_axes, rows_needed, twins
+from fatescal.emulate.training import (
+    near_limit,
+    near_optimum,
+    nearest_rows,
+    principal_axes,
+    rows_needed,
+    twins,
+)
 from fatescal.storage.records import Observations, Surrogate, TrainingSet, Validation
 
 MIN_Q2 = 0.9
@@ -20,7 +27,8 @@ HALVES_ERROR = 0.01  # of refusing right variances because the halves of the hel
 MAX_POSTERIOR_SD = 0.5  # of Phi: exp(0.5) is the error of a posterior density one can live with
 MAX_SHARE = {1.0: 0.05, 2.0: 0.01}  # of the posterior draws whose sd of Phi exceeds the key
 MAX_TAIL_SD = 2.0  # of Phi, 99 % quantile over the posterior
-MAX_INFLUENCE = (0.1, 1.1)  # shift of a mean (sd) and ratio of sd by the draws whose sd of Phi exceeds 1
+# shift of a mean (sd) and ratio of sd by the draws whose sd of Phi exceeds 1: what the verdict tolerates
+MAX_INFLUENCE = (0.25, 1.25)
 COLLAPSED = 0.35  # sd of the runs over that of the posterior, in the narrowest direction
 RANK = 1e-6  # prior sd: runs that differ by less do not differ
 
@@ -71,13 +79,13 @@ def validate(
     sd = np.hypot(sd, np.sqrt(np.mean((phi[near] - compressed) ** 2)))  # what the compression adds
     inside = np.abs(surrogate.latent[near] - mean) < 1.959964 * np.sqrt(variance)
     q2, coverage = float(explained(phi[near], predicted)), float(inside.mean())
-    n_near, needed = int(near_optimum(phi).sum()), rows_needed(n_parameters)
+    n_near, needed = int(near_optimum(phi, n_parameters).sum()), rows_needed(n_parameters)
     low, high = _coverage_bounds(inside.size)
     criteria = [
         *independent_directions(training.u),
         Criterion(
             n_near >= needed,
-            f"{n_near} runs near the optimum (Phi - Phi_min < {NEAR:g}), needed are {needed}",
+            f"{n_near} runs near the optimum (Phi - Phi_min < {near_limit(n_parameters):.3g}), needed are {needed}",
         ),
         Criterion(q2 > MIN_Q2, f"hold-out Q2 of Phi near the optimum is {q2:.3f}, must exceed {MIN_Q2}"),
         Criterion(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from fatescal.emulate.training import NEAR, rows_needed
+from fatescal.emulate.training import near_limit, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.report.figure import COLOUR, canvas, embed, styled
 from fatescal.report.markup import Markup, element, number, paragraph, table
@@ -49,7 +49,7 @@ def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
     low, high = COVERAGE
     needed = rows_needed(n_parameters)
     rows = [
-        [f"runs near the optimum (Φ − Φ min < {NEAR:g})", validation.n_near, f"at least {needed}"],
+        [f"runs near the optimum (Φ − Φ min < {near_limit(n_parameters):.3g})", validation.n_near, f"at least {needed}"],
         ["Q² of Φ, held-out runs", float(validation.q2), f"above {MIN_Q2}"],
         ["share of latent outputs inside their 95 % interval", float(validation.coverage),
          f"{low} to {high}, give or take two standard errors of the share"],

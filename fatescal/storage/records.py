@@ -218,7 +218,7 @@ class Validation(Record):
     sd: Array = array("M")  # the emulator's own sd of that prediction
     q2: float = np.nan  # explained share of the spread of Phi
     coverage: float = np.nan  # share of latent outputs within their 95 % intervals
-    n_near: int = 0  # runs with Phi - Phi_min < 10
+    n_near: int = 0  # runs near the optimum
     posterior_sd: float = np.nan  # median sd of Phi over the posterior; NaN before it is sampled
     tail_sd: float = np.nan  # its 99 % quantile
     beyond_1: float = np.nan  # share of the posterior whose sd of Phi exceeds 1

@@ -12,7 +12,7 @@ import numpy as np
 from fatescal.diagnostics.rerun_verdict import Round, judge_rounds, not_sampled
 from fatescal.diagnostics.tolerances import LEAST_MEMBERS
 from fatescal.diagnostics.verdict_text import details, sentence
-from fatescal.emulate.training import NEAR, near_optimum
+from fatescal.emulate.training import near_limit, near_optimum
 from fatescal.storage.chain_records import ChainBlock
 from fatescal.storage.records import Batch, Observations, Posterior, Surrogate, Validation, Verdict
 from fatescal.workflow.calibration_run import CalibrationRun, training_set
@@ -169,8 +169,8 @@ def log_round(run: CalibrationRun, round_: int, verdict: Verdict, observations: 
     near, n = run.comm.on_root(lambda: _near(run, stage, observations))
     if run.comm.is_root:
         level, wasted = (logging.INFO, "") if near else (logging.WARNING, ": the round was WASTED")
-        message = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %g)%s"
-        log.log(level, message, stage, near, n, NEAR, wasted)
+        message = "%s: %d of %d runs came near the optimum (Phi - Phi_min < %.3g)%s"
+        log.log(level, message, stage, near, n, near_limit(len(run.problem.space.names)), wasted)
 
 
 def _near(run: CalibrationRun, stage: str, observations: Observations) -> tuple[int, int]:
@@ -179,6 +179,6 @@ def _near(run: CalibrationRun, stage: str, observations: Observations) -> tuple[
     """
     training = training_set(run, observations)
     calibration = observations.select(observations.period == "calibration")
-    near = near_optimum(calibration.misfit(training.predictions))
+    near = near_optimum(calibration.misfit(training.predictions), training.u.shape[1])
     number = [s for s in run.history if s != "truth"].index(stage)
     return int(near[training.source == number].sum()), len(run.evaluated(stage).status) - 1

@@ -98,7 +98,7 @@ def rotation() -> Array:
 
 def test_encoder_discards_little_of_runs_near_the_optimum_and_keeps_the_smaller_variable():
     training, obs = smooth_problem()
-    near = near_optimum(obs.misfit(training.predictions))
+    near = near_optimum(obs.misfit(training.predictions), training.u.shape[1])
     mean, basis, latent = encode(obs, training.predictions, near)
     rest = obs.whiten(training.predictions) - mean - latent @ basis.T
     assert np.sum(rest[near] ** 2, axis=1).max() < 0.5
@@ -113,7 +113,7 @@ def test_encoder_discards_little_of_runs_near_the_optimum_and_keeps_the_smaller_
 
 def test_encoder_is_blind_to_units():
     training, obs = smooth_problem()
-    near = near_optimum(obs.misfit(training.predictions))
+    near = near_optimum(obs.misfit(training.predictions), training.u.shape[1])
     unit = np.repeat([86400.0, 1e-6], 60)
     other = encode(observations(obs.y * unit, obs.noise * unit), training.predictions * unit, near)[2]
     np.testing.assert_allclose(other, encode(obs, training.predictions, near)[2], rtol=1e-9, atol=1e-9)
@@ -142,7 +142,7 @@ def test_outputs_likelihood_is_what_its_variance_mode_says(variance):
     """log N(y; g, I) of the mean, its expectation over g ~ N(m, C), and log N(y; m, I + C), directly in D
     dimensions.
 
-    What they gain over the expectation is bounded by 30 nats.
+    What they gain over the expectation is bounded by 3 nats.
     """
     training, obs = smooth_problem()
     emulator = OutputsEmulator(variance=variance)
@@ -159,7 +159,7 @@ def test_outputs_likelihood_is_what_its_variance_mode_says(variance):
             "marginal": -0.5 * error @ np.linalg.solve(wide, error) - 0.5 * np.linalg.slogdet(wide)[1],
         }
         gain = direct[variance] - direct["expected"]
-        assert value == pytest.approx(direct["expected"] + 30.0 * np.tanh(gain / 30.0), rel=1e-9)
+        assert value == pytest.approx(direct["expected"] + 3.0 * np.tanh(gain / 3.0), rel=1e-9)
         assert direct["expected"] < direct["marginal"]  # Jensen
 
 
@@ -173,7 +173,7 @@ def test_no_variance_mode_rewards_ignorance(mode):
     assert ignorant[0] < known[0]
     little = np.full((1, 8), 0.05)
     assert likelihood.charged(likelihood.MODES[mode], np.ones((1, 8)), little)[0] == pytest.approx(
-        likelihood.MODES[mode](np.ones((1, 8)), little)[0], abs=1e-4
+        likelihood.MODES[mode](np.ones((1, 8)), little)[0], abs=1e-3
     )
 
 
@@ -407,7 +407,7 @@ def test_gate_accepts_a_good_training_set_and_refuses_a_shuffled_one(emulator):
 def test_gate_judges_the_uncertainty_over_the_posterior(emulator):
     training, obs = smooth_problem()
     surrogate = fitted(emulator)
-    near = training.u[near_optimum(obs.misfit(training.predictions))]
+    near = training.u[near_optimum(obs.misfit(training.predictions), training.u.shape[1])]
     judged = validate(emulator, surrogate, training, obs, near)
     assert judged.passed, judged.verdict
     assert judged.posterior_sd == np.median(sd_over(emulator, surrogate, obs, near)) < 0.5
@@ -613,27 +613,24 @@ def test_real_clm_fates_runs_are_predicted_by_a_fit_to_the_others(name, n_member
     assert np.sqrt(np.mean(np.square(errors))) < bound
 
 
-def test_the_posterior_of_sixteen_real_clm_fates_runs_contains_the_truth():
-    """Row 16 is the truth (Vcmax 45, slope 6), and no run is near it: the emulator's own error must widen the
-    posterior.
+def test_sixteen_real_clm_fates_runs_none_near_the_truth_lead_there():
+    """Row 16 is the truth (Vcmax 45, slope 6): the emulator is refused, its posterior tells where to run.
 
-    The gate asks for runs near the optimum all the same. By quadrature, for three draws of the noise.
+    By quadrature, for three draws of the noise.
     """
     u, g = ctsm_ensemble("clm_fates_hyytiala_2005_ensemble.nc", 16)
     training = TrainingSet(u=u[:16], predictions=g[:16], source=np.zeros(16))
     axis = np.linspace(-2.5, 2.5, 121)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    nearest = np.linalg.norm(u[:16] - u[16], axis=1).min()
     for seed in (1, 2, 3):
         obs = observations(g[16] + np.random.default_rng(seed).standard_normal(730), np.ones(730))
         emulator = OutputsEmulator()
         surrogate = emulator.fit(np.random.default_rng(0), training, obs)
         log_posterior = emulator.log_likelihood(surrogate, obs)(grid) - 0.5 * np.sum(grid**2, axis=1)
         weight = np.exp(log_posterior - log_posterior.max())
-        weight /= weight.sum()
-        mean = weight @ grid
-        sd = np.sqrt(weight @ (grid - mean) ** 2)
-        assert (np.abs(u[16] - mean) < 2.0 * sd).all()
-        assert (sd < 0.2).all()  # prior: 1
+        mean = weight @ grid / weight.sum()
+        assert np.linalg.norm(u[16] - mean) < 0.5 * nearest
         refused = validate(emulator, surrogate, training, obs)
         assert "runs near the optimum" in refused.verdict
         assert not refused.passed
