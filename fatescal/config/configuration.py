@@ -12,7 +12,14 @@ from pydantic import Field, model_validator
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import Model
-from fatescal.config.stage_options import AnyCalibrate, EmulateSection, PosteriorSection, SampleSection
+from fatescal.config.stage_options import (
+    DEFAULT_EMULATOR,
+    EMULATE,
+    AnyCalibrate,
+    AnyEmulate,
+    PosteriorSection,
+    SampleSection,
+)
 from fatescal.models.base import ModelOptions
 from fatescal.observations.options import ObservationsSection
 from fatescal.parameters.entries import Correlations, ParameterEntry
@@ -37,7 +44,7 @@ class Config(Section):
     parameters: Annotated[dict[str, ParameterEntry], Field(min_length=1)]
     correlations: Correlations | None = None
     calibrate: AnyCalibrate
-    emulate: EmulateSection = EmulateSection()
+    emulate: AnyEmulate = EMULATE[DEFAULT_EMULATOR](target=DEFAULT_EMULATOR)
     sample: SampleSection = SampleSection()
     posterior: PosteriorSection
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from fatescal.emulate.base import Emulator
 from fatescal.emulate.training import NEAR, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.report.figure import COLOUR, canvas, embed, styled
@@ -15,23 +16,18 @@ from fatescal.storage.records import Surrogate, Validation
 def emulator(results: Results) -> Markup | None:
     """Return the section, or None before an emulator is fitted."""
     content: list[object] = []
-    if results.surrogate is not None:
-        content.append(_described(results.surrogate))
+    if results.emulator is not None and results.surrogate is not None:
+        content.append(_described(results.emulator, results.surrogate))
     if results.validation is not None:
         content += _judged(results.validation, len(results.parameter))
     return section("emulator", "Emulator check", *content) if content else None
 
 
-def _described(surrogate: Surrogate) -> Markup:
-    (n_runs, n_outputs), scores = surrogate.latent.shape, surrogate.scores
-    learnt = {
-        "outputs": f"{n_outputs} latent outputs, to which the calibration observations are compressed",
-        "misfit": "the misfit Φ",
-    }[surrogate.target]
+def _described(emulator: Emulator, surrogate: Surrogate) -> Markup:
+    scores = surrogate.scores
     return paragraph(
-        f"Gaussian processes ({surrogate.kernel}) learnt {learnt}, from {n_runs} model runs. The sampler asks them "
-        f"instead of the model. Held-out Q² near the optimum of the single outputs: {number(float(scores.min()))} to "
-        f"{number(float(scores.max()))}."
+        f"{emulator.description(surrogate)}. The sampler asks them instead of the model. Held-out Q² near the "
+        f"optimum of the single outputs: {number(float(scores.min()))} to {number(float(scores.max()))}."
     )
 
 
