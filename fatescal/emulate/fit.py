@@ -36,7 +36,7 @@ LENGTH = (0.05, 50.0)  # bounds of a length scale, in prior standard deviations 
 NUGGET = (1e-8, 1e2)  # bounds of nugget variance / process variance; the lower one keeps A well-conditioned
 RESOLUTION = 1e-9  # of an output's spread: what a trend leaves below it is rounding
 EVERY = slice(None)
-ENOUGH = 1e-7  # relative change of the likelihood at which a search ends
+ENOUGH = 1e-6  # relative change of the likelihood at which a search ends
 FASTEST, MOST_BENT = 1.0, 0.9  # bounds of a warp: of its rate, of its bend
 WEIGHT = (np.exp(-12.0), np.exp(6.0))  # bounds of a weight of the kernel, before their sum is made 1
 # Mean and sd of the normal priors of log length scales, log nugget ratio, rates and bends of warps, log
@@ -280,7 +280,13 @@ def scaled(correlations: Array, u: Array, outputs: Array, form: GPSpec) -> Fitte
     return replace(unit, hyperparameters=np.hstack([np.exp(log_length), variance, variance * ratio]))
 
 
-def start_at(fitted: Fitted) -> Array:
+def refit(fitted: Fitted, u: Array, outputs: Array, form: GPSpec, own: Array, rows: Array) -> Fitted:
+    """Return what fits the `rows` of `outputs` (N, K), searched from what was `fitted` to others."""
+    found = fit_correlations(u[rows], outputs[rows], own, form, _start_at(fitted)[None])
+    return scaled(found, u[rows], outputs[rows], form)
+
+
+def _start_at(fitted: Fitted) -> Array:
     """Return the mean (S) over outputs of the correlations of what was `fitted`, as `layout` says."""
     *lengths, variance, nugget = fitted.hyperparameters.T
     floor = WEIGHT[0]

@@ -74,7 +74,7 @@ def matern(r: Array) -> Array:
     >>> matern(np.array([0.0, 3.0])).round(4).tolist()
     [1.0, 0.3485]
     """
-    return (1.0 + r + r * r / 3.0) * np.exp(-r)
+    return (1.0 + r * (1.0 + r / 3.0)) * np.exp(-r)
 
 
 def correlate(distances: Array, kernel: str, weights: Array) -> tuple[Array, Array]:
@@ -103,16 +103,24 @@ def correlate(distances: Array, kernel: str, weights: Array) -> tuple[Array, Arr
     [1.0, 0.2382]
     """
     if kernel == PAIRS:
-        own, matrix = split_weights(weights, len(distances))
         single = matern(distances)
-        half = np.tensordot(matrix, single, axes=1)
-        own = own.reshape(-1, *[1] * (single.ndim - 1))
-        return np.einsum("p...,p...->...", single, own + 0.5 * half), single * (own + half)
+        correlation, slope = pairs(single, weights)
+        return correlation, single * slope
     if kernel == JOINT:
         distances = np.sqrt(np.sum(distances * distances, axis=0))[None]
     polynomial = np.prod(1.0 + distances + distances * distances / 3.0, axis=0)
     correlation = polynomial * np.exp(-np.sum(distances, axis=0))
     return correlation, correlation[None]
+
+
+def pairs(single: Array, weights: Array) -> tuple[Array, Array]:
+    """Return sum_p w_p k_p + sum_pq w_pq k_p k_q (...) of `single` k (P, ...), and its slopes by them."""
+    own, matrix = split_weights(weights, len(single))
+    flat = single.reshape(len(single), -1)
+    of_pairs = matrix @ flat
+    correlation = own @ flat + 0.5 * np.einsum("pn,pn->n", flat, of_pairs)
+    of_pairs += own[:, None]
+    return correlation.reshape(single.shape[1:]), of_pairs.reshape(single.shape)
 
 
 def split_weights(weights: Array, n_parameters: int) -> tuple[Array, Array]:
@@ -159,4 +167,7 @@ def cross_correlation(x: Array, z: Array, kernel: str, weights: Array) -> Array:
     if kernel == JOINT:  # by one matrix product, which halves the time of a prediction
         square = np.sum(x * x, axis=1)[:, None] + np.sum(z * z, axis=0) - 2.0 * (x @ z)
         return matern(SQRT5 * np.sqrt(np.maximum(square, 0.0)))
-    return correlate(SQRT5 * np.abs(x.T[:, :, None] - z[:, None, :]), kernel, weights)[0]
+    distances = SQRT5 * np.abs(x.T[:, :, None] - z[:, None, :])
+    return (
+        pairs(matern(distances), weights)[0] if kernel == PAIRS else correlate(distances, kernel, weights)[0]
+    )

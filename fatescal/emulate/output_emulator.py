@@ -11,18 +11,18 @@ from fatescal.base.types import Array, LogLikelihood, Map
 from fatescal.emulate import likelihood
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.fit import fit_outputs, in_order
+from fatescal.emulate.fit import fit_outputs, in_order, refit
 from fatescal.emulate.gaussian_process import GPMixture, Process, mixed
 from fatescal.emulate.hold_out import (
+    best_form,
     calibration,
     explained,
-    left_out_error,
     refitted_hold_out,
     shares,
 )
-from fatescal.emulate.kernels import JOINT, PAIRS, PRODUCT, GPSpec, trend_degree
+from fatescal.emulate.kernels import JOINT, PAIRS, PRODUCT, GPSpec, trend, trend_degree
 from fatescal.emulate.surrogates import OutputsSurrogate, members, processes
-from fatescal.emulate.training import LEARNING, learning_rows, nearest_rows, twins
+from fatescal.emulate.training import LEARNING, ROUGH, learning_rows, nearest_rows, twins
 from fatescal.storage.records import Observations, TrainingSet
 
 KINDS = ((JOINT, False), (JOINT, True), (PRODUCT, True), (PAIRS, True))  # kernel, warped
@@ -57,9 +57,9 @@ class OutputsEmulator(Emulator):
         correlation of their own near the shared one, the others one together.
 
         All runs are used. Outputs stay bounded where the misfit grows without bound, so the far runs of the
-        prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps. Length
-        scales are learnt from the runs that matter most (`learning_rows`), since their fit takes the cube of
-        the number of runs.
+        prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps. Of many
+        runs correlations are learnt from those that matter most (`learning_rows`), since their fit takes the
+        cube of the number of runs; forms are compared by fits to fewer still.
         """
         u, phi = training.u, obs.misfit(training.predictions)
         few = len(u) <= FEW
@@ -67,18 +67,18 @@ class OutputsEmulator(Emulator):
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
         degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
-        forms = [GPSpec(k, d, w) for k, w in KINDS for d in degrees]
+        forms = [GPSpec(k, d, w) for k, w in KINDS for d in degrees if w or few]
         own = few & (latent.std(axis=0) > 1.0)  # noise is 1
-        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi), own)
+        n_rough = len(u) if few else max(ROUGH, 2 * trend(u[:1], degrees[-1]).shape[1])
+        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi, n_rough), own)
         together = twins(u, near)
         if few:
             held_out = refitted_hold_out(fitted, u, latent, forms, own, together, map)
             share = shares(latent, held_out[:, 0])
         else:
-            judged = np.argsort(phi, kind="stable")[:LEARNING]
-            errors = [left_out_error(one, u, latent, f, judged) for one, f in zip(fitted, forms, strict=True)]
-            best = int(np.argmin(errors))
-            fitted, forms, share = [fitted[best]], [forms[best]], np.ones(1)
+            best = best_form(fitted, u, latent, forms, np.argsort(phi, kind="stable")[:LEARNING])
+            forms, share = [forms[best]], np.ones(1)
+            fitted = [refit(fitted[best], u, latent, forms[0], own, learning_rows(phi))]
             held_out = np.array(
                 [Process.condition(fitted[0], u, latent, forms[0]).hold_out(latent, together)]
             )

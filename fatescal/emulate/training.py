@@ -7,6 +7,7 @@ import numpy as np
 from fatescal.base.types import Array
 
 NEAR = 10.0  # Phi - Phi_min below which a run has a say in the posterior: exp(-10) of the maximum
+ROUGH = 96  # rows by which forms are compared
 LEARNING = 256  # rows that length scales are learnt from, at most: their fit takes the cube of that
 
 
