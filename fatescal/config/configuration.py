@@ -12,7 +12,14 @@ from pydantic import Field, field_validator, model_validator
 from fatescal.base.options import Section, Whole
 from fatescal.config.machine import Machine
 from fatescal.config.model_options import Model
-from fatescal.config.stage_options import AnyCalibrate, EmulateSection, PosteriorSection, SampleSection
+from fatescal.config.stage_options import (
+    DEFAULT_EMULATOR,
+    EMULATE,
+    AnyCalibrate,
+    AnyEmulate,
+    PosteriorSection,
+    SampleSection,
+)
 from fatescal.diagnostics.scores import USUAL, ScoreName
 from fatescal.models.base import ModelOptions
 from fatescal.observations.options import ObservationsSection
@@ -55,7 +62,7 @@ class Config(Section):
     """Correlations of parameters under the prior."""
     calibrate: AnyCalibrate
     """The Kalman ensemble: scheme, size, first design."""
-    emulate: EmulateSection = EmulateSection()
+    emulate: AnyEmulate = EMULATE[DEFAULT_EMULATOR](target=DEFAULT_EMULATOR)
     """What is emulated, and how often it is refined."""
     sample: SampleSection = SampleSection()
     """The chains and when they count as converged."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
 from fatescal.base.errors import BadInput
+from fatescal.base.families import UNUSABLE
 from fatescal.base.options import Count, Number, Positive, Section, Whole
+from fatescal.emulate.base import Emulator
+from fatescal.emulate.output_emulator import OutputsEmulator
+from fatescal.emulate.registry import EMULATORS
 from fatescal.parameters.designs.independent import IndependentDraws
 from fatescal.parameters.registry import AnyDesign
 from fatescal.update.base import UpdateScheme
@@ -15,7 +20,7 @@ from fatescal.update.ienks import IEnKS
 from fatescal.update.registry import schemes, unusable
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
-DEFAULT_SCHEME = IEnKS.kind
+DEFAULT_SCHEME, DEFAULT_EMULATOR = IEnKS.kind, OutputsEmulator.kind
 
 
 class CalibrateSection(UpdateScheme):
@@ -38,14 +43,7 @@ class CalibrateSection(UpdateScheme):
     @classmethod
     def _options_of_scheme(cls, raw: Any) -> Any:
         """Name the schemes that have an option which this one lacks; null leaves a key out."""
-        if not isinstance(raw, dict):
-            return raw
-        given = {key: value for key, value in raw.items() if value is not None}
-        for key in (key for key in given if key not in cls.model_fields):
-            owners = [kind for kind, section in SECTIONS.items() if key in section.model_fields]
-            if owners:
-                raise ValueError(f"`{key}` is an option of scheme {' and '.join(owners)}, not of {cls.kind}")
-        return given
+        return _with_options(cls, raw, SECTIONS, "scheme")
 
     @model_validator(mode="after")
     def _updates_of_draws(self) -> CalibrateSection:
@@ -60,22 +58,7 @@ class CalibrateSection(UpdateScheme):
 
 def section(scheme: type[UpdateScheme]) -> type[CalibrateSection]:
     """Return the section `calibrate` of an update scheme: the common keys and the scheme's own."""
-    summary = (scheme.__doc__ or scheme.kind).strip().splitlines()[0].rstrip(".")
-    default: Any = scheme.kind if scheme.kind == DEFAULT_SCHEME else ...
-    bases: Any = (scheme, CalibrateSection)
-    named: Any = Literal[scheme.kind]
-    made: type[CalibrateSection] = create_model(
-        f"Calibrate_{scheme.kind}",
-        __base__=bases,
-        __doc__=scheme.__doc__,
-        __module__=__name__,
-        scheme=(named, Field(default, description=f"the update scheme: {summary}")),
-    )
-    return made
-
-
-SECTIONS = {kind: section(scheme) for kind, scheme in schemes().items()}
-globals().update({made.__name__: made for made in SECTIONS.values()})  # where the other ranks look for them
+    return _made("Calibrate", "scheme", scheme, CalibrateSection, DEFAULT_SCHEME)
 
 
 def scheme(raw: Any) -> str:
@@ -95,6 +78,83 @@ def scheme(raw: Any) -> str:
     return name
 
 
+class EmulateSection(Emulator):
+    """What the section `emulate` has whatever the emulator.
+
+    The section of each emulator is this and the emulator's own class (`EMULATE`), so that it is the emulator.
+    """
+
+    target: str
+    """the emulator"""
+    force: bool = False
+    """sample an emulator that failed its validation; the report says so"""
+    rounds: Annotated[Whole, Field(ge=0)] = 3
+    """how many more, while the emulator or its posterior is not confirmed"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_emulator(cls, raw: Any) -> Any:
+        """Name the emulators that have an option which this one lacks; null leaves a key out."""
+        return _with_options(cls, raw, EMULATE, "target")
+
+
+def emulate_section(emulator: type[Emulator]) -> type[EmulateSection]:
+    """Return the section `emulate` of an emulator: the common keys and the emulator's own."""
+    return _made("Emulate", "target", emulator, EmulateSection, DEFAULT_EMULATOR)
+
+
+def _with_options(cls: type[Section], raw: Any, sections: Mapping[str, type[Section]], key: str) -> Any:
+    """Return `raw` without its nulls, or name whose option it has that this section lacks."""
+    if not isinstance(raw, dict):
+        return raw
+    given = {name: value for name, value in raw.items() if value is not None}
+    for name in (name for name in given if name not in cls.model_fields):
+        owners = [kind for kind, made in sections.items() if name in made.model_fields]
+        if owners:
+            this = next(kind for kind, made in sections.items() if made is cls)
+            raise ValueError(f"`{name}` is an option of {key} {' and '.join(owners)}, not of {this}")
+    return given
+
+
+def _made(prefix: str, key: str, own: Any, common: Any, usual: str) -> Any:
+    """Return the section of one scheme or emulator, with `key` its name: the common keys and its own."""
+    summary = (own.__doc__ or own.kind).strip().splitlines()[0].rstrip(".")
+    default: Any = own.kind if own.kind == usual else ...
+    named: Any = Literal[own.kind]
+    words = common.model_fields[key].description
+    field: Any = (named, Field(default, description=f"{words}: {summary}"))
+    return create_model(
+        f"{prefix}_{own.kind}",
+        __base__=(own, common),
+        __doc__=own.__doc__,
+        __module__=__name__,
+        **{key: field},
+    )
+
+
+SECTIONS = {kind: section(scheme) for kind, scheme in schemes().items()}
+EMULATE = {kind: emulate_section(emulator) for kind, emulator in EMULATORS.items()}
+# where the other ranks look for them
+globals().update({made.__name__: made for made in (*SECTIONS.values(), *EMULATE.values())})
+
+
+def emulator(raw: Any) -> str:
+    """Return the name of the emulator in a section `emulate` as it is read.
+
+    Raises
+    ------
+    BadInput
+        If another package brings the emulator, and it cannot be used.
+    """
+    if isinstance(raw, EmulateSection):
+        return raw.target
+    name = raw.get("target") if isinstance(raw, dict) else None
+    name = DEFAULT_EMULATOR if name is None else str(name)
+    if name not in EMULATORS and name in UNUSABLE:
+        raise BadInput(f"emulate.target: {name}: {UNUSABLE[name]}")
+    return name
+
+
 if TYPE_CHECKING:
     AnyCalibrate = CalibrateSection
 else:
@@ -103,22 +163,13 @@ else:
         Discriminator(scheme),
     ]
 
-
-class EmulateSection(Section):
-    target: Literal["outputs", "misfit"] = "outputs"
-    """What is emulated: latent outputs, or the misfit."""
-    variance: Literal["auto", "plug-in", "expected", "marginal"] | None = None
-    """What the emulator's own error does to the likelihood; of `outputs` alone."""
-    force: bool = False
-    """Sample an emulator that failed its validation; the report says so."""
-    rounds: Annotated[Whole, Field(ge=0)] = 3
-    """More rounds at most, while the emulator or its posterior is not confirmed."""
-
-    @model_validator(mode="after")
-    def _variance_of_outputs(self) -> EmulateSection:
-        if self.variance is not None and self.target != "outputs":
-            raise ValueError("`variance` is for `target: outputs`: the emulated misfit is taken at its word")
-        return self
+if TYPE_CHECKING:
+    AnyEmulate = EmulateSection
+else:
+    AnyEmulate = Annotated[
+        Union[tuple(Annotated[made, Tag(kind)] for kind, made in EMULATE.items())],  # noqa: UP007
+        Discriminator(emulator),
+    ]
 
 
 class SampleSection(Section):

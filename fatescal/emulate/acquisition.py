@@ -6,7 +6,6 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.emulate.base import Emulator
-from fatescal.emulate.gaussian_process import processes
 from fatescal.storage.records import Observations, Surrogate
 
 N_CANDIDATES = 500
@@ -42,7 +41,7 @@ def next_batch(
     count = min(len(draws), max(N_CANDIDATES, 4 * n))
     candidates = draws[np.sort(rng.choice(len(draws), count, replace=False))]
     mean, _ = emulator.predict(surrogate, candidates)
-    process = processes(surrogate)
+    process = emulator.conditioned(surrogate)
     covariance = process.covariance(candidates)  # (K, S, S)
     log_posterior = emulator.log_likelihood(surrogate, obs)(candidates) - 0.5 * np.sum(candidates**2, axis=1)
     zeta = candidates.shape[1] ** -0.85

@@ -13,26 +13,42 @@ Outputs of a group share A and differ in variance and trend alone (parallel part
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.emulate.kernels import GPSpec, bent, cross_correlation, trend
-from fatescal.storage.records import Surrogate
+from fatescal.emulate.kernels import GPSpec, cross_correlation, trend, warped
 
 BLOCK = 64  # columns of a block of the triangular product
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fixes K processes: length scales (P), process and nugget variance of each, and the warps of its
-    inputs."""
+    """What fixes K processes: length scales (P), process and nugget variance of each, how its inputs
+    warp, and the weights of its kernel."""
 
     hyperparameters: Array  # (K, P + 2)
-    warp: Array  # (K, P)
+    warp: Array  # (K, 2, P)
+    weights: Array  # (K, T)
+
+    @classmethod
+    def plain(cls, hyperparameters: Array) -> Fitted:
+        """Return what fixes processes whose inputs do not warp and whose kernel has no weights."""
+        n_outputs, n = hyperparameters.shape
+        return cls(hyperparameters, np.zeros((n_outputs, 2, n - 2)), np.empty((n_outputs, 0)))
+
+    def part(self, columns: slice) -> Fitted:
+        """Return what fixes some of the processes."""
+        return Fitted(self.hyperparameters[columns], self.warp[columns], self.weights[columns])
+
+    def calibrated(self, factors: Array) -> Fitted:
+        """Return the same with variances times `factors` (K)."""
+        scale = np.ones_like(self.hyperparameters)
+        scale[:, -2:] = factors[:, None]
+        return replace(self, hyperparameters=self.hyperparameters * scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +60,9 @@ class Group:
 
     kernel: str
     ratio: float  # nugget variance / process variance
+    kernel_weights: Array  # (T)
     inverse_length: Array  # (P)
-    warp: Array  # (P) of the inputs
+    warp: Array  # (2, P) of the inputs
     scaled: Array  # (P, N) training inputs over length scales
     whitener: Array  # (N, N) L^-T
     projection: Array  # (N, p) orthonormal basis of L^-1 H
@@ -54,15 +71,19 @@ class Group:
     weights: Array  # (N, K) Q f
 
     @classmethod
-    def condition(
-        cls, length: Array, ratio: float, warp: Array, u: Array, h: Array, f: Array, kernel: str
-    ) -> Group:
-        """Condition on outputs `f` (N, K) at `u` (N, P) with trend basis `h` (N, p)."""
+    def condition(cls, fitted: Fitted, ratio: float, u: Array, h: Array, f: Array, kernel: str) -> Group:
+        """Condition on outputs `f` (N, K), all of the first correlation of `fitted`, at `u` (N, P) with trend
+        basis `h` (N, p)."""
         from scipy.linalg import cholesky, solve_triangular
 
-        x = bent(u, warp) / length
+        inverse_length, warp, of_kernel = (
+            1.0 / fitted.hyperparameters[0, :-2],
+            fitted.warp[0],
+            fitted.weights[0],
+        )
+        x = warped(u, warp) * inverse_length
         scaled = np.ascontiguousarray(x.T)
-        a = cross_correlation(x, scaled, kernel)
+        a = cross_correlation(x, scaled, kernel, of_kernel)
         np.fill_diagonal(a, 1.0 + ratio)
         lower = cholesky(a, lower=True, check_finite=False)
         whitener = np.ascontiguousarray(solve_triangular(lower, np.eye(len(u)), lower=True).T)
@@ -73,7 +94,17 @@ class Group:
         weights = whitener @ (white - projection @ along)
         coefficients = inverse_r @ along
         return cls(
-            kernel, ratio, 1.0 / length, warp, scaled, whitener, projection, inverse_r, coefficients, weights
+            kernel,
+            ratio,
+            of_kernel,
+            inverse_length,
+            warp,
+            scaled,
+            whitener,
+            projection,
+            inverse_r,
+            coefficients,
+            weights,
         )
 
     @cached_property
@@ -86,12 +117,12 @@ class Group:
         return [(slice(a, b), np.ascontiguousarray(self.whitener[:b, a:b])) for a, b in pairwise(edges)]
 
     def _inputs(self, u: Array) -> Array:
-        """Return bent inputs (M, P) over length scales."""
-        return bent(u, self.warp) * self.inverse_length
+        """Return warped inputs (M, P) over length scales."""
+        return warped(u, self.warp) * self.inverse_length
 
     def mean(self, u: Array, h: Array) -> tuple[Array, Array]:
         """Return mean (M, K) and correlations with the runs (M, N) at `u` (M, P) with trend `h` (M, p)."""
-        correlation = cross_correlation(self._inputs(u), self.scaled, self.kernel)
+        correlation = cross_correlation(self._inputs(u), self.scaled, self.kernel, self.kernel_weights)
         return correlation @ self.weights + h @ self.coefficients, correlation
 
     def factors(self, correlation: Array, h: Array) -> tuple[Array, Array]:
@@ -111,7 +142,11 @@ class Group:
         """Return the covariance (M, M) of runs at `u` (M, P) over the process variance, nugget included."""
         explained, unknown = self.factors(self.mean(u, h)[1], h)
         x = self._inputs(u)
-        covariance = cross_correlation(x, x.T, self.kernel) - explained @ explained.T + unknown @ unknown.T
+        covariance = (
+            cross_correlation(x, x.T, self.kernel, self.kernel_weights)
+            - explained @ explained.T
+            + unknown @ unknown.T
+        )
         np.fill_diagonal(covariance, covariance.diagonal() + self.ratio)
         return covariance
 
@@ -133,36 +168,25 @@ class Process:
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, fitted: Fitted, u: Array, outputs: Array, form: GPSpec) -> Process:
-        """Condition what was `fitted` on `outputs` (N, K) at `u` (N, P), not rotated."""
-        return cls.condition(fitted.hyperparameters, u, outputs, form, np.eye(u.shape[1]), fitted.warp)
-
-    @classmethod
     def condition(
-        cls,
-        hyperparameters: Array,
-        u: Array,
-        outputs: Array,
-        form: GPSpec,
-        axes: Array,
-        warp: Array | None = None,
+        cls, fitted: Fitted, u: Array, outputs: Array, form: GPSpec, axes: Array | None = None
     ) -> Process:
-        """Condition on `outputs` (N, K) at `u` (N, P); `hyperparameters` (K, P + 2) as from `fit_outputs`.
+        """Condition what was `fitted` on `outputs` (N, K) at `u` (N, P), seen along `axes` (P, P).
 
-        Neighbouring rows of equal length scales, `warp` (K, P) and nugget ratio are a group.
+        Neighbouring outputs of one correlation and nugget ratio are a group.
         """
-        length, variance = hyperparameters[:, :-2], hyperparameters[:, -2]
-        warp = np.broadcast_to(0.0 if warp is None else warp, length.shape)
+        axes = np.eye(u.shape[1]) if axes is None else axes
+        variance, nugget = fitted.hyperparameters[:, -2:].T
         x = u @ axes
-        h, ratio = trend(x, form.degree), hyperparameters[:, -1] / variance
-        same = np.hstack([length, warp])
+        h, ratio = trend(x, form.degree), nugget / variance
+        same = np.hstack(
+            [fitted.hyperparameters[:, :-2], fitted.warp.reshape(len(variance), -1), fitted.weights]
+        )
         alike = np.all(same[1:] == same[:-1], axis=1) & np.isclose(ratio[1:], ratio[:-1], 1e-9, 0.0)
         edges = [0, *(1 + np.flatnonzero(~alike)), len(variance)]
         columns = tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
         groups = tuple(
-            Group.condition(
-                length[c.start], float(ratio[c.start]), warp[c.start], x, h, outputs[:, c], form.kernel
-            )
+            Group.condition(fitted.part(c), float(ratio[c.start]), x, h, outputs[:, c], form.kernel)
             for c in columns
         )
         return cls(form, axes, variance, ratio, columns, groups)
@@ -269,29 +293,3 @@ class GPMixture:
         """Return mean and variance (G, K) as `Process.hold_out` does."""
         mean, variance = zip(*(process.hold_out(outputs, groups) for process in self.members), strict=True)
         return mixed(self.shares, mean, variance)
-
-
-@lru_cache(maxsize=2)  # by identity: records are frozen and compare by identity
-def processes(surrogate: Surrogate) -> GPMixture:
-    """Return the conditioned processes of a surrogate; the Cholesky factors are computed once.
-
-    What `kernel` joins by " + " are the members of a blend; their hyperparameters stand side by side, and
-    `memory` has a row for each.
-    """
-    memory, kernels = surrogate.memory, surrogate.kernel.split(" + ")
-    n_outputs, n_parameters = surrogate.latent.shape[1], surrogate.u.shape[1]
-    warps = np.broadcast_to(memory.get("warp", 0.0), (len(kernels), n_outputs, n_parameters))
-    parts = zip(
-        kernels,
-        np.atleast_1d(memory["degree"]),
-        np.split(surrogate.hyperparameters, len(kernels), axis=1),
-        warps,
-        strict=True,
-    )
-    members = tuple(
-        Process.condition(
-            hyperparameters, surrogate.u, surrogate.latent, GPSpec(kernel, int(degree)), memory["axes"], warp
-        )
-        for kernel, degree, hyperparameters, warp in parts
-    )
-    return GPMixture(memory.get("shares", np.ones(1)), members)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from fatescal.base.types import Array, Map
-from fatescal.emulate.fit import fit_correlations, scaled
+from fatescal.emulate.fit import refit
 from fatescal.emulate.gaussian_process import Fitted, Process
 from fatescal.emulate.kernels import GPSpec
 
@@ -16,11 +16,16 @@ SHRINKAGE = 4.0  # hold-out predictions that the mean over all outputs is worth
 FOLDS = 4  # fits anew, each without a quarter of the runs
 
 
-def left_out_error(fitted: Fitted, u: Array, outputs: Array, form: GPSpec, rows: Array) -> float:
-    """Return the sum of squares by which `rows` of `outputs` (N, K) are missed, each predicted by all
-    others."""
-    mean, _ = Process.of(fitted, u, outputs, form).hold_out(outputs, list(rows[:, None]))
-    return float(np.sum((outputs[rows] - mean) ** 2))
+def best_form(
+    fitted: Sequence[Fitted], u: Array, outputs: Array, forms: Sequence[GPSpec], rows: Array
+) -> int:
+    """Return the number of the form by which `rows` of `outputs` (N, K), each predicted by all others, are
+    missed least."""
+    errors = []
+    for one, form in zip(fitted, forms, strict=True):
+        mean, _ = Process.condition(one, u, outputs, form).hold_out(outputs, list(rows[:, None]))
+        errors.append(np.sum((outputs[rows] - mean) ** 2))
+    return int(np.argmin(errors))
 
 
 def refitted_hold_out(
@@ -53,11 +58,8 @@ def _refitted(
     left_out = [groups[g] for g in fold]
     rest = np.setdiff1d(np.arange(len(u)), np.concatenate(left_out))
     if 2 * len(rest) >= len(u):  # else nearly all runs are twins, and there is nothing to learn without them
-        *lengths, variance, nugget = fitted.hyperparameters.T
-        start = np.vstack([np.log([*lengths, nugget / variance]), fitted.warp.T]).mean(axis=1)
-        found = fit_correlations(u[rest], outputs[rest], form, start[None], own)
-        fitted = scaled(found, u[rest], outputs[rest], form)
-    return np.array(Process.of(fitted, u, outputs, form).hold_out(outputs, left_out))
+        fitted = refit(fitted, u, outputs, form, own, rest)
+    return np.array(Process.condition(fitted, u, outputs, form).hold_out(outputs, left_out))
 
 
 def shares(truth: Array, held_out: Array) -> Array:
@@ -92,13 +94,6 @@ def calibration(truth: Array, mean: Array, variance: Array) -> Array:
     z2 = (truth - mean) ** 2 / variance
     scale = (SHRINKAGE * z2.mean() + z2.sum(axis=0)) / (SHRINKAGE + len(z2))
     return np.maximum(scale, np.finfo(float).eps)
-
-
-def calibrated(hyperparameters: Array, factors: Array) -> Array:
-    """Return `hyperparameters` (K, P + 2) with variances times `factors` (K)."""
-    scale = np.ones_like(hyperparameters)
-    scale[:, -2:] = factors[:, None]
-    return hyperparameters * scale
 
 
 def explained(truth: Array, predicted: Array) -> Array:

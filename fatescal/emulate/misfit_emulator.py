@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood, Map
+from fatescal.emulate.base import Emulator
 from fatescal.emulate.fit import fit_outputs, in_order
-from fatescal.emulate.gaussian_process import Process, processes
-from fatescal.emulate.hold_out import calibrated, calibration, explained
+from fatescal.emulate.gaussian_process import Fitted, GPMixture, Process
+from fatescal.emulate.hold_out import calibration, explained
 from fatescal.emulate.kernels import JOINT, GPSpec, trend_degree
+from fatescal.emulate.surrogates import MisfitSurrogate, members, processes
 from fatescal.emulate.training import near_limit, nearest_rows, principal_axes, twins
-from fatescal.storage.records import Observations, Surrogate, TrainingSet
+from fatescal.storage.records import Observations, TrainingSet
 
 KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
 
@@ -48,17 +51,23 @@ class Transform:
         )
 
 
-@dataclass(frozen=True)
-class MisfitEmulator:
+class MisfitEmulator(Emulator):
     """One process of Phi, sqrt(Phi) or log(Phi - Phi_min + 10), whichever predicts held-out runs best.
 
     The likelihood is plug-in: log L = -Phi(mean). The expectation over the process, exp(-m + s^2/2),
     rewards ignorance, and a penalty m + kappa s is no Bayesian statement.
     """
 
+    kind: ClassVar[str] = "misfit"
+
+    @property
+    def record(self) -> type[MisfitSurrogate]:
+        """The type of what `fit` returns."""
+        return MisfitSurrogate
+
     def fit(
         self, rng: np.random.Generator, training: TrainingSet, obs: Observations, map: Map = in_order
-    ) -> Surrogate:
+    ) -> MisfitSurrogate:
         """Return the surrogate of the transform that predicts best; one task of `map` for each transform.
 
         All runs are used: without the far ones the quadratic trend may sink again beyond the known
@@ -78,7 +87,7 @@ class MisfitEmulator:
         outputs = np.stack([transform.forward(phi) for transform in transforms], axis=1)
         form, axes = GPSpec(JOINT, trend_degree(*u.shape)), principal_axes(u[near])[0]
         single = [fit_outputs(rng, u @ axes, f[:, None], [form], map)[0] for f in outputs.T]
-        fitted = np.vstack([one.hyperparameters for one in single])
+        fitted = Fitted.plain(np.vstack([one.hyperparameters for one in single]))
         held_out, variance = Process.condition(fitted, u, outputs, form, axes).hold_out(outputs, groups)
         errors = [
             np.mean((transform.inverse(f) - phi[near]) ** 2)
@@ -86,28 +95,29 @@ class MisfitEmulator:
         ]
         best = [int(np.argmin(errors))]
         truth, held_out, variance = outputs[near][:, best], held_out[:, best], variance[:, best]
-        return Surrogate(
-            target="misfit", kernel=form.kernel, mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)),
-            hyperparameters=calibrated(fitted[best], calibration(truth, held_out, variance)), u=u, latent=outputs[:, best],
-            scores=explained(truth, held_out),
-            memory={
-                "degree": np.array(form.degree), "axes": axes,
-                "power": np.array(transforms[best[0]].power), "shift": np.array(transforms[best[0]].shift),
-            },
+        chosen = fitted.part(slice(best[0], best[0] + 1)).calibrated(calibration(truth, held_out, variance))
+        return MisfitSurrogate(
+            mean=np.zeros(len(obs)), basis=np.zeros((len(obs), 1)), u=u, latent=outputs[:, best],
+            scores=explained(truth, held_out), power=transforms[best[0]].power, shift=transforms[best[0]].shift,
+            **members([form], [chosen], np.ones(1), axes),
         )  # fmt: skip
 
-    def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:
-        """Return mean and variance (M, 1) of the transformed misfit at `u` (M, P)."""
-        return processes(surrogate)(u)
+    def conditioned(self, surrogate: MisfitSurrogate) -> GPMixture:
+        """Return the process of the transformed misfit, conditioned once."""
+        return processes(surrogate)
+
+    def description(self, surrogate: MisfitSurrogate) -> str:
+        """Return in words what the surrogate is."""
+        return f"Gaussian processes ({surrogate.description}) learnt the misfit Φ, from {len(surrogate.u)} model runs"
 
     def misfit(
-        self, surrogate: Surrogate, obs: Observations, mean: Array, variance: Array
+        self, surrogate: MisfitSurrogate, obs: Observations, mean: Array, variance: Array
     ) -> tuple[Array, Array]:
         """Return Phi (M) of the transformed `mean` (M, 1) and its sd (M), to first order in `variance`."""
         transform = _transform(surrogate)
         return transform.inverse(mean[:, 0]), transform.slope(mean[:, 0]) * np.sqrt(variance[:, 0])
 
-    def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
+    def log_likelihood(self, surrogate: MisfitSurrogate, obs: Observations) -> LogLikelihood:
         """Return u (M, P) -> log L (M) = -Phi, less half the square of the sd of Phi beyond `KNOWN`.
 
         Chains must not sit where no run vouches for the emulator.
@@ -121,5 +131,5 @@ class MisfitEmulator:
         return evaluate
 
 
-def _transform(surrogate: Surrogate) -> Transform:
-    return Transform(float(surrogate.memory["power"]), float(surrogate.memory["shift"]))
+def _transform(surrogate: MisfitSurrogate) -> Transform:
+    return Transform(surrogate.power, surrogate.shift)

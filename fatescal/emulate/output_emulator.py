@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from fatescal.base.options import Field, Number
 from fatescal.base.types import Array, LogLikelihood, Map
 from fatescal.emulate import likelihood
+from fatescal.emulate.base import Emulator
 from fatescal.emulate.encoder import encode
-from fatescal.emulate.fit import fit_outputs, in_order
-from fatescal.emulate.gaussian_process import Process, mixed, processes
+from fatescal.emulate.fit import fit_outputs, in_order, refit
+from fatescal.emulate.gaussian_process import GPMixture, Process, mixed
 from fatescal.emulate.hold_out import (
-    calibrated,
+    best_form,
     calibration,
     explained,
-    left_out_error,
     refitted_hold_out,
     shares,
 )
-from fatescal.emulate.kernels import JOINT, PRODUCT, GPSpec, trend_degree
-from fatescal.emulate.training import LEARNING, learning_rows, nearest_rows, twins
-from fatescal.storage.records import Observations, Surrogate, TrainingSet
+from fatescal.emulate.kernels import JOINT, PAIRS, PRODUCT, GPSpec, trend, trend_degree
+from fatescal.emulate.surrogates import OutputsSurrogate, members, processes
+from fatescal.emulate.training import LEARNING, ROUGH, learning_rows, nearest_rows, twins
+from fatescal.storage.records import Observations, TrainingSet
 
-FEW = 64  # runs up to which all count as near the optimum, and forms are averaged
+KINDS = ((JOINT, False), (JOINT, True), (PRODUCT, True), (PAIRS, True))  # kernel, warped
+FEW = 128  # runs up to which all count as near the optimum, and forms are averaged
 
 
-@dataclass(frozen=True)
-class OutputsEmulator:
-    """Calibrate, emulate, sample with emulated outputs (Cleary et al. 2021).
+class OutputsEmulator(Emulator):
+    """Gaussian processes of the compressed outputs (calibrate, emulate, sample; Cleary et al. 2021)."""
 
-    Attributes
-    ----------
-    discarded : float
-        Sum of squares that the compression may discard of any run near the optimum, in units of 2 Phi.
-    variance : str
-        What the emulator's own error does to the likelihood, a name of `likelihood.MODES`, or `auto`.
-    """
+    kind: ClassVar[str] = "outputs"
 
-    discarded: float = 0.5
-    variance: str = "auto"
+    variance: Literal["auto", *likelihood.MODES] | None = None  # type: ignore[valid-type]
+    """what the emulator's own error does to the likelihood: auto (default), plug-in, expected or marginal"""
+    discarded: Annotated[Number, Field(ge=0)] = 0.5
+    """sum of squares that the compression may discard of any run near the optimum, in units of 2 Phi"""
+
+    @property
+    def record(self) -> type[OutputsSurrogate]:
+        """The type of what `fit` returns."""
+        return OutputsSurrogate
 
     def fit(
         self, rng: np.random.Generator, training: TrainingSet, obs: Observations, map: Map = in_order
-    ) -> Surrogate:
+    ) -> OutputsSurrogate:
         """Return the surrogate of the latent outputs; a task of `map` for each form, and for each of its
         hold-outs.
 
         Forms differ in kernel, trend (a constant, or the highest polynomial the runs allow) and warp. The
         wrong one does as much harm as the right one good. Many runs tell which is right: the one that
         predicts left-out runs best, with one correlation for all outputs, for speed. Few do not: there all
-        forms are averaged, weighed by what they predict of left-out runs, and outputs above the noise have a
-        correlation of their own near the shared one.
+        forms are averaged, weighed by what they predict of left-out runs. Outputs above the noise have a
+        correlation of their own near the shared one, the others one together.
 
         All runs are used. Outputs stay bounded where the misfit grows without bound, so the far runs of the
-        prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps. Length
-        scales are learnt from the runs that matter most (`learning_rows`), since their fit takes the cube of
-        the number of runs.
+        prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps. Of many
+        runs correlations are learnt from those that matter most (`learning_rows`), since their fit takes the
+        cube of the number of runs; forms are compared by fits to fewer still.
         """
         u, phi = training.u, obs.misfit(training.predictions)
         few = len(u) <= FEW
@@ -64,41 +67,59 @@ class OutputsEmulator:
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
         degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
-        warps = (False, True) if few else (True,)
-        forms = [GPSpec(k, d, w) for k in (JOINT, PRODUCT) for d in degrees for w in warps]
+        forms = [GPSpec(k, d, w) for k, w in KINDS for d in degrees if w or few]
         own = few & (latent.std(axis=0) > 1.0)  # noise is 1
-        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi), own)
+        n_rough = len(u) if few else max(ROUGH, 2 * trend(u[:1], degrees[-1]).shape[1])
+        fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi, n_rough), own)
         together = twins(u, near)
         if few:
             held_out = refitted_hold_out(fitted, u, latent, forms, own, together, map)
             share = shares(latent, held_out[:, 0])
         else:
-            judged = np.argsort(phi, kind="stable")[:LEARNING]
-            errors = [left_out_error(one, u, latent, f, judged) for one, f in zip(fitted, forms, strict=True)]
-            best = int(np.argmin(errors))
-            fitted, forms, share = [fitted[best]], [forms[best]], np.ones(1)
-            held_out = np.array([Process.of(fitted[0], u, latent, forms[0]).hold_out(latent, together)])
+            best = best_form(fitted, u, latent, forms, np.argsort(phi, kind="stable")[:LEARNING])
+            forms, share = [forms[best]], np.ones(1)
+            fitted = [refit(fitted[best], u, latent, forms[0], own, learning_rows(phi))]
+            held_out = np.array(
+                [Process.condition(fitted[0], u, latent, forms[0]).hold_out(latent, together)]
+            )
         predicted, variance = mixed(share, held_out[:, 0], held_out[:, 1])
         factors = calibration(latent[near], predicted, variance)
         kept = np.flatnonzero(share)
-        return Surrogate(
-            target="outputs", kernel=" + ".join(forms[i].kernel for i in kept), mean=mean, basis=basis,
-            hyperparameters=np.hstack([calibrated(fitted[i].hyperparameters, factors) for i in kept]),
-            u=u, latent=latent, scores=explained(latent[near], predicted),
-            memory={
-                "degree": np.array([forms[i].degree for i in kept]), "axes": np.eye(u.shape[1]),
-                "warp": np.array([fitted[i].warp for i in kept]), "shares": share[kept],
-                "held_out": np.array([predicted, variance * factors]), "held_out_rows": np.flatnonzero(near),
-                "variance": factors * fitted[kept[0]].hyperparameters[:, -2],
-            },
+        mixture = [fitted[i].calibrated(factors) for i in kept]
+        return OutputsSurrogate(
+            mean=mean, basis=basis, u=u, latent=latent, scores=explained(latent[near], predicted),
+            held_out_rows=np.flatnonzero(near), held_out_mean=predicted, held_out_variance=variance * factors,
+            variance=mixture[0].hyperparameters[:, -2],
+            **members([forms[i] for i in kept], mixture, share[kept], np.eye(u.shape[1])),
         )  # fmt: skip
 
-    def predict(self, surrogate: Surrogate, u: Array) -> tuple[Array, Array]:
-        """Return mean and variance (M, K) of the latent outputs at `u` (M, P)."""
-        return processes(surrogate)(u)
+    def conditioned(self, surrogate: OutputsSurrogate) -> GPMixture:
+        """Return the mixture of processes, conditioned once."""
+        return processes(surrogate)
+
+    def left_out(
+        self, surrogate: OutputsSurrogate, near: Array, mean: Array, variance: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return truth, mean and variance (G, K) of the predictions made with hyperparameters fitted anew.
+
+        `mean` and `variance` of the rows `near`, whose hyperparameters have seen the left-out runs, make few
+        runs look better predicted than they are. The kept variances follow those of the surrogate, so that a
+        surrogate with wrong ones is seen.
+        """
+        scale = surrogate.hyperparameters[0, :, -2] / surrogate.variance
+        truth = surrogate.latent[surrogate.held_out_rows]
+        return truth, surrogate.held_out_mean, surrogate.held_out_variance * scale
+
+    def description(self, surrogate: OutputsSurrogate) -> str:
+        """Return in words what the surrogate is."""
+        n_runs, n_outputs = surrogate.latent.shape
+        return (
+            f"Gaussian processes ({surrogate.description}) learnt {n_outputs} latent outputs, to which the "
+            f"calibration observations are compressed, from {n_runs} model runs"
+        )
 
     def misfit(
-        self, surrogate: Surrogate, obs: Observations, mean: Array, variance: Array
+        self, surrogate: OutputsSurrogate, obs: Observations, mean: Array, variance: Array
     ) -> tuple[Array, Array]:
         """Return Phi (M) of the latent outputs `mean` (M, K) and its sd (M) from their `variance`."""
         target, rest = self._project(surrogate, obs)
@@ -106,13 +127,13 @@ class OutputsEmulator:
         phi = 0.5 * (np.sum(error2, axis=1) + rest)
         return phi, np.sqrt(np.sum(error2 * variance + 0.5 * variance**2, axis=1))
 
-    def log_likelihood(self, surrogate: Surrogate, obs: Observations) -> LogLikelihood:
+    def log_likelihood(self, surrogate: OutputsSurrogate, obs: Observations) -> LogLikelihood:
         """Return u (M, P) -> log L (M) with the emulator's own error as the variance mode says,
         ignorance charged for.
         """
         target, rest = self._project(surrogate, obs)
         process = processes(surrogate)
-        mode = likelihood.chosen(self.variance, process, target, surrogate.u)
+        mode = likelihood.chosen(self.variance or "auto", process, target, surrogate.u)
 
         def evaluate(u: Array) -> Array:
             mean, variance = process(u)
@@ -120,7 +141,7 @@ class OutputsEmulator:
 
         return evaluate
 
-    def _project(self, surrogate: Surrogate, obs: Observations) -> tuple[Array, float]:
+    def _project(self, surrogate: OutputsSurrogate, obs: Observations) -> tuple[Array, float]:
         """Return the observations in latent coordinates (K) and |y_perp|^2, what no mode can reach."""
         y = obs.whiten(obs.y) - surrogate.mean
         target = surrogate.basis.T @ y

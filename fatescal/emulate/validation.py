@@ -8,7 +8,6 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.emulate.base import Emulator
-from fatescal.emulate.gaussian_process import processes
 from fatescal.emulate.hold_out import calibration, explained
 from fatescal.emulate.training import (
     near_limit,
@@ -73,7 +72,7 @@ def validate(
     """
     phi, n_parameters = obs.misfit(training.predictions), training.u.shape[1]
     near = nearest_rows(phi, n_parameters)
-    mean, variance = processes(surrogate).hold_out(surrogate.latent, twins(training.u, near))
+    mean, variance = emulator.conditioned(surrogate).hold_out(surrogate.latent, twins(training.u, near))
     predicted, sd = emulator.misfit(surrogate, obs, mean, variance)
     compressed, _ = emulator.misfit(surrogate, obs, surrogate.latent[near], np.zeros_like(mean))
     sd = np.hypot(sd, np.sqrt(np.mean((phi[near] - compressed) ** 2)))  # what the compression adds
@@ -92,7 +91,7 @@ def validate(
             low <= coverage <= high,
             f"95 % intervals cover {coverage:.1%} of {inside.size} held-out outputs, must be {low:.1%} to {high:.1%}",
         ),
-        *scale_of_variances(*left_out(surrogate, near, mean, variance)),
+        *scale_of_variances(*emulator.left_out(surrogate, near, mean, variance)),
     ]
     posterior_sd = tail_sd = beyond_1 = beyond_2 = np.nan
     if draws is not None:
@@ -114,22 +113,6 @@ def validate(
         posterior_sd=posterior_sd, tail_sd=tail_sd, beyond_1=beyond_1, beyond_2=beyond_2,
         passed=not failed, verdict="; ".join(failed) or passed,
     )  # fmt: skip
-
-
-def left_out(surrogate: Surrogate, near: Array, mean: Array, variance: Array) -> tuple[Array, Array, Array]:
-    """Return truth, mean and variance (G, K) of the held-out predictions by which the variances are judged.
-
-    Those that the fit made with all hyperparameters fitted anew, where it kept them: `mean` and `variance` of
-    the rows `near`, whose hyperparameters have seen the left-out runs, make few runs look better predicted
-    than they are. The kept variances follow those of the surrogate, so that a surrogate with wrong ones is
-    seen.
-    """
-    memory = surrogate.memory
-    if "held_out" not in memory:
-        return surrogate.latent[near], mean, variance
-    kept_mean, kept_variance = memory["held_out"]
-    scale = surrogate.hyperparameters[:, surrogate.u.shape[1]] / memory["variance"]
-    return surrogate.latent[memory["held_out_rows"]], kept_mean, kept_variance * scale
 
 
 def scale_of_variances(truth: Array, mean: Array, variance: Array) -> list[Criterion]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from fatescal.emulate.base import Emulator
 from fatescal.emulate.training import near_limit, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
 from fatescal.report.figure import COLOUR, canvas, embed, styled
@@ -24,32 +25,27 @@ class EmulatorCheck(ReportSection):
 
     def content(self, results: Results) -> Sequence[object] | None:
         content: list[object] = []
-        if results.surrogate is not None:
-            content.append(_described(results.surrogate))
+        if results.emulator is not None and results.surrogate is not None:
+            content.append(_described(results.emulator, results.surrogate))
         if results.validation is not None:
             content += _judged(results.validation, len(results.parameter))
         return content or None
 
 
-def _described(surrogate: Surrogate) -> Markup:
-    (n_runs, n_outputs), scores = surrogate.latent.shape, surrogate.scores
-    learnt = {
-        "outputs": f"{n_outputs} latent outputs, to which the calibration observations are compressed",
-        "misfit": "the misfit Φ",
-    }[surrogate.target]
+def _described(emulator: Emulator, surrogate: Surrogate) -> Markup:
+    scores = surrogate.scores
     return paragraph(
-        f"Gaussian processes ({surrogate.kernel}) learnt {learnt}, from {n_runs} model runs. The sampler "
-        "asks them instead of the model. Held-out Q² near the optimum of the single outputs: "
-        f"{number(float(scores.min()))} to {number(float(scores.max()))}."
+        f"{emulator.description(surrogate)}. The sampler asks them instead of the model. Held-out Q² near "
+        f"the optimum of the single outputs: {number(float(scores.min()))} to {number(float(scores.max()))}."
     )
 
 
 def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
     """Return what the validation says, in numbers, picture and words."""
     low, high = COVERAGE
-    needed = rows_needed(n_parameters)
+    needed, limit = rows_needed(n_parameters), near_limit(n_parameters)
     rows = [
-        [f"runs near the optimum (Φ − Φ min < {near_limit(n_parameters):.3g})", validation.n_near, f"at least {needed}"],
+        [f"runs near the optimum (Φ − Φ min < {limit:.3g})", validation.n_near, f"at least {needed}"],
         ["Q² of Φ, held-out runs", float(validation.q2), f"above {MIN_Q2}"],
         ["share of latent outputs inside their 95 % interval", float(validation.coverage),
          f"{low} to {high}, give or take two standard errors of the share"],

@@ -28,7 +28,6 @@ from fatescal.storage.records import (
     Observations,
     Posterior,
     Scorecard,
-    Surrogate,
     Validation,
     Verdict,
 )
@@ -75,7 +74,8 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
         "units": snapshot.facts.units,
         "truth": snapshot.truth,
         "updates": list(every("update-", KalmanInfo).values()),
-        "surrogate": maybe(f"surrogate-{round_}", Surrogate),
+        "emulator": snapshot.config.emulate,
+        "surrogate": maybe(f"surrogate-{round_}", snapshot.config.emulate.record),
         "validation": next(filter(None, validations), None),
         "chains": list(every(f"chains-{round_}-", ChainBlock).values()) if round_ else [],
         "posterior": maybe(f"posterior-{round_}", Posterior),

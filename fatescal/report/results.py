@@ -12,6 +12,7 @@ import numpy as np
 from fatescal.base.types import Array
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
 from fatescal.diagnostics.prior_conflict import PriorConflict, conflicts
+from fatescal.emulate.base import Emulator
 from fatescal.parameters.priors.base import Prior
 from fatescal.parameters.registry import of_prior
 from fatescal.storage.chain_records import ChainBlock
@@ -98,6 +99,7 @@ class Results:
     units: Mapping[str, str] = field(default_factory=dict)
     truth: Array | None = None
     updates: Sequence[KalmanInfo] = ()
+    emulator: Emulator | None = None
     surrogate: Surrogate | None = None
     validation: Validation | None = None
     chains: Sequence[ChainBlock] = ()

@@ -190,23 +190,19 @@ class TrainingSet(Record):
     source: Array = array("N", dtype=np.int64)  # 0 .. the evaluation each row comes from
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Surrogate(Record):
     """A fitted emulator as knowledge, never a pickle: all arrays needed to predict.
 
-    Whitened predictions g ~ mean + basis z; z_k are independent Gaussian processes of u.
-    With ``target == "misfit"`` K is 1 and the single output is a transform of Phi.
+    Whitened predictions are g ~ mean + basis z, z the K latent outputs. What an emulator remembers beside it
+    declares in a record of its own, derived from this one.
     """
 
-    target: str
-    kernel: str
     mean: Array = array("D")
     basis: Array = array("D K")
-    hyperparameters: Array = array("K H")
     u: Array = array("N P")
     latent: Array = array("N K")
-    scores: Array = array("K")  # leave-one-out Q^2 of each latent output
-    memory: Mapping[str, Array] = field(default_factory=dict)
+    scores: Array = array("K")  # Q^2 of held-out runs, of each latent output
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ def emulate(
             ) from None
 
     inputs = [run.likelihood, *(s for s in run.history if s != "truth")]
-    return run.store.once(f"surrogate-{round_:02d}", Surrogate, fit, inputs)
+    return run.store.once(f"surrogate-{round_:02d}", run.problem.emulator.record, fit, inputs)
 
 
 def validated(

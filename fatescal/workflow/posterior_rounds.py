@@ -118,7 +118,7 @@ def judge(
 def _round(run: CalibrationRun, round_: int, observations: Observations) -> Round:
     """Return a finished round as it is judged; on root."""
     posterior = run.store.load(f"posterior-{round_:02d}", Posterior)
-    surrogate = run.store.load(f"surrogate-{round_:02d}", Surrogate)
+    surrogate = run.store.load(f"surrogate-{round_:02d}", run.problem.emulator.record)
     result = run.evaluated(f"evaluation-posterior-{round_:02d}")
     rows = np.flatnonzero(result.ok[1:])
     columns = observations.period == "calibration"

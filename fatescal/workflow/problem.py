@@ -12,9 +12,6 @@ from fatescal import config
 from fatescal.base.errors import BadInput
 from fatescal.base.types import Array
 from fatescal.config import Config, OneSite
-from fatescal.emulate.base import Emulator
-from fatescal.emulate.misfit_emulator import MisfitEmulator
-from fatescal.emulate.output_emulator import OutputsEmulator
 from fatescal.ensemble.evaluate import Ensemble
 from fatescal.ensemble.member import Members
 from fatescal.ensemble.stragglers import StragglerRule, Stragglers
@@ -84,7 +81,7 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
         first=parts.first,
         first_role="prior" if chosen.calibrate.design.of_prior else "design",
         scheme=parts.scheme,
-        emulator=emulator(chosen.emulate),
+        emulator=chosen.emulate,
         rounds=chosen.emulate.rounds,
         force=chosen.emulate.force,
         force_prior=chosen.calibrate.force,
@@ -260,15 +257,6 @@ def scheme(chosen: config.CalibrateSection, n_parameters: int) -> UpdateScheme:
             hint="10 members per parameter",
         )
     return chosen
-
-
-def emulator(chosen: config.EmulateSection) -> Emulator:
-    """Return the emulator of a config."""
-    return (
-        OutputsEmulator(variance=chosen.variance or "auto")
-        if chosen.target == "outputs"
-        else MisfitEmulator()
-    )
 
 
 def summary(chosen: Config, made: Problem) -> list[str]:

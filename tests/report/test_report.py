@@ -12,7 +12,10 @@ import pytest
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.rerun_verdict import judge_rerun, not_sampled
-from fatescal.emulate.kernels import JOINT
+from fatescal.emulate.gaussian_process import Fitted
+from fatescal.emulate.kernels import JOINT, GPSpec
+from fatescal.emulate.output_emulator import OutputsEmulator
+from fatescal.emulate.surrogates import OutputsSurrogate, members
 from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
 from fatescal.report.misfit_section import Misfit
@@ -27,7 +30,6 @@ from fatescal.storage.records import (
     KalmanInfo,
     Observations,
     Posterior,
-    Surrogate,
     Validation,
 )
 
@@ -83,6 +85,7 @@ def made_up(n_days: int = 1096, n_members: int = 64, n_parameters: int = 6, n_st
         updates=[
             KalmanInfo(1.0, np.ones(n_members), np.full(n_parameters, 0.5), 2, 5.5, 1.0) for _ in range(3)
         ],
+        emulator=OutputsEmulator(),
         surrogate=_surrogate(rng, observations, n_parameters),
         validation=_validation(rng),
         chains=_blocks(rng, cold),
@@ -145,11 +148,14 @@ def _model(obs: Observations, n_parameters: int):
     return lambda u: scale * season * weather * (1 + 0.08 * u @ shapes)
 
 
-def _surrogate(rng: np.random.Generator, obs: Observations, n_parameters: int) -> Surrogate:
+def _surrogate(rng: np.random.Generator, obs: Observations, n_parameters: int) -> OutputsSurrogate:
     n = int((obs.period == "calibration").sum())
-    return Surrogate(
-        "outputs", JOINT, np.zeros(n), np.zeros((n, 3)), np.ones((3, n_parameters + 2)),
-        rng.standard_normal((100, n_parameters)), rng.standard_normal((100, 3)), np.array([0.99, 0.97, 0.95]),
+    one = Fitted.plain(np.ones((3, n_parameters + 2)))
+    return OutputsSurrogate(
+        mean=np.zeros(n), basis=np.zeros((n, 3)), u=rng.standard_normal((100, n_parameters)),
+        latent=rng.standard_normal((100, 3)), scores=np.array([0.99, 0.97, 0.95]),
+        held_out_rows=np.arange(2), held_out_mean=np.zeros((2, 3)), held_out_variance=np.ones((2, 3)),
+        variance=np.ones(3), **members([GPSpec(JOINT, 1)], [one], np.ones(1), np.eye(n_parameters)),
     )  # fmt: skip
 
 
