@@ -100,7 +100,7 @@ def correlate(distances: Array, kernel: str, weights: Array) -> tuple[Array, Arr
     >>> [correlate(r, kernel, none)[0].round(4).tolist() for kernel in (JOINT, PRODUCT)]
     [[1.0, 0.0966], [1.0, 0.066]]
     >>> correlate(r, PAIRS, np.array([0.5, 0.25, 0.25]))[0].round(4).tolist()
-    [1.0, 0.2382]
+    [1.0, 0.2381]
     """
     if kernel == PAIRS:
         single = matern(distances)

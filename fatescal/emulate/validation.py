@@ -8,6 +8,7 @@ import numpy as np
 
 from fatescal.base.types import Array
 from fatescal.emulate.base import Emulator
+from fatescal.emulate.fit import RESOLUTION
 from fatescal.emulate.hold_out import calibration, explained
 from fatescal.emulate.training import (
     near_limit,
@@ -125,14 +126,14 @@ def scale_of_variances(truth: Array, mean: Array, variance: Array) -> list[Crite
     """
     from scipy.stats import f
 
-    error = float(np.mean((truth - mean) ** 2 / variance))
+    rounding = (RESOLUTION * truth.std(axis=0)) ** 2  # of an exact emulator, the errors are rounding alone
+    error2 = (truth - mean) ** 2 + rounding
+    error = float(np.mean(error2 / (variance + rounding)))
     even = np.arange(len(truth)) % 2 == 0
-    across = max(
-        float(
-            np.mean((truth[b] - mean[b]) ** 2 / (variance[b] * calibration(truth[a], mean[a], variance[a])))
-        )
-        for a, b in ((even, ~even), (~even, even))
-    )
+    across = 0.0
+    for a, b in ((even, ~even), (~even, even)):
+        wanted = variance[b] * calibration(truth[a], mean[a], variance[a]) + rounding
+        across = max(across, float(np.mean(error2[b] / wanted)))
     freedom = len(truth) // 2 * min(truth.shape[1], 3)
     limit = SCALE * float(f.isf(HALVES_ERROR, freedom, freedom))
     return [
