@@ -73,13 +73,13 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
     runs = cost.planned_runs(config)
     print(f"config        {path}: ok")
     waves = cost.planned_waves(config, comm.size)
-    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
+    for place, site in zip(config.by_site.values(), problem.members.sites, strict=True):
         where = f"{place.site}: " if place.site else ""
         print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
-        for line in cost.describe_model(config, site.model, runs // len(config.places), waves):
+        for line in cost.describe_model(config, site.model, runs // len(config.by_site), waves):
             print(line)
     for row in overview.overview(problem.space, config.correlations):
-        print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")
+        print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.origin(row)}")
     for line in assemble.summary(config, problem):
         print(f"observations  {line}")
     if problem.observed is not None:
@@ -102,7 +102,7 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
 def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) -> None:
     """Print what the default run has left, and what the whole run will cost by its duration."""
     stage, seconds = first_evaluation(problem), 0.0
-    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
+    for place, site in zip(config.by_site.values(), problem.members.sites, strict=True):
         took = site.took(stage, 0)
         if took is None:
             print(f"default run   {place.site or 'the model'} runs its members as a job: not tried")
@@ -113,7 +113,7 @@ def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) 
         names = {variable.model: None for variable in place.observations.variables.values()}
         for line in site.contents(stage, 0, names):
             print(f"default run   {where}{line}")
-    n_sites = len(config.places)
+    n_sites = len(config.by_site)
     runs, waves = cost.planned_runs(config), cost.planned_waves(config, n_ranks)
     each = seconds / n_sites
     print(

@@ -15,9 +15,9 @@ from fatescal.workflow import site_models
 def of_models(name: str, path: Path, machine: str | None = None, **flags: bool) -> int:
     """Do what a verb that a model brings does, for the config's sites; return the exit code."""
     config = load_config(path, None, machine)
-    verbs = {place.model.kind: _verb(place, name) for place in config.places.values()}
+    verbs = {place.model.kind: _verb(place, name) for place in config.by_site.values()}
     for kind, verb in verbs.items():
-        places = [place for place in config.places.values() if place.model.kind == kind]
+        places = [place for place in config.by_site.values() if place.model.kind == kind]
         verb.action([(place.model, site_models.context(place)) for place in places], _print_now, **flags)
     return 0
 

@@ -55,7 +55,7 @@ def _accepted(
     require_same_config(config, directory, reached)
     register = Register.of(directory)
     sources = assemble.outside(config, problem)
-    by_site = {site: register.digests(sources.get(site, {})) for site in ["", *config.places]}
+    by_site = {site: register.digests(sources.get(site, {})) for site in ["", *config.by_site]}
     now = {key: digest for of_site in by_site.values() for key, digest in of_site.items()}
     require_same_files(now, register, directory, reached)
     for line in unverified(now, reached):

@@ -26,7 +26,7 @@ class Straggler(Section):
 
 
 class _Machine(Section):
-    """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
+    """The machine a run is on; `machines/template.yaml` explains every key."""
 
     modules: str = ""
     """Environment modules that the job scripts load, before any Python."""

@@ -40,12 +40,12 @@ class CalibrateSection(UpdateScheme):
         """Name the schemes that have an option which this one lacks; null leaves a key out."""
         if not isinstance(raw, dict):
             return raw
-        given = {key: value for key, value in raw.items() if value is not None}
-        for key in (key for key in given if key not in cls.model_fields):
+        options = {key: value for key, value in raw.items() if value is not None}
+        for key in (key for key in options if key not in cls.model_fields):
             owners = [kind for kind, section in SECTIONS.items() if key in section.model_fields]
             if owners:
                 raise ValueError(f"`{key}` is an option of scheme {' and '.join(owners)}, not of {cls.kind}")
-        return given
+        return options
 
     @model_validator(mode="after")
     def _updates_of_draws(self) -> CalibrateSection:

@@ -91,7 +91,8 @@ def _default(members: Members, stage: str, comm: Communicator) -> None:
     if status != Status.OK:
         where = f" at {members.site}" if members.site else ""
         raise RunFailed(
-            f"the default run{where} failed, and no other was started: {status.words}: {reason.rstrip('.')}. "
+            f"the default run{where} failed, and no other was started: {status.description}: "
+            f"{reason.rstrip('.')}. "
             f"Its folder is {members.member_folder(stage, 0)}. Try: {HINTS[status]}"
         )
 
@@ -154,7 +155,7 @@ def _make(members: Members, task: Task) -> None:
             )
             return
         raise RunFailed(
-            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: "
+            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.description}: "
             f"{failure.reason}"
         ) from None
 

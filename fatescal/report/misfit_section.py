@@ -132,7 +132,7 @@ def _of_evaluations(results: Results) -> Markup:
 def _failures(evaluation: Evaluation) -> str:
     """Return how many runs failed, and of what."""
     failed = evaluation.status[~evaluation.ok].tolist()
-    kinds = ", ".join(f"{n} {Status(kind).words}" for kind, n in Counter(failed).items())
+    kinds = ", ".join(f"{n} {Status(kind).description}" for kind, n in Counter(failed).items())
     return f"{len(failed)} ({kinds})" if failed else "0"
 
 

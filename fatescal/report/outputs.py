@@ -87,7 +87,7 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
     }
     remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot)]
     idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
-    remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
+    remarks += [*effects.remarks(idle, len(snapshot.config.by_site)), *_failures(results), *further]
     return Results(**results, remarks=tuple(remarks))
 
 
@@ -127,7 +127,7 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         beside = conflicts(space.names, space.priors, space.z(posterior.draws_u))
         yield from filter(None, (conflict.sentence for conflict in beside))
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
-    places = snapshot.config.places.values()
+    places = snapshot.config.by_site.values()
     going_on = any(place.model.warm_starts for place in places)
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]

@@ -76,7 +76,7 @@ def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
             break
         except FileExistsError:
             if time.monotonic() > give_up:
-                raise RunFailed(_held_in_words(path)) from None
+                raise RunFailed(_held_message(path)) from None
         time.sleep(0.2)
     try:
         yield
@@ -85,7 +85,7 @@ def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
             path.unlink()
 
 
-def _held_in_words(path: Path) -> str:
+def _held_message(path: Path) -> str:
     """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
     try:
         holder = path.read_text(encoding="utf-8") or "unknown process"

@@ -58,16 +58,16 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
         For whatever would make the calibration fail, before any model run.
     """
     others = comm.on_root(
-        lambda: {site: site_models.fallback(place) for site, place in chosen.places.items()}
+        lambda: {site: site_models.fallback(place) for site, place in chosen.by_site.items()}
     )
     chosen = comm.on_root(lambda: site_models.located(chosen))
     parts = comm.on_root(lambda: checked(chosen, others))
     errors = {
         place.label(name): variable.error
-        for place in chosen.places.values()
+        for place in chosen.by_site.values()
         for name, variable in place.observations.variables.items()
     }
-    sites = [members(place, others[site], parts, comm) for site, place in chosen.places.items()]
+    sites = [members(place, others[site], parts, comm) for site, place in chosen.by_site.items()]
     return Problem(
         seed=chosen.run.seed,
         space=parts.space,
@@ -124,7 +124,7 @@ def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
     sources: dict[str, Sources] = {}
     if design_files := chosen.calibrate.design.files(chosen.folder):
         sources[""] = {"calibrate.design": design_files}
-    for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
+    for place, site in zip(chosen.by_site.values(), made.members.sites, strict=True):
         named = dict(site_models.files(place, site.model))
         if site.fallback is not None:
             other = site_models.files(place, site.fallback)
@@ -164,7 +164,7 @@ def stragglers(machine: config.Machine, comm: Communicator) -> Stragglers:
 
 def checked(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
     """Read and check the files and names of a config that has been `located`, and of its sites' fallbacks."""
-    places, forwards = chosen.places, {}
+    places, forwards = chosen.by_site, {}
     for site, place in places.items():
         with site_models.at_site(place):
             forwards[site] = site_models.model(place, lambda: False)
@@ -197,7 +197,7 @@ def checked(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
 
 def _synthetic(chosen: Config) -> config.SyntheticSection | None:
     """Return the synthetic truth, the same at all sites."""
-    return next(iter(chosen.places.values())).observations.synthetic
+    return next(iter(chosen.by_site.values())).observations.synthetic
 
 
 def noise(synthetic: config.SyntheticSection | None) -> float:
@@ -213,7 +213,7 @@ def noise_seed(chosen: Config) -> int:
 
 def space(chosen: Config) -> ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
-    places = site_models.located(chosen).places
+    places = site_models.located(chosen).by_site
     return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
 
 

@@ -35,7 +35,7 @@ def at_site(place: OneSite) -> Iterator[None]:
 
 def located(chosen: C) -> C:
     """Return the config with what each model looks up once."""
-    return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
+    return chosen.with_models({site: _located(place) for site, place in chosen.by_site.items()})
 
 
 def _located(place: OneSite) -> ModelOptions:

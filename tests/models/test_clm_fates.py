@@ -54,7 +54,7 @@ def case_a(data, tmp_path) -> Case:
 
 
 def model_of(config: Path) -> ClmFates:
-    model = site_models.model(settings.load(config).places[""], lambda: False)
+    model = site_models.model(settings.load(config).by_site[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 
@@ -678,7 +678,7 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     del content["model"]["run_directory"], content["model"]["executable"]
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
-    found = site_models.located(settings.load(config)).places[""].model
+    found = site_models.located(settings.load(config)).by_site[""].model
     assert isinstance(found, ClmFatesOptions)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
@@ -700,7 +700,7 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
     chosen = site_models.located(settings.load(config))
     assert site_models.located(settings.load(config)) == chosen  # unpacked once
     assemble.checked(chosen)
-    model = site_models.model(chosen.places[""], lambda: False)
+    model = site_models.model(chosen.by_site[""], lambda: False)
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()
@@ -754,7 +754,7 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parents[2] / "config" / f"{name}.yaml")
     parts = assemble.checked(site_models.located(chosen))
-    options = chosen.places[""].model
+    options = chosen.by_site[""].model
     assert isinstance(options, ClmFatesOptions)
     build = options.build
     assert build is not None

@@ -119,7 +119,7 @@ class Cluster:
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         chosen = site_models.located(settings.load(self.config(**changes)))
-        model = site_models.model(chosen.places[""], stop)
+        model = site_models.model(chosen.by_site[""], stop)
         assert isinstance(model, MultiInstance)
         return model
 

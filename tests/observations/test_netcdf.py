@@ -81,7 +81,7 @@ def observe(folder: Path, observations: Mapping[str, Any]):
     }
     path = folder / "t.yaml"
     path.write_text(yaml.safe_dump(config))
-    return measurements.observe(settings.load(path).places[""], "standard")[1:]
+    return measurements.observe(settings.load(path).by_site[""], "standard")[1:]
 
 
 def variable(column: str, **error: Any) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def test_a_config_with_a_format_is_the_same_when_it_is_read_again(tmp_path, form
     assert plain["observations"]["format"] == format
     again = settings.revived(plain)
     assert again.plain() == plain
-    assert again.places[""].observations == chosen.places[""].observations
+    assert again.by_site[""].observations == chosen.by_site[""].observations
 
 
 def test_two_time_axes(tmp_path):

@@ -816,4 +816,4 @@ def test_check_states_what_a_unit_is_taken_for(tmp_path, variable, words):
     fluxes = tmp_path / "fluxes.csv"
     fluxes.write_text("# units: GPP g C m-2 d-1; ET mm d-1\n" + fluxes.read_text())
     chosen = settings.load(config)
-    assert words in measurements.observe(chosen.places[""], "noleap")[3]
+    assert words in measurements.observe(chosen.by_site[""], "noleap")[3]

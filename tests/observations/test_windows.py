@@ -57,7 +57,7 @@ def observe(folder: Path, table: pd.DataFrame | str, variable: dict, **options):
     }  # fmt: skip
     path = folder / "t.yaml"
     path.write_text(yaml.safe_dump(config))
-    _, observed, summary, words = measurements.observe(settings.load(path).places[""], "standard")
+    _, observed, summary, words = measurements.observe(settings.load(path).by_site[""], "standard")
     return observed, summary, words
 
 

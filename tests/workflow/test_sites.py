@@ -149,7 +149,7 @@ def test_two_sites_do_not_take_turns_in_one_case(tmp_path, monkeypatch):
         settings.load(path)
     config["sites"]["east"]["model"]["build"]["case"] = "east"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    assert len(settings.load(path).places) == 2
+    assert len(settings.load(path).by_site) == 2
 
 
 def test_a_missing_file_is_told_with_its_site(tmp_path):

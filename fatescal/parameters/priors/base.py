@@ -101,7 +101,7 @@ class Prior(Choice):
 
     @property
     def description(self) -> str:
-        """A resolved prior in words.
+        """A resolved prior as a phrase.
 
         >>> from fatescal.parameters.priors import Normal
         >>> Normal(mean=5.0, sd=1.0).description
