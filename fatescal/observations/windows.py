@@ -146,9 +146,9 @@ def build(
     rows = Rows.of(table)
     y, n_valid, share, short, measured = averages(columns, sds, rows, grid, calendar)
     least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
-    wanted = np.array([least[name] for name in grid.variable.tolist()])
+    required = np.array([least[name] for name in grid.variable.tolist()])
     used = (
-        (share > 0) & (share >= wanted * (1 - 1e-12)) & ~short
+        (share > 0) & (share >= required * (1 - 1e-12)) & ~short
     )  # 3 of 30 are a tenth, however it is rounded
     grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used, measured)
     full = grid.with_values(y)
@@ -190,7 +190,7 @@ def build(
         lost = [f"{name} has {n} without an uncertainty" for name in empty if (n := uncertain[name].sum())]
         raise BadInput(
             f"{', '.join(empty)}: no window of the calibration period has enough valid measurements"
-            + "".join(f"; {words}" for words in lost),
+            + "".join(f"; {loss}" for loss in lost),
             hint="another period, a smaller min_valid, or leave the variable out",
         )
     return full.select(used), summaries

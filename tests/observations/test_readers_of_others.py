@@ -36,7 +36,7 @@ class Parquetish(Reader):
     def read(self, head, request):
         table = pd.read_csv(head.path, sep="|", skiprows=1, index_col=0, parse_dates=True)
         layout = self.layout(head)
-        columns = [layout.names[layout.place(name, head.path)] for name in request.columns]
+        columns = [layout.names[layout.index(name, head.path)] for name in request.columns]
         return self.factor * table[columns], layout
 
 class NoReader:
