@@ -33,7 +33,7 @@ class _Machine(Section):
     scratch: Path | None = None
     """Folder below which a relative `run.directory` lies."""
     launcher: tuple[str, ...] = ()
-    """Words put before the command that runs a member; `{node}` is the node of the rank."""
+    """Arguments put before the command that runs a member; `{node}` is the node of the rank."""
     hide: tuple[str, ...] | None = None
     """Prefixes of environment variables that do not reach a member."""
     timeout: str | Positive | None = None

@@ -30,7 +30,7 @@ from running import change, require_scored
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.hpc.schedulers.base import End, Job
-from fatescal.models.clm_fates import casestatus, cdl, parameter_file, seats
+from fatescal.models.clm_fates import casestatus, cdl, instance_files, parameter_file
 from fatescal.models.clm_fates.instances import MultiInstance
 from fatescal.models.clm_fates.jobs import log
 from fatescal.models.clm_fates.submission import RunSegment, Submission
@@ -178,7 +178,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     jobs.mkdir()
     own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", RunSegment(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
-    lines = seats.land_namelist(plain, own).splitlines()
+    lines = instance_files.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
         "hist_empty_htapes = .true.",
         "hist_fincl1 = 'FATES_GPP','QFLX_EVAP_TOT'",

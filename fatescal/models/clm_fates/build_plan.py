@@ -76,12 +76,12 @@ class Plan:
                     if wrong.lower() in {name.lower(), *name.lower().split(":")}:
                         return name
         text = re.sub(r"\[[^\]]*\]|(?<![\w.:])/\S+", " ", line)
-        scores = {name: sum(_has_word(text, part) for part in {name, *name.split(":")}) for name in names}
+        scores = {name: sum(_names(text, part) for part in {name, *name.split(":")}) for name in names}
         best = max(scores, key=lambda name: scores[name], default="")
         if best and scores[best]:
             return best
         for option, value in self.create.items():
-            if _has_word(line if value.startswith("/") else text, value):
+            if _names(line if value.startswith("/") else text, value):
                 return option
         land = re.search(r"CLM\d\d", self.create["compset"])
         return "compset" if land is not None and land[0] in text else ""
@@ -94,5 +94,5 @@ class Plan:
         return {"source": [str(self.source), commit(self.source, "HEAD")], **self.create, "user_mods": mods}
 
 
-def _has_word(text: str, word: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text) is not None
+def _names(text: str, term: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(term)}(?!\w)", text) is not None
