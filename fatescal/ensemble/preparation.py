@@ -110,12 +110,12 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
     """
     without_effect: dict[str, list[str]] = {}
     for members in sites:
-        model, place = members.model, folder(members.folder, members.site)
-        if not (place / DEFAULT).is_dir():
+        model, prepared = members.model, folder(members.folder, members.site)
+        if not (prepared / DEFAULT).is_dir():
             continue
-        default = model.read(place / DEFAULT)
+        default = model.read(prepared / DEFAULT)
         for name in members.space.names:
-            moved = place / f"canary-{name}"
+            moved = prepared / f"canary-{name}"
             if moved.is_dir() and model.read(moved).identical(default):
                 without_effect.setdefault(name, []).append(members.site)
     return without_effect

@@ -17,7 +17,9 @@ CENTRAL = (0.025, 0.5, 0.975)  # shares of the quantiles of a row
 Row = dict[str, Any]
 
 
-def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None) -> list[Row]:
+def parameter_table(
+    space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None
+) -> list[Row]:
     """Return a row for each calibrated parameter, then for each that follows from them.
 
     Quantiles of calibrated parameters are exact, those of the others of a Sobol sequence; `numbers` are what
@@ -26,7 +28,7 @@ def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, floa
     >>> from fatescal.parameters.priors import Normal
     >>> from fatescal.parameters.derived import Same
     >>> space = ParameterSpace(("a",), (Normal(mean=1.0, sd=2.0),), {"a": 1.0}, rules={"b": Same("a")})
-    >>> rows = overview(space, None)
+    >>> rows = parameter_table(space, None)
     >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in rows]
     [('a', 'normal', '', 1.0), ('b', '', 'same as a', 1.0)]
     """

@@ -27,7 +27,7 @@ class EmulatorCheck(ReportSection):
         if results.surrogate is not None:
             content.append(_described(results.surrogate))
         if results.validation is not None:
-            content += _judged(results.validation, len(results.parameter))
+            content += _validated(results.validation, len(results.parameter))
         return content or None
 
 
@@ -44,8 +44,8 @@ def _described(surrogate: Surrogate) -> Markup:
     )
 
 
-def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
-    """Return what the validation says, in numbers, picture and words."""
+def _validated(validation: Validation, n_parameters: int) -> list[Markup]:
+    """Return what the validation says, in numbers, a figure and text."""
     low, high = COVERAGE
     needed = rows_needed(n_parameters)
     rows = [

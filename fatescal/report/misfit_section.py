@@ -93,7 +93,7 @@ def _sparse(ax) -> bool:
 
 
 def _of_evaluations(results: Results) -> Markup:
-    """Return the table of the batches of model runs, and of what the Kalman updates said of them."""
+    """Return the table of the batches of model runs, and of the Kalman updates that followed."""
     kalman = [key for key in results.history if is_kalman(key)]
     updates = dict(zip(kalman, results.updates, strict=False))  # none follows the last evaluation
     rows = []

@@ -16,7 +16,7 @@ from typing import IO
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.schedulers.registry import current
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # raised by Lustre and NFS without locks
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def planned_waves(chosen: Config, n_ranks: int) -> int:
     many of these.
     """
     batches, n_sites = _planned_batches(chosen), len(chosen.by_site)
-    if any(place.model.runs_together for place in chosen.by_site.values()):
+    if any(site.model.runs_together for site in chosen.by_site.values()):
         return len(batches)
     first = -(-n_sites // n_ranks)  # the default run, before all others
     rest = [size * n_sites for size in batches]

@@ -126,7 +126,7 @@ def _prior_check(
         return "prior check: too few members ran to tell", "", False
     columns = observations.period == "calibration"
     predictions, calibration = stage.predictions[rows][:, columns], observations.select(columns)
-    results = prior_check.weigh(
+    results = prior_check.assess(
         calibration, stage.u[rows], predictions, run.problem.space.factor, measured.select(columns)
     )
     hopeless = results[-1].constant

@@ -125,7 +125,7 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     located = site_models.located(config.load(built.config)).by_site[""].model
     assert isinstance(located, ClmFatesOptions)
     assert located.run_directory == str(built.output / "run")
-    problem.checked(site_models.located(config.load(built.config)))
+    problem.checked_parts(site_models.located(config.load(built.config)))
 
     assert built.build().endswith("is as the config says, nothing to do\n")
     assert (built.case / "CaseStatus").read_text() == status
@@ -489,5 +489,5 @@ def test_the_ready_made_configs_build(name, version, data, tmp_path, monkeypatch
         )
     )
     assert "is built" in built.build()
-    parts = problem.checked(site_models.located(config.load(built.config)))
+    parts = problem.checked_parts(site_models.located(config.load(built.config)))
     assert list(parts.space.default.values()) == [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]

@@ -34,8 +34,8 @@ from fatescal.models.clm_fates import casestatus, cdl, instance_files, parameter
 from fatescal.models.clm_fates.instances import MultiInstance
 from fatescal.models.clm_fates.jobs import log
 from fatescal.models.clm_fates.submission import RunSegment, Submission
-from fatescal.workflow import problem as assemble
 from fatescal.workflow import site_models
+from fatescal.workflow.problem import checked_parts
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -331,7 +331,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
 def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     def problem(**changes: Any) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(site_models.located(settings.load(cluster_a.config(**changes))))
+            checked_parts(site_models.located(settings.load(cluster_a.config(**changes))))
         return str(caught.value)
 
     cluster_a.model(monkeypatch).check()

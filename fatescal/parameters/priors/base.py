@@ -60,7 +60,7 @@ class Prior(Choice):
         return -np.inf if lower is None else lower, np.inf if upper is None else upper
 
     def resolved(self, default: float | None) -> Self:
-        """Return the prior with numbers in place of `default` and of relative bounds.
+        """Return the prior with numbers instead of `default` and of relative bounds.
 
         Parameters
         ----------
