@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
 from fatescal.base.errors import BadInput
+from fatescal.base.families import UNUSABLE
 from fatescal.base.options import Count, Number, Positive, Section, Whole
 from fatescal.parameters.designs.independent import IndependentDraws
 from fatescal.parameters.registry import AnyDesign
 from fatescal.update.base import UpdateScheme
 from fatescal.update.ienks import IEnKS
-from fatescal.update.registry import schemes, unusable
+from fatescal.update.registry import schemes
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
 DEFAULT_SCHEME = IEnKS.kind
@@ -90,8 +91,8 @@ def scheme(raw: Any) -> str:
         return raw.scheme
     name = raw.get("scheme") if isinstance(raw, dict) else None
     name = DEFAULT_SCHEME if name is None else str(name)
-    if name in unusable():
-        raise BadInput(f"calibrate.scheme: {name} cannot be used: {unusable()[name]}")
+    if name in UNUSABLE and name not in SECTIONS:
+        raise BadInput(f"calibrate.scheme: unknown scheme {name!r}; {UNUSABLE[name]}")
     return name
 
 
