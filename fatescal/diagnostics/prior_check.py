@@ -164,7 +164,7 @@ def failure(checks: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
             f"{'; '.join(map(_misses, disjoint))}. Try: another unit, variable (model) or period of the "
             "observations; wider priors; a larger error (discrepancy: estimate)"
         )
-    if _mute(checks) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
+    if _uninformed(checks) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
         return (
             "the data say next to nothing about any parameter; the posterior would be the prior. Try: other "
             "parameters, wider priors, more observations"
@@ -193,7 +193,7 @@ def _misses(e: PriorCheck) -> str:
     return f"{e.variable} lies outside what the prior ensemble can produce in {share}"
 
 
-def _mute(checks: Sequence[PriorCheck]) -> list[int]:
+def _uninformed(checks: Sequence[PriorCheck]) -> list[int]:
     """The parameters of which the data say next to nothing."""
     return [p for p, share in enumerate(checks[-1].informed) if share < INFORMED]
 
@@ -205,9 +205,9 @@ def verdict(checks: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
         return f"failed: {reason}"
     remarks = [_all_same(e) for e in checks[:-1] if e.constant]
     remarks += [_misses(e) for e in checks[:-1] if e.conflict and not e.constant]
-    mute = [parameters[p] for p in _mute(checks)]
-    if mute:
-        remarks.append(f"the data say next to nothing about {', '.join(mute)}")
+    uninformed = [parameters[p] for p in _uninformed(checks)]
+    if uninformed:
+        remarks.append(f"the data say next to nothing about {', '.join(uninformed)}")
     return f"passed, but {'; '.join(remarks)}" if remarks else "passed"
 
 

@@ -95,7 +95,7 @@ def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
     return lines
 
 
-def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
+def require_comparable(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
     """Refuse before any run what `align` would refuse of every one, of a model that tells enough about its
     output.
 

@@ -22,7 +22,7 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.hpc.launch import seconds
 from fatescal.models.base import Model
 from fatescal.observations import measurements, windows
-from fatescal.observations.align import align, foresee
+from fatescal.observations.align import align, require_comparable
 from fatescal.observations.windows import Summary
 from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.space import ParameterSpace
@@ -184,7 +184,7 @@ def checked_parts(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> 
             if other is not None:
                 site_models.check_fallback(site_models.model(other, lambda: False), forward, shared)
             seen.append(measurements.observe(site_config, forward.calendar))
-            foresee(seen[-1][0], _names(site_config), forward)
+            require_comparable(seen[-1][0], _names(site_config), forward)
     grids, observed, summaries, tables_ = zip(*seen, strict=True)
     synthetic = _synthetic(chosen)
     return Parts(

@@ -14,7 +14,7 @@ from fatescal.models.clm_fates import namelist
 from fatescal.models.clm_fates.cime import CimeError
 from fatescal.models.clm_fates.externals import commit
 
-_CULPRIT = (  # what CIME quotes as wrong
+_WRONG_NAME = (  # what CIME quotes as wrong
     r"streamname '([^']+)' that is not",
     r"[Vv]ariable (?:name )?'?(\w+)'? (?:not|is not|found)",
     r"valid values for (\w+)",
@@ -70,7 +70,7 @@ class Plan:
         What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
         """
         names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
-        for pattern in _CULPRIT:
+        for pattern in _WRONG_NAME:
             for wrong in re.findall(pattern, line):
                 for name in names:
                     if wrong.lower() in {name.lower(), *name.lower().split(":")}:
