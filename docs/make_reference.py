@@ -51,7 +51,7 @@ class Described:
             return [one for part in several for one in self.alternatives(part)]
         return [] if node.get("type") == "null" else [node]
 
-    def words(self, node: Mapping[str, Any]) -> str:
+    def values(self, node: Mapping[str, Any]) -> str:
         """Return what may stand at a node."""
         return " or ".join(dict.fromkeys(map(self._of_one, self.alternatives(node)))) or "anything"
 
@@ -63,7 +63,7 @@ class Described:
         of = node.get("type")
         if of == "array":
             items = node.get("items") or node.get("prefixItems", [{}])[0]
-            return f"list of {self.words(items)}"
+            return f"list of {self.values(items)}"
         if of == "object":
             return "section"
         if of == "string":
@@ -92,7 +92,7 @@ class Described:
         for key, below in node["properties"].items():
             default = f"`{_plain(below['default'])}`" if below.get("default") is not None else ""
             default = "required" if key in node.get("required", ()) else default
-            rows.append([f"`{key}`", self.words(below), default, _sentence(below["description"])])
+            rows.append([f"`{key}`", self.values(below), default, _sentence(below["description"])])
         summary = textwrap.fill(_sentence(node.get("description", "")), 110, break_on_hyphens=False)
         return f"### {title}\n\n{summary}\n\n{_markdown(['key', 'value', 'default', ''], rows)}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # one BLAS thread per rank unless told otherwise
+    os.environ.setdefault(_threads, "1")  # one BLAS thread per rank unless set otherwise
 
 import sys
 

@@ -153,11 +153,11 @@ def evaluated(config: Path, machine: Machine | None = None) -> Evaluation:
     from fatescal import config as settings
     from fatescal.hpc.communicator import Communicator
     from fatescal.storage.store import Store
-    from fatescal.workflow import problem as assemble
+    from fatescal.workflow.problem import assemble
 
     comm = Communicator()
     chosen = settings.load(config).on(machine or settings.Machine())
-    problem = assemble.problem(chosen, comm)
+    problem = assemble(chosen, comm)
     u = np.random.default_rng(5).normal(size=(11, 3))
     store = Store(config.parent / "run" / "stages", comm)
     comm.on_root(lambda: store.folder.mkdir(parents=True, exist_ok=True))

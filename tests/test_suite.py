@@ -78,3 +78,15 @@ def test_lines_of_markdown_are_short() -> None:
         lines = too_long(path)
         assert not lines or name in LONG, f"{name}: lines {lines} have more than {LONGEST} characters"
         assert lines or name not in LONG, f"{name} has no long line any more: take it off LONG"
+
+
+NAMED_PATH = re.compile(
+    r"(?<![\w./-])(?:fatescal|tests|benchmarks|docs|jobscripts)/[\w./-]*\.(?:py|md|sh|yaml)\b"
+)
+HISTORY = "NEWS.md"  # names files as they were called at the time
+
+
+def test_files_that_the_texts_name_exist() -> None:
+    for text in [path for path in ROOT.glob("*.md") if path.name != HISTORY] + [*ROOT.glob("docs/*.md")]:
+        for name in NAMED_PATH.findall(text.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{text.name} names {name}, which does not exist"

@@ -20,10 +20,10 @@ class Status(IntEnum):
     WRONG_UNIT = 6
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The status as it is shown to a reader.
 
-        >>> Status.TIME_OUT.words
+        >>> Status.TIME_OUT.description
         'time out'
         """
         return self.name.lower().replace("_", " ")
@@ -36,7 +36,7 @@ class FatescalError(Exception):
 
 
 class BadInput(FatescalError):
-    """Something the user wrote or pointed at is wrong; found before any model run.
+    """Something the user wrote or pointed at is wrong; raised before any model run.
 
     The message says what happened, what was expected, what was got and what to try.
 
@@ -83,7 +83,7 @@ class ModelFailed(Exception):
     kind : Status
         What went wrong, as it will stand in the evaluation's ``status``.
     reason : str
-        The cause in words, with the last lines of the member's log where there are any.
+        The cause as a sentence, with the last lines of the member's log where there are any.
     """
 
     def __init__(self, kind: Status, reason: str) -> None:
@@ -126,12 +126,12 @@ def did_you_mean(name: object, names: Iterable[object], cutoff: float = 0.6) -> 
 KEPT = "What is finished is kept: start the same command again to continue."
 
 
-def words(error: BaseException) -> str:
-    """Return what the user is told of an error: a sentence where the cause is known, else the traceback.
+def error_message(error: BaseException) -> str:
+    """Return the message for a user: a sentence where the cause is known, else the traceback.
 
-    >>> words(BadInput("a key is wrong", got=1))
+    >>> error_message(BadInput("a key is wrong", got=1))
     'a key is wrong. Got 1.'
-    >>> words(OSError(28, "No space left on device", "run/x")).split(". ")[0]
+    >>> error_message(OSError(28, "No space left on device", "run/x")).split(". ")[0]
     'No space left on device (run/x)'
     """
     if isinstance(error, OutOfTime):

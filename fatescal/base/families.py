@@ -62,6 +62,7 @@ def family(
     own: Iterable[type[Chosen]],
     group: str,
     kind_of: Callable[[type[Chosen]], str] = kind_of,
+    check: Callable[[type[Chosen]], None] = lambda choice: None,
 ) -> dict[str, type[Chosen]]:
     """Return the classes of a family by kind: this package's own, then those of other packages.
 
@@ -78,6 +79,8 @@ def family(
         Entry point group of the others.
     kind_of : callable
         Class -> the name it is chosen by.
+    check : callable
+        Raises `BadInput` for a class of another package that the family cannot have.
 
     Raises
     ------
@@ -95,8 +98,10 @@ def family(
             )
         brought[point.name] = package
         try:
-            known[point.name] = _loaded(point, base, kind_of)
-        except Exception as error:  # whatever a module of others raises when it is imported
+            loaded = _loaded(point, base, kind_of)
+            check(loaded)
+            known[point.name] = loaded
+        except (Exception, SystemExit) as error:  # whatever a module of others raises when it is imported
             reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
             UNUSABLE[point.name] = f"{package} brings it by {point.value}, which cannot be used: {reason}"
     return known
@@ -123,9 +128,11 @@ def _loaded(point: EntryPoint, base: type[Chosen], kind_of: Callable[[type[Chose
         raise BadInput(f"the class lacks {', '.join(missing)}")
     kind = kind_of(loaded)
     if kind != point.name:
+        is_field = "kind" in getattr(base, "model_fields", {})
+        annotation = f': Literal["{point.name}"]' if is_field else ""
         raise BadInput(
             "the entry point has another name than the class",
-            expected=f'kind: Literal["{point.name}"] = "{point.name}"',
+            expected=f'kind{annotation} = "{point.name}"',
             got=kind or "no kind",
         )
     return loaded

@@ -149,7 +149,10 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_run(verb)
     _add_check(verb)
-    _add_model_verbs(verb, argv)
+    try:
+        _add_model_verbs(verb, argv)
+    except BadInput as error:  # of a package whose entry points cannot be used
+        whole.exit(BadInput.exit_code, f"fatescal: {error}\n")
     _add_verbs_on_runs(verb)
     return whole
 

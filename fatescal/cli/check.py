@@ -11,12 +11,12 @@ from fatescal.base.errors import RunFailed
 from fatescal.cli.run_folder import Fold, checkpoint_writer, load_config, lock_held, require_writable
 from fatescal.cli.start import make_default_run, with_inputs
 from fatescal.hpc.communicator import Communicator
-from fatescal.parameters import table as overview
+from fatescal.parameters import table
 from fatescal.storage.store import Store
 from fatescal.workflow import cost, preflight, site_models
-from fatescal.workflow import problem as assemble
 from fatescal.workflow.calibration_run import CalibrationRun, Problem
 from fatescal.workflow.default_run import first_evaluation
+from fatescal.workflow.problem import assemble, observation_lines
 
 
 def check(
@@ -37,7 +37,7 @@ def check(
         comm.on_root(lambda: require_writable(directory))
         return _preflight(chosen, directory, comm, lambda: preflight.space(directory, None, None))
     config = comm.on_root(lambda: load_config(path, fold, machine))
-    problem = assemble.problem(config, comm)
+    problem = assemble(config, comm)
     comm.on_root(lambda: _print_checked(path, config, problem, comm))
     directory = config.run.directory.absolute()
     if default_run:
@@ -73,14 +73,14 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
     runs = cost.planned_runs(config)
     print(f"config        {path}: ok")
     waves = cost.planned_waves(config, comm.size)
-    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
-        where = f"{place.site}: " if place.site else ""
-        print(f"model         {where}{place.model.kind}: ok, {site.model.calendar} calendar")
-        for line in cost.describe_model(config, site.model, runs // len(config.places), waves):
+    for site_config, site in zip(config.by_site.values(), problem.members.sites, strict=True):
+        where = f"{site_config.site}: " if site_config.site else ""
+        print(f"model         {where}{site_config.model.kind}: ok, {site.model.calendar} calendar")
+        for line in cost.describe_model(config, site.model, runs // len(config.by_site), waves):
             print(line)
-    for row in overview.overview(problem.space, config.correlations):
-        print(f"parameter     {row['parameter']}: default {row['default']:g}, {overview.words(row)}")
-    for line in assemble.summary(config, problem):
+    for row in table.parameter_table(problem.space, config.correlations):
+        print(f"parameter     {row['parameter']}: default {row['default']:g}, {table.origin(row)}")
+    for line in observation_lines(config, problem):
         print(f"observations  {line}")
     if problem.observed is not None:
         from fatescal.report.check_plot import plot  # matplotlib, for root alone and only here
@@ -102,18 +102,18 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
 def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) -> None:
     """Print what the default run has left, and what the whole run will cost by its duration."""
     stage, seconds = first_evaluation(problem), 0.0
-    for place, site in zip(config.places.values(), problem.members.sites, strict=True):
+    for site_config, site in zip(config.by_site.values(), problem.members.sites, strict=True):
         took = site.took(stage, 0)
         if took is None:
-            print(f"default run   {place.site or 'the model'} runs its members as a job: not tried")
+            print(f"default run   {site_config.site or 'the model'} runs its members as a job: not tried")
             return
         seconds += took
-        where = f"{place.site}: " if place.site else ""
+        where = f"{site_config.site}: " if site_config.site else ""
         print(f"default run   {where}ok in {took:.3g} s, in {site.member_folder(stage, 0)}")
-        names = {variable.model: None for variable in place.observations.variables.values()}
+        names = {variable.model: None for variable in site_config.observations.variables.values()}
         for line in site.contents(stage, 0, names):
             print(f"default run   {where}{line}")
-    n_sites = len(config.places)
+    n_sites = len(config.by_site)
     runs, waves = cost.planned_runs(config), cost.planned_waves(config, n_ranks)
     each = seconds / n_sites
     print(

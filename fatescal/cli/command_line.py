@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from fatescal.base.errors import BadInput, FatescalError, words
+from fatescal.base.errors import BadInput, FatescalError, error_message
 from fatescal.cli.arguments import parser, with_verb
 from fatescal.hpc.watchdog import LIMIT
 
@@ -84,12 +84,12 @@ def _main(argv: Sequence[str]) -> int:
         code = args.action(args, comm)
     except KeyboardInterrupt as interrupt:
         _alone(comm, interrupt)
-        _say(comm, words(interrupt))
+        _say(comm, error_message(interrupt))
         code = 130
     except Exception as error:
         _alone(comm, error)
         code = error.exit_code if isinstance(error, FatescalError) else 1
-        _say(comm, words(error))
+        _say(comm, error_message(error))
     comm.close()
     return code if comm.is_root else 0
 
@@ -97,7 +97,7 @@ def _main(argv: Sequence[str]) -> int:
 def _alone(comm: Communicator, error: BaseException) -> None:
     """End the job when this error is this rank's alone: the others wait in a collective call."""
     if comm.size > 1 and not getattr(error, "agreed", False):
-        comm.abort(words(error))
+        comm.abort(error_message(error))
 
 
 def _say(comm: Communicator, text: str) -> None:

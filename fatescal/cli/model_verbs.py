@@ -15,20 +15,20 @@ from fatescal.workflow import site_models
 def of_models(name: str, path: Path, machine: str | None = None, **flags: bool) -> int:
     """Do what a verb that a model brings does, for the config's sites; return the exit code."""
     config = load_config(path, None, machine)
-    verbs = {place.model.kind: _verb(place, name) for place in config.places.values()}
+    verbs = {site.model.kind: _verb(site, name) for site in config.by_site.values()}
     for kind, verb in verbs.items():
-        places = [place for place in config.places.values() if place.model.kind == kind]
-        verb.action([(place.model, site_models.context(place)) for place in places], _print_now, **flags)
+        sites = [site for site in config.by_site.values() if site.model.kind == kind]
+        verb.action([(site.model, site_models.context(site)) for site in sites], _print_now, **flags)
     return 0
 
 
-def _verb(place: settings.OneSite, name: str) -> Verb:
+def _verb(site: settings.OneSite, name: str) -> Verb:
     """Return the verb of that name of a site's model."""
-    verb = next((verb for verb in place.model.verbs if verb.name == name), None)
+    verb = next((verb for verb in site.model.verbs if verb.name == name), None)
     if verb is None:
         kinds = [kind for kind, c in registry.described().items() if name in {v.name for v in c.verbs}]
         raise BadInput(
-            f"model.kind is {place.model.kind}", expected=f"{' or '.join(kinds)}: no other can {name}"
+            f"model.kind is {site.model.kind}", expected=f"{' or '.join(kinds)}: no other can {name}"
         )
     return verb
 

@@ -8,22 +8,22 @@ import sys
 from pathlib import Path
 
 from fatescal import config as settings
-from fatescal.parameters import table as overview
-from fatescal.workflow import problem as assemble
+from fatescal.parameters import table
+from fatescal.workflow.problem import calibrated_space
 
 
 def priors(path: Path, form: str) -> int:
     """Print all that decides the parameters: default, median, central 95 %, prior or rule, correlations."""
     config = settings.load(path)
-    rows = overview.overview(assemble.space(config), config.correlations)
+    rows = table.parameter_table(calibrated_space(config), config.correlations)
     if form == "text":
-        print(overview.as_text(rows))
+        print(table.as_text(rows))
     elif form == "json":
         print(json.dumps(rows, indent=1))
     else:
-        flat = [overview.flat(row) for row in rows]
+        flat = [table.flat(row) for row in rows]
         columns = list(dict.fromkeys(k for row in flat for k in row))
-        table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(flat)
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
     return 0

@@ -16,9 +16,9 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.store import Store
 from fatescal.workflow import cost
-from fatescal.workflow import problem as assemble
 from fatescal.workflow.calibrate import calibrate
 from fatescal.workflow.calibration_run import CalibrationRun, Problem
+from fatescal.workflow.problem import assemble
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def run(path: Path, comm: Communicator, fold: Fold = None, machine: str | None =
     code.
     """
     config = comm.on_root(lambda: load_config(path, fold, machine))
-    problem = assemble.problem(config, comm)
+    problem = assemble(config, comm)
     directory = config.run.directory.absolute()
     store = Store(directory / "stages", comm, provenance={"fatescal": __version__})
     with lock_held(directory, comm), logged(directory / "run.log", comm):

@@ -13,9 +13,9 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.storage.inputs import Register
 from fatescal.storage.stage_graph import reads
 from fatescal.storage.store import Store
-from fatescal.workflow import problem as assemble
 from fatescal.workflow.calibration_run import CalibrationRun, Problem
 from fatescal.workflow.default_run import try_default
+from fatescal.workflow.problem import model_facts, outside_files
 from fatescal.workflow.snapshot import (
     Snapshot,
     require_same_config,
@@ -54,13 +54,13 @@ def _accepted(
     reached = stages_reached(directory, store)
     require_same_config(config, directory, reached)
     register = Register.of(directory)
-    sources = assemble.outside(config, problem)
-    by_site = {site: register.digests(sources.get(site, {})) for site in ["", *config.places]}
+    sources = outside_files(config, problem)
+    by_site = {site: register.digests(sources.get(site, {})) for site in ["", *config.by_site]}
     now = {key: digest for of_site in by_site.values() for key, digest in of_site.items()}
     require_same_files(now, register, directory, reached)
     for line in unverified(now, reached):
         log.warning(line)
-    Snapshot(config, versions(), assemble.facts(problem)).write(directory)
+    Snapshot(config, versions(), model_facts(problem)).write(directory)
     register.save(directory)
     return by_site
 
@@ -72,7 +72,7 @@ def make_default_run(run: CalibrationRun, config: settings.Config, directory: Pa
     """
 
     def contents() -> dict[str, str]:
-        sources = assemble.outside(config, run.problem).values()
+        sources = outside_files(config, run.problem).values()
         of_model = [{k: v for k, v in of.items() if ".model." in f".{k}"} for of in sources]
         return {
             path: digest for of in of_model for path, digest in Register.of(directory).contents(of).items()

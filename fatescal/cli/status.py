@@ -34,7 +34,7 @@ def status(where: Path, comm: Communicator, fold: Fold = None, machine: str | No
     if prepared.is_dir():
         made = [marker.parent for marker in prepared.rglob("member.json")]
         made += [result.parents[2] for result in prepared.glob("*/jobs/*/result.json")]  # by a job of a case
-        names = sorted(str(place.relative_to(prepared)) for place in made)
+        names = sorted(str(folder.relative_to(prepared)) for folder in made)
         print(f"{prepared.name:28s} prepared: {', '.join(names) or 'nothing yet'}")
         for note in prepared.glob("*/jobs/submission.json"):
             print(f"{prepared.name:28s} under way: {_under_way(note.parents[1])}")

@@ -1,4 +1,4 @@
-"""The config: one YAML file, every key known, every mistake found before the first model run.
+"""The config: one YAML file, every key known, every mistake reported before the first model run.
 
 Paths are relative to the config's folder and `$VARIABLES` expand; `run.directory` is relative to the
 working directory. Sections reject unknown keys and name the nearest known one.

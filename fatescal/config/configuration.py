@@ -73,7 +73,7 @@ class Config(Section):
     machine: Machine = Field(default=Machine(), exclude=True)  # decides no result, so is not kept with it
 
     @property
-    def places(self) -> Mapping[str, OneSite]:
+    def by_site(self) -> Mapping[str, OneSite]:
         """The config of each site by its name, '' where there is but one."""
         raise NotImplementedError
 
@@ -104,8 +104,8 @@ class Config(Section):
         return {key: content[key] for key in first if key in content} | content
 
     def _fold_of_run(self, number: int, n_folds: int) -> RunSection:
-        words = f"fold-{number}-of-{n_folds}"
-        changed = {"name": f"{self.run.name}-{words}", "directory": self.run.directory / words}
+        fold = f"fold-{number}-of-{n_folds}"
+        changed = {"name": f"{self.run.name}-{fold}", "directory": self.run.directory / fold}
         return self.run.model_copy(update=changed)
 
 
@@ -120,7 +120,7 @@ class OneSite(Config):
     site: str = Field(default="", exclude=True)
 
     @property
-    def places(self) -> Mapping[str, OneSite]:
+    def by_site(self) -> Mapping[str, OneSite]:
         return {self.site: self}
 
     def folded(self, number: int, n_folds: int) -> OneSite:
@@ -156,7 +156,7 @@ class SeveralSites(Config):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SeveralSites:
-        truths = {name: place.observations.synthetic for name, place in self.sites.items()}
+        truths = {name: site.observations.synthetic for name, site in self.sites.items()}
         (first, truth), *others = truths.items()
         for name, other in others:
             if (other is None) != (truth is None):
@@ -169,8 +169,8 @@ class SeveralSites(Config):
                 raise ValueError(
                     f"sites.{name}: `observations.synthetic` must be that of {first}: one truth for all"
                 )
-        for name, place in self.sites.items():
-            if place.model.runs_together:
+        for name, site in self.sites.items():
+            if site.model.runs_together:
                 raise ValueError(f"sites.{name}: {NOT_TOGETHER}")
         return self
 
@@ -182,7 +182,7 @@ class SeveralSites(Config):
         return self
 
     @property
-    def places(self) -> Mapping[str, OneSite]:
+    def by_site(self) -> Mapping[str, OneSite]:
         common = {name: getattr(self, name) for name in Config.model_fields}
         return {
             name: OneSite.model_construct(**common, model=p.model, observations=p.observations, site=name)
@@ -191,11 +191,11 @@ class SeveralSites(Config):
 
     def folded(self, number: int, n_folds: int) -> SeveralSites:
         run = self._fold_of_run(number, n_folds)
-        sites = {name: _with_fold(place, number, n_folds) for name, place in self.sites.items()}
+        sites = {name: _with_fold(site, number, n_folds) for name, site in self.sites.items()}
         return self.model_copy(update={"run": run, "sites": sites})
 
     def with_models(self, models: Mapping[str, ModelOptions]) -> SeveralSites:
-        sites = {name: place.model_copy(update={"model": models[name]}) for name, place in self.sites.items()}
+        sites = {name: site.model_copy(update={"model": models[name]}) for name, site in self.sites.items()}
         return self.model_copy(update={"sites": sites})
 
 

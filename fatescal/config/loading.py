@@ -1,4 +1,4 @@
-"""Read a config file: every key known, no key twice, every mistake in words."""
+"""Read a config file: every key known, no key twice, every mistake with a message."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _expand(value: Any, where: str = "") -> Any:
         return [_expand(v, where) for v in value]
     if not isinstance(value, str):
         return value
-    given = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: os.environ.get(m[1]) or m[2], value)  # with a default
-    expanded = os.path.expandvars(os.path.expanduser(given) if given.startswith("~") else given)
+    filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: os.environ.get(m[1]) or m[2], value)
+    expanded = os.path.expandvars(os.path.expanduser(filled) if filled.startswith("~") else filled)
     missing = re.search(r"\$\{?([A-Za-z_]\w*)", expanded)
     if missing:
         raise BadInput(
@@ -45,7 +45,7 @@ def _expand(value: Any, where: str = "") -> Any:
 
 
 def _described(model: Any, where: tuple[Any, ...]) -> list[dict[str, Any]]:
-    """Return the schemas, several where there are alternatives, of a place of the config."""
+    """Return the schemas, several where there are alternatives, at a path of the config."""
     schema = model.model_json_schema()
 
     def resolve(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -71,17 +71,17 @@ def _described(model: Any, where: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 
 def _known_keys(model: Any, where: tuple[Any, ...]) -> list[str]:
-    """Return the keys allowed at a place of the config, for the nearest-name hint."""
+    """Return the keys allowed at a path of the config, for the nearest-name hint."""
     return sorted({k for n in _described(model, where) for k in n.get("properties", {}) if k not in INTERNAL})
 
 
 def _known_kinds(model: Any, where: tuple[Any, ...]) -> list[str]:
-    """Return the kinds that can be chosen at a place of the config."""
+    """Return the kinds that can be chosen at a path of the config."""
     kinds = (n.get("properties", {}).get("kind", {}).get("const") for n in _described(model, where))
     return [kind for kind in kinds if kind is not None]
 
 
-WORDS = {  # of pydantic, that mean little to who writes YAML
+PLAIN_TERMS = {  # of pydantic, that mean little to who writes YAML
     "a valid dictionary": "a section with keys (a: 1)",
     "a valid list": "a list ([a, b])",
     "a valid string": "text",
@@ -97,23 +97,25 @@ A_DAY = "input should be a day as 2004-01-31"
 
 
 def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Lines) -> str:
-    """Return the first mistakes in words, one line each, of what should be a `model` and is `raw`."""
+    """Return the first mistakes, a line each, of what should be a `model` and is `raw`."""
     messages: dict[tuple[str, ...], list[str]] = {}
     got: dict[tuple[str, ...], str] = {}
     for mistake in error.errors():
         where = tuple(_written(mistake["loc"], raw, mistake["type"] == "missing"))
-        messages.setdefault(where, []).append(_words(mistake, model))
+        messages.setdefault(where, []).append(_explanation(mistake, model))
         if mistake["type"] not in ("extra_forbidden", "missing", "value_error", *TAGS):
             got[where] = f", got {mistake['input']!r}"
-    said = []
+    mistakes = []
     for where, several in messages.items():
         message = " or ".join(dict.fromkeys(several)).replace(" or input should be", " or")
-        said.append(f"{'.'.join(where)}: {message}{got.get(where, '')}{_at_line(where, lines)}".lstrip(": "))
-    return "\n  ".join(said[:5])
+        mistakes.append(
+            f"{'.'.join(where)}: {message}{got.get(where, '')}{_at_line(where, lines)}".lstrip(": ")
+        )
+    return "\n  ".join(mistakes[:5])
 
 
 def _at_line(where: tuple[str, ...], lines: Lines) -> str:
-    """Return the line of a place, or of what is nearest above it; of a site's part, that of the common
+    """Return the line of a path, or of what is nearest above it; of a site's part, that of the common
     section."""
     common = where[2:] if where[:1] == ("sites",) else ()
     for path in (where, common):
@@ -125,7 +127,7 @@ def _at_line(where: tuple[str, ...], lines: Lines) -> str:
 
 
 def _written(loc: tuple[Any, ...], raw: Any, missing: bool) -> list[str]:
-    """Return the keys of a place that are in the file, or `missing` from it: pydantic names alternatives in
+    """Return the keys of a path that are in the file, or `missing` from it: pydantic names alternatives in
     between, and where the mistake is one of a section as a whole at the end."""
     keys = []
     for i, part in enumerate(loc):
@@ -137,8 +139,8 @@ def _written(loc: tuple[Any, ...], raw: Any, missing: bool) -> list[str]:
     return keys
 
 
-def _words(mistake: Any, model: type[BaseModel]) -> str:
-    """Return in words what is wrong."""
+def _explanation(mistake: Any, model: type[BaseModel]) -> str:
+    """Return what is wrong, as a sentence."""
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(model, mistake["loc"][:-1])
         hint = did_you_mean(mistake["loc"][-1], known) or f"known here: {', '.join(known)}"
@@ -155,7 +157,7 @@ def _words(mistake: Any, model: type[BaseModel]) -> str:
         return A_DAY
     text = mistake["msg"].removeprefix("Value error, ")
     text = re.sub(r"(a valid dictionary) or instance of \w+", r"\1", text)
-    for theirs, ours in WORDS.items():
+    for theirs, ours in PLAIN_TERMS.items():
         text = text.replace(theirs, ours)
     return f"{text[0].lower()}{text[1:]}"
 
@@ -208,11 +210,11 @@ def load_machine(name: str) -> Machine:
     BadInput
         If there is no such file, or as `load`.
     """
-    places = [Path(), Path("machines"), MACHINES]
-    candidates = [folder / f"{name}{suffix}" for suffix in ("", ".yaml") for folder in places]
+    folders = [Path(), Path("machines"), MACHINES]
+    candidates = [folder / f"{name}{suffix}" for suffix in ("", ".yaml") for folder in folders]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        known = sorted({file.stem for folder in places[1:] for file in folder.glob("*.yaml")})
+        known = sorted({file.stem for folder in folders[1:] for file in folder.glob("*.yaml")})
         raise BadInput(
             f"--machine: there is no file {name}", expected=f"a path, or one of {', '.join(known)}"
         )
@@ -270,7 +272,7 @@ def schema() -> dict[str, Any]:
     own = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {key: {"type": "object", "description": words} for key, words in of_site.items()},
+        "properties": {key: {"type": "object", "description": text} for key, text in of_site.items()},
     }
     described["properties"]["sites"] = {
         "type": "object",

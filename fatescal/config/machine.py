@@ -26,14 +26,14 @@ class Straggler(Section):
 
 
 class _Machine(Section):
-    """What a run is told about the machine it is on; `machines/template.yaml` explains every key."""
+    """The machine a run is on; `machines/template.yaml` explains every key."""
 
     modules: str = ""
     """Environment modules that the job scripts load, before any Python."""
     scratch: Path | None = None
     """Folder below which a relative `run.directory` lies."""
     launcher: tuple[str, ...] = ()
-    """Words put before the command that runs a member; `{node}` is the node of the rank."""
+    """Arguments put before the command that runs a member; `{node}` is the node of the rank."""
     hide: tuple[str, ...] | None = None
     """Prefixes of environment variables that do not reach a member."""
     timeout: str | Positive | None = None

@@ -17,7 +17,7 @@ from fatescal.parameters.designs.independent import IndependentDraws
 from fatescal.parameters.registry import AnyDesign
 from fatescal.update.base import UpdateScheme
 from fatescal.update.ienks import IEnKS
-from fatescal.update.registry import schemes, unusable
+from fatescal.update.registry import schemes
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
 DEFAULT_SCHEME, DEFAULT_EMULATOR = IEnKS.kind, OutputsEmulator.kind
@@ -73,8 +73,8 @@ def scheme(raw: Any) -> str:
         return raw.scheme
     name = raw.get("scheme") if isinstance(raw, dict) else None
     name = DEFAULT_SCHEME if name is None else str(name)
-    if name in unusable():
-        raise BadInput(f"calibrate.scheme: {name} cannot be used: {unusable()[name]}")
+    if name in UNUSABLE and name not in SECTIONS:
+        raise BadInput(f"calibrate.scheme: unknown scheme {name!r}; {UNUSABLE[name]}")
     return name
 
 

@@ -55,7 +55,7 @@ class Diagnosis:
         return not self.reasons
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The worst numbers as one line for the log."""
         return (
             f"R-hat at most {np.max(self.rhat):.3f} (of single walkers {np.max(self.rhat_walkers):.3f}), "
@@ -96,7 +96,7 @@ def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess:
         mcse = _each(array_stats.mcse, chains, method="mean")
     reasons = []
     for name, r, w, b, t in zip(parameter, rhats, of_walkers, bulk, tail, strict=True):
-        # asked for in this form because NaN must fail
+        # written in this form because NaN must fail
         if not r < rhat:
             reasons.append(f"R-hat of {name} is {r:.3f}, not below {rhat:g}")
         if not w < walker_limit:

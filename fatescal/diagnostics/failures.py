@@ -23,7 +23,7 @@ def causes(evaluation: Evaluation, sites: Mapping[str, slice] = {}) -> str:
     counted: Counter[str] = Counter()
     for j in np.flatnonzero(~evaluation.ok):
         absent = [name for name, at in sites.items() if np.isnan(evaluation.predictions[j, at]).all()]
-        reason = Status(evaluation.status[j]).words
+        reason = Status(evaluation.status[j]).description
         counted[f"{reason} at {' and '.join(absent)}" if absent else reason] += 1
     return ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
 

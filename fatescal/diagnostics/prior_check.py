@@ -74,7 +74,7 @@ class PriorCheck:
         return many or self.least > FACTOR or self.most < 1 / FACTOR
 
 
-def weigh(
+def assess(
     observations: Observations,
     u: Array,
     predictions: Array,
@@ -97,13 +97,13 @@ def weigh(
     Notes
     -----
     The sensitivities are the least-squares slopes of the whitened predictions on u, so that curvature counts
-    as noise: a strongly nonlinear parameter is informed by more than is told.
+    as noise: a strongly nonlinear parameter is informed by more than is shown.
 
     >>> time = np.arange(2).astype("datetime64[s]")
-    >>> words = dict(variable=["a", "a"], unit=["1", "1"], period=["calibration"] * 2)
-    >>> obs = Observations(y=np.zeros(2), noise=np.ones(2), start=time, end=time + 1, **words)
+    >>> labels = dict(variable=["a", "a"], unit=["1", "1"], period=["calibration"] * 2)
+    >>> obs = Observations(y=np.zeros(2), noise=np.ones(2), start=time, end=time + 1, **labels)
     >>> u = np.array([[1.0], [-1.0], [0.5], [-0.5]])
-    >>> weigh(obs, u, u * [1.0, 0.0])[0].informed.round(12).tolist()
+    >>> assess(obs, u, u * [1.0, 0.0])[0].informed.round(12).tolist()
     [0.5]
     """
     slopes = np.linalg.pinv(centred(u)[1])
@@ -153,9 +153,9 @@ def _beyond(part: Observations, predictions: Array) -> tuple[tuple[str, ...], in
     return named, int(np.sum(z > BEYOND))
 
 
-def failure(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
+def failure(checks: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return why a calibration cannot work, '' if it can: a run goes on from there only if it is forced."""
-    *parts, both = found
+    *parts, both = checks
     if both.constant:
         return f"{_all_same(both)}. {_SAME}"
     disjoint = [e for e in parts if e.disjoint]
@@ -164,7 +164,7 @@ def failure(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
             f"{'; '.join(map(_misses, disjoint))}. Try: another unit, variable (model) or period of the "
             "observations; wider priors; a larger error (discrepancy: estimate)"
         )
-    if _mute(found) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
+    if _uninformed(checks) == list(range(len(parameters))) and both.spread < INFORMED * len(parameters):
         return (
             "the data say next to nothing about any parameter; the posterior would be the prior. Try: other "
             "parameters, wider priors, more observations"
@@ -193,35 +193,35 @@ def _misses(e: PriorCheck) -> str:
     return f"{e.variable} lies outside what the prior ensemble can produce in {share}"
 
 
-def _mute(found: Sequence[PriorCheck]) -> list[int]:
+def _uninformed(checks: Sequence[PriorCheck]) -> list[int]:
     """The parameters of which the data say next to nothing."""
-    return [p for p, share in enumerate(found[-1].informed) if share < INFORMED]
+    return [p for p, share in enumerate(checks[-1].informed) if share < INFORMED]
 
 
-def word(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
+def verdict(checks: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return the verdict: 'passed', 'passed, but ...' or 'failed: ...'."""
-    reason = failure(found, parameters)
+    reason = failure(checks, parameters)
     if reason:
         return f"failed: {reason}"
-    remarks = [_all_same(e) for e in found[:-1] if e.constant]
-    remarks += [_misses(e) for e in found[:-1] if e.conflict and not e.constant]
-    mute = [parameters[p] for p in _mute(found)]
-    if mute:
-        remarks.append(f"the data say next to nothing about {', '.join(mute)}")
+    remarks = [_all_same(e) for e in checks[:-1] if e.constant]
+    remarks += [_misses(e) for e in checks[:-1] if e.conflict and not e.constant]
+    uninformed = [parameters[p] for p in _uninformed(checks)]
+    if uninformed:
+        remarks.append(f"the data say next to nothing about {', '.join(uninformed)}")
     return f"passed, but {'; '.join(remarks)}" if remarks else "passed"
 
 
-def render(found: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
+def render(checks: Sequence[PriorCheck], parameters: Sequence[str]) -> str:
     """Return the check as lines for the log, ending with the verdict."""
     lines = [
         f"prior check of {e.variable}: {e.windows} windows, {100 * e.coverage:.0f} % of the data lie in the "
         f"{100 * LEVEL:.0f} % range, {e.outliers} outliers{' IN CONFLICT' if e.conflict else ''}, the data "
         f"constrain about {e.degrees_of_freedom:.1f} of {len(parameters)} directions"
-        for e in found
+        for e in checks
     ]
-    both = found[-1]
+    both = checks[-1]
     if both.beyond:
         more = f" and {both.n_beyond - len(both.beyond)} more" if both.n_beyond > len(both.beyond) else ""
         where = f"prior check: outside every prior prediction by more than {BEYOND:g} error sd"
         lines.append(f"{where}: {', '.join(both.beyond)}{more}")
-    return "\n".join([*lines, f"prior check {word(found, parameters)}"])
+    return "\n".join([*lines, f"prior check {verdict(checks, parameters)}"])

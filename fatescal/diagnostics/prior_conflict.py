@@ -45,21 +45,21 @@ class PriorConflict:
     @property
     def sentence(self) -> str:
         """The conflict in one sentence, '' where there is none."""
-        said = ", ".join(self.reasons)
-        return f"prior and posterior of {self.parameter} are in conflict: {said}" if said else ""
+        reasons = ", ".join(self.reasons)
+        return f"prior and posterior of {self.parameter} are in conflict: {reasons}" if reasons else ""
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """What the conflict is, empty where there is none."""
-        said = []
+        reasons = []
         if abs(self.shift) > SHIFT:
-            said.append(
+            reasons.append(
                 f"its mean lies {abs(self.shift):.1f} prior sd {'above' if self.shift > 0 else 'below'}"
             )
         if self.inside < INSIDE:
-            said.append(f"{self.inside:.0%} of the draws are in the prior's central 95 %")
-        said += [f"{getattr(self, end):.0%} of the draws pile up at the {end} bound" for end in self.piles]
-        return tuple(said)
+            reasons.append(f"{self.inside:.0%} of the draws are in the prior's central 95 %")
+        reasons += [f"{getattr(self, end):.0%} of the draws pile up at the {end} bound" for end in self.piles]
+        return tuple(reasons)
 
 
 def conflicts(names: Sequence[str], priors: Sequence[Prior], z: Array) -> list[PriorConflict]:

@@ -157,7 +157,7 @@ def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[
         more = ENOUGH_MEMBERS - len(log_weights)
         all_ = np.ones(len(names), dtype=bool)
         return _verdict("cannot tell", names, [unknown] * 5, all_, weights, log_weight_sd=sd, more=more)
-    # a member where the model says "impossible" weighs nothing, but would rule a fit to logarithms
+    # a member where the model says "impossible" has no weight, but would rule a fit to logarithms
     bounded = np.maximum(log_weights, np.median(log_weights) - NOTHING)
     estimate = corrected_moments(log_weights, bounded, u, draws)
     unreached = unreached_ratio(u, draws)

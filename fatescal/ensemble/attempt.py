@@ -78,7 +78,7 @@ class Attempt:
         by_fallback = " (fallback)" if self.by == "fallback" else ""
         name = f"{folder.relative_to(members.folder)}, attempt {self.number}{by_fallback}"
         if status != Status.OK:
-            log.warning("%s: %s: %s", name, status.words, reason)
+            log.warning("%s: %s: %s", name, status.description, reason)
         if predictions is not None:
             if self.number > 1:
                 log.warning("%s: ran", name)

@@ -122,7 +122,7 @@ def _moved(members: Members, p: int) -> Array | None:
     space = members.space
     name, theta = space.names[p], space.named(space.moved(p))
     # What is compared decides too; after a change of the windows the runs are made anew.
-    place = members.folder / EFFECTS / members.site / f"{name}-{members.windows[:8]}"
+    folder = members.folder / EFFECTS / members.site / f"{name}-{members.windows[:8]}"
 
     def work(part: Path) -> None:
         members.stragglers.begin()
@@ -132,7 +132,7 @@ def _moved(members: Members, p: int) -> Array | None:
             retention.trim(part, [retention.PREDICTIONS])
 
     try:
-        once(place, theta, {**members.identity, "windows": members.windows}, work, EFFECTS)
+        once(folder, theta, {**members.identity, "windows": members.windows}, work, EFFECTS)
     except ModelFailed as failure:
         log.warning(
             "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
@@ -140,7 +140,7 @@ def _moved(members: Members, p: int) -> Array | None:
             failure,
         )
         return None
-    return retention.load(place, members.windows)
+    return retention.load(folder, members.windows)
 
 
 def _note_and_warn(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: int) -> None:

@@ -66,7 +66,7 @@ def foreign(
     identity: Mapping[str, object],
     stage: str,
 ) -> BadInput:
-    """Return the error of a finished run in `folder` with other parameters, or by another model, in words."""
+    """Return the error of a finished run in `folder` with other parameters, or by another model."""
     run = next((above.parent for above in folder.parents if above.name == "members"), folder.parent)
     before = {"parameters": done.get("parameters", {}), **done.get("model", {})}
     now = json.loads(json.dumps({"parameters": dict(parameters), **identity}, default=str))

@@ -231,13 +231,13 @@ class Members:
         """Let a model that runs batches run those members of a stage that are not finished; on root."""
         waiting = {}
         for j, row in enumerate(theta):
-            parameters, place = self.space.named(row), self.member_folder(stage, j)
-            done = read_marker(place)
+            parameters, folder = self.space.named(row), self.member_folder(stage, j)
+            done = read_marker(folder)
             finished = done is not None and done["fingerprint"] in self._valid(
                 parameters, Status(done["status"])
             )
             if not finished and all(map(np.isfinite, parameters.values())):  # others fail by themselves
-                waiting[place.name] = parameters
+                waiting[folder.name] = parameters
         if waiting:
             default = self.space.named(self.space.theta_default)
             self.model.run_together(waiting, self.folder / stage, default)

@@ -91,7 +91,8 @@ def _default(members: Members, stage: str, comm: Communicator) -> None:
     if status != Status.OK:
         where = f" at {members.site}" if members.site else ""
         raise RunFailed(
-            f"the default run{where} failed, and no other was started: {status.words}: {reason.rstrip('.')}. "
+            f"the default run{where} failed, and no other was started: {status.description}: "
+            f"{reason.rstrip('.')}. "
             f"Its folder is {members.member_folder(stage, 0)}. Try: {HINTS[status]}"
         )
 
@@ -109,12 +110,12 @@ def idle(sites: Sequence[Members]) -> dict[str, list[str]]:
     """
     without_effect: dict[str, list[str]] = {}
     for members in sites:
-        model, place = members.model, folder(members.folder, members.site)
-        if not (place / DEFAULT).is_dir():
+        model, prepared = members.model, folder(members.folder, members.site)
+        if not (prepared / DEFAULT).is_dir():
             continue
-        default = model.read(place / DEFAULT)
+        default = model.read(prepared / DEFAULT)
         for name in members.space.names:
-            moved = place / f"canary-{name}"
+            moved = prepared / f"canary-{name}"
             if moved.is_dir() and model.read(moved).identical(default):
                 without_effect.setdefault(name, []).append(members.site)
     return without_effect
@@ -154,7 +155,7 @@ def _make(members: Members, task: Task) -> None:
             )
             return
         raise RunFailed(
-            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.words}: "
+            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.description}: "
             f"{failure.reason}"
         ) from None
 

@@ -65,7 +65,7 @@ class StragglerRule:
 
 @dataclass
 class Stragglers:
-    """Asked by a launch whether to `stop`; raises `Straggled` where the rule gives its member up.
+    """Called by a launch: whether to `stop`; raises `Straggled` where the rule gives its member up.
 
     Parameters
     ----------

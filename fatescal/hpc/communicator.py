@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from mpi4py import MPI
 
-from fatescal.base.errors import KEPT, FatescalError, OutOfTime, words
+from fatescal.base.errors import KEPT, FatescalError, OutOfTime, error_message
 from fatescal.hpc.task_counter import TaskCounter
 from fatescal.hpc.watchdog import LIMIT, Watchdog
 
@@ -230,7 +230,7 @@ class Communicator:
         """Bound how long an error waits until all ranks share it; out of time, they end by themselves."""
         if failure is None or isinstance(failure, OutOfTime):
             return contextlib.nullcontext()
-        return self.watchdog.within(ERROR_WAIT, f"fatescal: rank {self.rank}: {words(failure)}")
+        return self.watchdog.within(ERROR_WAIT, f"fatescal: rank {self.rank}: {error_message(failure)}")
 
     def parallel_map(self, task: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Return [task(item) ...] on all ranks; all call it with the same arguments and share the work."""
@@ -261,7 +261,7 @@ class Communicator:
         except Exception as error:
             if self.size == 1:
                 raise
-            self.abort(f"{doing} failed: {words(error)}")
+            self.abort(f"{doing} failed: {error_message(error)}")
 
     def file_options(self) -> dict[str, Any]:
         """Return the h5py options that open one file on all ranks."""

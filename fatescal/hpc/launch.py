@@ -103,11 +103,11 @@ def launch(
     hide : sequence of str
         Environment variables that begin so are not passed on.
     launcher : sequence of str
-        Words put before the command, as ``srun --overlap``; ``{node}`` in them becomes the name of this node.
+        Arguments put before the command, as ``srun --overlap``; ``{node}`` in them becomes this node's name.
     extra : mapping of str to str, optional
         Environment variables to add.
     stop : callable
-        Asked all the time while the model runs; when it returns True the run is stopped.
+        Called all the time while the model runs; when it returns True the run is stopped.
     grace : float
         From SIGTERM to SIGKILL [s].
 
@@ -117,7 +117,7 @@ def launch(
         MODEL_ERROR when the exit code is not 0 (or the command cannot be started), TIME_OUT after
         `timeout`; the last lines of the log are in the reason.
     OutOfTime
-        When `stop` said True.
+        When `stop` returned True.
     """
     environment = visible(hide) | dict(extra or {})
     node = node_name()
@@ -199,7 +199,7 @@ def _terminate(leader: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _ending(code: int) -> str:
-    """Say how a process ended, in words.
+    """Say how a process ended.
 
     >>> _ending(-11), _ending(139), _ending(3)
     ('killed by SIGSEGV', 'exit code 139 (128 + SIGSEGV)', 'exit code 3')

@@ -1,4 +1,4 @@
-"""What a model is: its options in the config, what it is told by the program, and all that is asked of it.
+"""What a model is: its options in the config, what the program gives it, and all that the program asks of it.
 
 A model is two classes, or one. `ModelOptions` holds the keys of its section of the config; what it makes
 from these and a `Context` is a `Model`, its own or one that is here already (`command.Command`).
@@ -44,15 +44,15 @@ class Context:
     variables : tuple of str
         What is compared with observations, by the model's names.
     timeout : str or float, optional
-        The machine's time limit of one run, ``"12 h"`` or seconds; the model's own goes before.
+        The machine's time limit of one run, ``"12 h"`` or seconds; the model's own takes precedence.
     launcher : tuple of str
-        Words put before a command that is a member.
+        Arguments put before a command that is a member.
     hide : tuple of str
         Prefixes of the environment variables that a member must not see.
     retries : int
         How often what another attempt may cure is tried again.
     stop : callable
-        Asked while a member runs; when it says True the run is given up with `OutOfTime`.
+        Called while a member runs; when it returns True the run is given up with `OutOfTime`.
     machine : mapping of str to Section
         The sections of the machine file that models have declared.
     """
@@ -73,7 +73,7 @@ class Context:
         return (self.folder / text).resolve()
 
     def launching(self, timeout: str | float | None = None) -> dict[str, Any]:
-        """Return the keywords with which `launch` starts a member; the model's own `timeout` goes before.
+        """Return the keywords with which `launch` starts a member; the model's own `timeout` counts first.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class ModelOptions(Section):
     """Verbs of the command line that this kind brings."""
 
     fallback: dict[str, Any] | None = None
-    """Options that take the place of the model's own where a member has failed with those."""
+    """Options that replace the model's own where a member has failed with those."""
     kind: str
     """Which model."""
 
@@ -119,7 +119,7 @@ class ModelOptions(Section):
         raise NotImplementedError
 
     def located(self, context: Context) -> Self:
-        """Return the options with what must be asked for once (of another program, of the web); on root."""
+        """Return the options with what is looked up once (by another program, on the web); on root."""
         return self
 
     def sources(self, model: Model) -> Sources | None:

@@ -82,13 +82,13 @@ class Command(Model):
     variables : sequence of str
         What `read` returns of the output; all of it when empty.
     reads : sequence of Path
-        Files and folders that the command reads beside those its words name.
+        Files and folders that the command reads beside those its arguments name.
     hide : sequence of str
         Prefixes of the environment variables the command must not see.
     launcher : sequence of str
-        Words put before the command, as in `process.launch`.
+        Arguments put before the command, as in `process.launch`.
     stop : callable
-        Asked while the command runs; when it says True the run is given up with `OutOfTime`.
+        Called while the command runs; when it returns True the run is given up with `OutOfTime`.
 
     Raises
     ------
@@ -114,7 +114,10 @@ class Command(Model):
         stop: Callable[[], bool] = never,
     ) -> None:
         folder = folder.resolve()
-        self.command = (_executable(command[0], folder), *(_argument(word, folder) for word in command[1:]))
+        self.command = (
+            _executable(command[0], folder),
+            *(_argument(text, folder) for text in command[1:]),
+        )
         self.calendar = calendar
         self._beside = folder
         self._parameters_file, self._output = parameters_file, output
@@ -129,10 +132,10 @@ class Command(Model):
         These count by their path from there, so that the whole folder can be moved. Files elsewhere (a
         program of the system, forcing data) count by their path.
         """
-        beside = (Path(word) for word in self.command if Path(word).is_relative_to(self._beside))
+        beside = (Path(argument) for argument in self.command if Path(argument).is_relative_to(self._beside))
         return {
             "kind": "command",
-            "command": [self._from_config(word) for word in self.command],
+            "command": [self._from_config(argument) for argument in self.command],
             "parameters_file": self._parameters_file,
             "output": self._output,
             "files": {
@@ -142,35 +145,38 @@ class Command(Model):
             },
         }
 
-    def _from_config(self, word: str) -> str:
-        path = Path(word)
-        return str(path.relative_to(self._beside)) if path.is_relative_to(self._beside) else word
+    def _from_config(self, argument: str) -> str:
+        path = Path(argument)
+        return str(path.relative_to(self._beside)) if path.is_relative_to(self._beside) else argument
 
     def files(self) -> Sources:
-        """Return the files that the command's words name, those beside a script that it names, and `reads`.
+        """Return the files that the arguments name, those beside a script that they name, and `reads`.
 
         A program of the operating system (in /usr/bin or /bin) counts by its name.
         """
-        values = [word.partition("=")[2] if word.startswith("-") else word for word in self.command[1:]]
-        words = [self._beside / value for value in values if value]
-        own = [path for path in (Path(self.command[0]), *words) if path.is_file() and not _of_system(path)]
-        found: dict[str, list[Source]] = {"model.command": [*self._with_named(own)]}
+        values = [
+            argument.partition("=")[2] if argument.startswith("-") else argument
+            for argument in self.command[1:]
+        ]
+        paths = [self._beside / value for value in values if value]
+        own = [path for path in (Path(self.command[0]), *paths) if path.is_file() and not _of_system(path)]
+        sources: dict[str, list[Source]] = {"model.command": [*self._with_named(own)]}
         if self._reads:
-            found["model.files"] = [*self._reads]
-        return found
+            sources["model.files"] = [*self._reads]
+        return sources
 
     def _with_named(self, paths: Sequence[Path]) -> list[Path]:
         """Return files, and those beside them that their texts name, and so on; not what a run writes."""
-        found, waiting = list(dict.fromkeys(paths)), list(paths)
+        files, waiting = list(dict.fromkeys(paths)), list(paths)
         while waiting:
             script = waiting.pop()
             text = _text(script)
             for path in sorted(script.parent.iterdir()) if text else ():
                 written = path.name in (self._parameters_file, self._output) or path.suffix == ".log"
-                if path not in found and not written and path.is_file() and _names(text, path):
-                    found.append(path)
+                if path not in files and not written and path.is_file() and _names(text, path):
+                    files.append(path)
                     waiting.append(path)
-        return found
+        return files
 
     def check(self) -> None:
         """Raise `BadInput` when the executable cannot be run or a file name leads out of the folder."""
@@ -254,12 +260,12 @@ def _names(text: str, path: Path) -> bool:
     return path.suffix == ".py" and re.search(imported, text, re.MULTILINE) is not None
 
 
-def _executable(word: str, folder: Path) -> str:
+def _executable(name: str, folder: Path) -> str:
     """Return the absolute path of an executable; one that is not found comes back as a path from `folder`."""
-    found = shutil.which(word) if os.sep not in word else None
-    return found or str(folder / word)
+    path = shutil.which(name) if os.sep not in name else None
+    return path or str(folder / name)
 
 
-def _argument(word: str, folder: Path) -> str:
+def _argument(text: str, folder: Path) -> str:
     """Return an argument, absolute where it names a file beside the config."""
-    return str(folder / word) if (folder / word).is_file() else word
+    return str(folder / text) if (folder / text).is_file() else text

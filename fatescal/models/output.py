@@ -2,7 +2,7 @@
 
 It reads the time axis, its bounds and the variables that are compared, nothing else, and decodes missing
 values and packing of those alone. Times stay numbers in their unit (`align` decodes them). Whatever a broken
-run can leave in place of a file fails the member with its reason: no file, a directory, a text table, a
+run can leave instead of a file fails the member with its reason: no file, a directory, a text table, a
 truncated file, an axis without records.
 """
 

@@ -110,10 +110,10 @@ class PModel(Model):
         self.options = options
         self.period = self.options.start, self.options.end
         self._folder = folder
-        place = folder / Path(self.options.site).expanduser()
-        if self.options.site and not place.is_file():
-            raise BadInput(f"model.site: there is no file {place}", expected="a file like canopy/site.yaml")
-        self.site = Stand.load(place if self.options.site else None)
+        path = folder / Path(self.options.site).expanduser()
+        if self.options.site and not path.is_file():
+            raise BadInput(f"model.site: there is no file {path}", expected="a file like canopy/site.yaml")
+        self.site = Stand.load(path if self.options.site else None)
 
     @cached_property
     def weather(self) -> Weather:
@@ -335,14 +335,14 @@ def installed() -> str:
         If it is not installed, or another one than was tried.
     """
     try:
-        found = version("pyrealm")
+        present = version("pyrealm")
     except PackageNotFoundError:
         raise BadInput(
             "model.kind pyrealm needs the package pyrealm, which is not installed here",
             hint="pip install 'pyrealm>=2,<3' (in the environment of fatescal)",
         ) from None
-    if found.split(".")[0] != "2":
+    if present.split(".")[0] != "2":
         raise BadInput(
-            f"pyrealm {found} is installed", expected="version 2", hint="pip install 'pyrealm>=2,<3'"
+            f"pyrealm {present} is installed", expected="version 2", hint="pip install 'pyrealm>=2,<3'"
         )
-    return found
+    return present

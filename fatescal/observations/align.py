@@ -1,6 +1,6 @@
 """Model output on the observations' windows, in the observations' units: what can be compared.
 
-Everything a model can get wrong about names, units, calendars and lengths is met here, and said in words.
+Everything a model can get wrong about names, units, calendars and lengths is checked here, with a message.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def describe(history: xr.Dataset, names: Iterable[str]) -> list[str]:
     return lines
 
 
-def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
+def require_comparable(grid: ObservationGrid, names: Mapping[str, str], model: object) -> None:
     """Refuse before any run what `align` would refuse of every one, of a model that tells enough about its
     output.
 
@@ -107,15 +107,15 @@ def foresee(grid: ObservationGrid, names: Mapping[str, str], model: object) -> N
     BadInput
         For windows outside the period, a variable that is not written, a unit it cannot be converted to.
     """
-    told: tuple[object, object] | None = getattr(model, "period", None)
-    if told is not None:
-        begin, stop = calendars.period(*told, getattr(model, "calendar", "standard"))
+    period: tuple[object, object] | None = getattr(model, "period", None)
+    if period is not None:
+        begin, stop = calendars.period(*period, getattr(model, "calendar", "standard"))
         outside = (grid.start < begin) | (grid.end > stop)
         if outside.any():
             raise BadInput(
                 f"{outside.sum()} of {len(grid)} windows of calibration and validation lie outside the "
                 "model's period",
-                expected=f"{told[0]} to {told[1]}, from model.start to model.end",
+                expected=f"{period[0]} to {period[1]}, from model.start to model.end",
                 got=f"{grid.start.min().astype('M8[D]')} to {(grid.end.max() - 1).astype('M8[D]')}",
                 hint="another model.start or model.end (and forcing), or shorter periods",
             )

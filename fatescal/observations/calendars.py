@@ -147,8 +147,8 @@ def windows(first: object, last: object, frequency: str, calendar: str) -> tuple
     (['2004-03-01', '2004-06-01', '2004-09-01'], '2004-12-01T00:00:00')
     """
     begin, stop = period(first, last, calendar)
-    found = _FREQUENCY.fullmatch(frequency.strip())
-    count, unit, month = int(found[1] or 1) if found else 0, found[2] if found else "", found and found[3]
+    match = _FREQUENCY.fullmatch(frequency.strip())
+    count, unit, month = int(match[1] or 1) if match else 0, match[2] if match else "", match and match[3]
     if count and unit in _SECONDS and not month:
         span = clock([begin, stop], calendar)
         edges = date(np.arange(span[0], span[1] + 1, count * _SECONDS[unit], dtype=np.int64), calendar)

@@ -1,4 +1,4 @@
-"""The observations of a site, as the config describes them: windows, errors, and in words what was read."""
+"""The observations of a site, as the config describes them: windows, errors, a summary of the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ObservedSite(Protocol):
-    """What is asked of the config of a site: its `observations`, its name, the paths it names."""
+    """What the config of a site provides: its `observations`, its name, the paths it names."""
 
     @property
     def observations(self) -> options.ObservationsSection:
@@ -44,7 +44,7 @@ class Source:
 
     layout: readers.Layout
     step: str  # 'hourly', 'daily', 'yearly' or '', as `fluxnet.step`
-    step_words: str
+    step_description: str
     units: Mapping[str, str]
 
     @classmethod
@@ -57,8 +57,8 @@ class Source:
             if layout.format == "fluxnet"
             else {}
         )
-        told = {name: unit for name, unit in known.items() if unit} if known else layout.units
-        return cls(layout, step, rows.step_in_words, told)
+        units = {name: unit for name, unit in known.items() if unit} if known else layout.units
+        return cls(layout, step, rows.step_description, units)
 
     @property
     def format(self) -> str:
@@ -68,7 +68,7 @@ class Source:
     def why(self, column: str) -> str:
         """Why a column is taken to have its unit."""
         return (
-            f" by its FLUXNET name and {self.step_words}"
+            f" by its FLUXNET name and {self.step_description}"
             if self.format == "fluxnet" and column in self.units
             else ""
         )
@@ -78,63 +78,69 @@ def observe(
     chosen: ObservedSite, calendar: str
 ) -> tuple[ObservationGrid, Observations | None, tuple[Summary, ...], str]:
     """Return the windows to predict; of a file what was measured, what was dropped, how it was read."""
-    given = chosen.observations
+    section = chosen.observations
 
     def labelled(source: Source | None) -> list[ObservedVariable]:
-        named = ((name, observed_variable(name, v, source)) for name, v in given.variables.items())
+        named = ((name, observed_variable(name, v, source)) for name, v in section.variables.items())
         return [replace(variable, name=chosen.label(name)) for name, variable in named]
 
-    periods = (given.window, given.calibration, given.validation, calendar)
-    if given.file is None:
-        return windows.grid_of(labelled(None), *periods, given.fold), None, (), ""
-    path = chosen.path(given.file)
-    columns = [c for name, v in given.variables.items() for c in _columns(name, v)]
-    if any(v.qc and v.qc.column is None for v in given.variables.values()):
-        layout = readers.detect(path, given.format)
-        columns += [_quality_column(name, v, layout) for name, v in given.variables.items() if v.qc]
+    periods = (section.window, section.calibration, section.validation, calendar)
+    if section.file is None:
+        return windows.grid_of(labelled(None), *periods, section.fold), None, (), ""
+    path = chosen.path(section.file)
+    columns = [c for name, v in section.variables.items() for c in _columns(name, v)]
+    if any(v.qc and v.qc.column is None for v in section.variables.values()):
+        layout = readers.detect(path, section.format)
+        columns += [_quality_column(name, v, layout) for name, v in section.variables.items() if v.qc]
     table, layout = readers.read(
-        path, columns, given.time_column, given.time_zone, given.format,
-        time_stamp=given.time_stamp, time_format=given.time_format,
-        missing=given.missing, not_missing=given.not_missing,
+        path, columns, section.time_column, section.time_zone, section.format,
+        time_stamp=section.time_stamp, time_format=section.time_format,
+        missing=section.missing, not_missing=section.not_missing,
     )  # fmt: skip
     source = Source.of(table, layout)
     variables = labelled(source)
-    judged = [_quality_told(name, v, table, source) for name, v in given.variables.items() if v.qc]
-    observed, summary = windows.build(table, variables, *periods, given.min_valid, given.fold, given.outliers)
-    zone = (
-        f"times of {given.time_zone} turned to UTC" if given.time_zone else "times as written (no time_zone)"
+    notes = [_quality_note(name, v, table, source) for name, v in section.variables.items() if v.qc]
+    observed, summary = windows.build(
+        table, variables, *periods, section.min_valid, section.fold, section.outliers
     )
-    told = ", ".join(_unit_told(variable, source) for variable in variables)
-    judged += [_error_told(v, table, source) for v in variables if v.error.measured]
-    words = "; ".join([f"{path.name}: {layout.words}, {source.step_words}", zone, told, *judged])
-    return observed, observed, tuple(summary), f"{chosen.site}: {words}" if chosen.site else words
+    zone = (
+        f"times of {section.time_zone} turned to UTC"
+        if section.time_zone
+        else "times as written (no time_zone)"
+    )
+    unit_notes = ", ".join(_unit_note(variable, source) for variable in variables)
+    notes += [_error_note(v, table, source) for v in variables if v.error.measured]
+    reading = "; ".join(
+        [f"{path.name}: {layout.summary}, {source.step_description}", zone, unit_notes, *notes]
+    )
+    return observed, observed, tuple(summary), f"{chosen.site}: {reading}" if chosen.site else reading
 
 
-def _unit_told(variable: ObservedVariable, source: Source) -> str:
-    """Return in words what a column is taken for, and why, with whatever may be a mistake."""
-    unit, said = variable.measured_in or variable.unit, source.units.get(variable.column)
-    words = f"{variable.column} in {unit}"
-    of_year = said is not None and _sum_of_year(said, source) == unit
-    if said is not None and not of_year and not units.same(said, unit):
-        words += f" (THE FILE SAYS {said}{source.why(variable.column)})"
-    elif said is not None:
-        words += source.why(variable.column)
+def _unit_note(variable: ObservedVariable, source: Source) -> str:
+    """Return a phrase: what a column is taken for, and why, with whatever may be a mistake."""
+    unit, file_unit = variable.measured_in or variable.unit, source.units.get(variable.column)
+    note = f"{variable.column} in {unit}"
+    of_year = file_unit is not None and _sum_of_year(file_unit, source) == unit
+    if file_unit is not None and not of_year and not units.same(file_unit, unit):
+        note += f" (THE FILE SAYS {file_unit}{source.why(variable.column)})"
+    elif file_unit is not None:
+        note += source.why(variable.column)
     if variable.per_record:
-        words += f" a row, summed over windows, compared in {variable.unit}"
+        note += f" a row, summed over windows, compared in {variable.unit}"
     elif units.is_amount(variable.unit):
-        words += " (taken as a state, its mean compared; sums over each row need `compare_in`, a rate)"
+        note += " (taken as a state, its mean compared; sums over each row need `compare_in`, a rate)"
     elif variable.measured_in:
-        words += f" compared in {variable.unit}"
-    return words
+        note += f" compared in {variable.unit}"
+    return note
 
 
-def _quality_told(name: str, chosen: options.VariableSection, table: pd.DataFrame, source: Source) -> str:
+def _quality_note(name: str, chosen: options.VariableSection, table: pd.DataFrame, source: Source) -> str:
     """Return what a variable's quality column is taken for; bounds that contradict it are refused."""
     bounds = _quality(name, chosen, source.layout)
     assert bounds is not None
     known = "flag" if bounds.column in source.layout.flags else ""
     known = known or fluxnet_units.quality(bounds.column, source.step, source.format == "fluxnet")
-    return quality.judged(bounds, table[bounds.column].to_numpy(), name, known)
+    return quality.verdict(bounds, table[bounds.column].to_numpy(), name, known)
 
 
 def observed_variable(name: str, chosen: options.VariableSection, source: Source | None) -> ObservedVariable:
@@ -179,7 +185,7 @@ def _sum_of_year(unit: str, source: Source) -> str:
 def _unit_needed(name: str, column: str, source: Source | None) -> BadInput:
     what = f"observations.variables.{name} needs `unit`: that of column {column!r} is not known by name"
     if source is not None and source.format == "fluxnet" and fluxnet_units.names(column):
-        what += f" in a file with {source.step_words}, which is no step of FLUXNET"
+        what += f" in a file with {source.step_description}, which is no step of FLUXNET"
     return BadInput(what, hint="unit: g C m-2 d-1")
 
 
@@ -194,12 +200,12 @@ def _quality_column(name: str, chosen: options.VariableSection, layout: readers.
     """The quality column of a variable: as the config names it, else as the file does."""
     assert chosen.qc is not None
     column = chosen.column or name
-    if (found := chosen.qc.column or layout.quality_of(column)) is None:
+    if (quality_column := chosen.qc.column or layout.quality_of(column)) is None:
         raise BadInput(
             f"observations.variables.{name}.qc needs `column`: the file names no quality of {column!r}",
             expected=f"one of {', '.join(layout.names)}",
         )
-    return found
+    return quality_column
 
 
 def _quality(
@@ -213,7 +219,7 @@ def _quality(
     return QualityColumn(column, **{key: value for key, value in bounds.items() if value is not None})
 
 
-def _error_told(variable: ObservedVariable, table: pd.DataFrame, source: Source) -> str:
+def _error_note(variable: ObservedVariable, table: pd.DataFrame, source: Source) -> str:
     """What a column of uncertainties is taken for."""
     measured, own = variable.error.measured, variable.measured_in or variable.unit
     assert measured is not None

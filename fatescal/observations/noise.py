@@ -35,8 +35,8 @@ class QuantileRule(Section):
         10.0
         """
         valid = np.isfinite(values)
-        found, counts = np.unique(years[valid], return_counts=True)
-        whole = found[2 * counts >= counts.max()]
+        present, counts = np.unique(years[valid], return_counts=True)
+        whole = present[2 * counts >= counts.max()]
         quantiles = [np.quantile(values[valid & (years == year)], self.quantile) for year in whole]
         return float(self.share * np.mean(quantiles))
 
@@ -101,19 +101,19 @@ class ErrorModel(Section):
         return self.random if isinstance(self.random, QuantileRule) else None
 
     def with_random(self, sd: float) -> ErrorModel:
-        """Return the same with a random error of `sd` in place of its rule."""
+        """Return the same with a random error of `sd` instead of its rule."""
         return self.model_copy(update={"random": sd})
 
-    def with_units(self, told: Mapping[str, str], column: str) -> ErrorModel:
-        """Return the same with the unit of its uncertainties, by the units that a file has told.
+    def with_units(self, units: Mapping[str, str], column: str) -> ErrorModel:
+        """Return the same with the unit of its uncertainties, by the units that a file names.
 
         Where the file has one unit for them and the variable's `column`, that of the variable counts, which
         the config may correct.
         """
         if self.measured is None or self.measured.unit is not None:
             return self
-        unit = told.get(self.measured.column)
-        if unit == told.get(column):
+        unit = units.get(self.measured.column)
+        if unit == units.get(column):
             return self
         return self.model_copy(update={"measured": self.measured.model_copy(update={"unit": unit})})
 
@@ -172,15 +172,15 @@ def discrepancies(
     """
     rows = {v: observations.variable == v for v in dict.fromkeys(observations.variable.tolist())}
     parts = {v: observations.select(mask) for v, mask in rows.items()}
-    costs, found = np.zeros(len(predictions)), []
+    costs, estimates_of_runs = np.zeros(len(predictions)), []
     for run, prediction in enumerate(predictions):
         estimates = {v: _discrepancy(parts[v], prediction[rows[v]]) for v in variables}
         for variable, part in parts.items():
             widened = part.widened(estimates)
             costs[run] += np.log(widened.sd).sum() + widened.misfit(prediction[None, rows[variable]])[0]
-        found.append(estimates)
+        estimates_of_runs.append(estimates)
     best = int(np.argmin(costs))
-    return best, found[best]
+    return best, estimates_of_runs[best]
 
 
 def _discrepancy(part: Observations, prediction: Array) -> float:

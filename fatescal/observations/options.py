@@ -81,11 +81,11 @@ class ObservationsSection(Section):
     variables: Annotated[dict[str, VariableSection], Field(min_length=1)]
     """The observed variables, by name."""
     synthetic: SyntheticSection | None = None
-    """A known truth in place of a file."""
+    """A known truth instead of a file."""
     file: str | None = None
     """The file of measurements."""
     format: Format | None = None
-    """Format of the file by its name, or with its options `{kind: NAME, ...}`; found out without it."""
+    """Format of the file by its name, or with its options `{kind: NAME, ...}`; detected without it."""
     time_column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The column of the time; several make it up."""
     time_stamp: Literal["start", "middle", "end"] | None = None

@@ -23,9 +23,9 @@ def outliers(observations: Observations) -> tuple[Array, Array]:
     errors don't have.
 
     >>> start = np.arange("2001-01-01", "2001-01-21", dtype="M8[D]").astype("M8[s]")
-    >>> words = dict(variable=["y"] * 20, unit=["1"] * 20, period=["calibration"] * 20)
+    >>> labels = dict(variable=["y"] * 20, unit=["1"] * 20, period=["calibration"] * 20)
     >>> y = np.where(np.arange(20) == 3, 1e6, 1.0)
-    >>> obs = Observations(y=y, noise=np.full(20, 0.5), start=start, end=start + 86400, **words)
+    >>> obs = Observations(y=y, noise=np.full(20, 0.5), start=start, end=start + 86400, **labels)
     >>> np.flatnonzero(outliers(obs)[0]).tolist()
     [3]
     """

@@ -1,4 +1,4 @@
-"""Quality columns: flags (small ones are good) and shares of good data, told apart by their values."""
+"""Quality columns: flags (small ones are good) and shares of good data, distinguished by their values."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class QualityColumn:
     @property
     def bounds(self) -> str:
         """The bounds as they stand in a config: 'min: 0.5'."""
-        given = [("min", self.low), ("max", self.high)]
-        return ", ".join(f"{key}: {value:g}" for key, value in given if np.isfinite(value))
+        bounds = [("min", self.low), ("max", self.high)]
+        return ", ".join(f"{key}: {value:g}" for key, value in bounds if np.isfinite(value))
 
     def keeps(self, values: Array) -> Array:
         """Return which of the column's `values` (N) are good."""
@@ -49,8 +49,8 @@ def kind(values: Array) -> str:
     return "share" if np.quantile(values, 0.99) <= 1 else "unknown"
 
 
-def judged(quality: QualityColumn, values: Array, variable: str, known: str = "") -> str:
-    """Return in words what a quality column is taken for and what its bounds keep.
+def verdict(quality: QualityColumn, values: Array, variable: str, known: str = "") -> str:
+    """Return a phrase: what a quality column is taken for and what its bounds keep.
 
     Parameters
     ----------
@@ -67,10 +67,12 @@ def judged(quality: QualityColumn, values: Array, variable: str, known: str = ""
     BadInput
         For bounds that contradict the column: `min` alone on a flag, `max` alone on a share of good data.
     """
-    found = kind(values)
+    by_values = kind(values)
     whole = bool((values[np.isfinite(values)] % 1 == 0).all())
-    told = found == "binary" or (known == "flag" and whole and found in ("percent", "unknown"))
-    meant = known if known and told else found
+    may_be_known = by_values == "binary" or (
+        known == "flag" and whole and by_values in ("percent", "unknown")
+    )
+    meant = known if known and may_be_known else by_values
     where = f"observations.variables.{variable}.qc: `{quality.bounds}` on {quality.column}"
     if meant == "flag":
         _refuse_for_flag(quality, values, where)
@@ -90,12 +92,12 @@ def judged(quality: QualityColumn, values: Array, variable: str, known: str = ""
         return f"{quality.column} {what}: {counts}, THOSE WITH {good}"
     if meant == "unknown":
         return f"{quality.column} IS NEITHER A FLAG NOR A SHARE BY ITS VALUES: {counts}"
-    words = {
+    kinds = {
         "flag": f"a flag ({_listed(values)})",
         "share": "a share (0 to 1)",
         "percent": "a share in percent",
     }
-    return f"{quality.column} is {words[meant]}: {counts}"
+    return f"{quality.column} is {kinds[meant]}: {counts}"
 
 
 def _refuse_for_flag(quality: QualityColumn, values: Array, where: str) -> None:

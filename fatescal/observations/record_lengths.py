@@ -138,16 +138,16 @@ def elapsed(starts: Array, lengths: Array, calendar: str) -> Array:
     return lengths - absent * DAY
 
 
-def step_in_words(starts: Array, lengths: Array) -> str:
+def step_description(starts: Array, lengths: Array) -> str:
     """Return how far the rows of a table are apart, as `interval_lengths` tells.
 
     >>> starts = np.array(["2004-01-01T00", "2004-01-01T01"], "M8[s]")
-    >>> step_in_words(starts, interval_lengths(starts))
+    >>> step_description(starts, interval_lengths(starts))
     'a row each 1 h'
     """
     months = month_step(starts)
     if months:
-        return f"a row each {_MONTH_WORDS.get(months, f'{months} months')}"
+        return f"a row each {_MONTH_NAMES.get(months, f'{months} months')}"
     steps, counts = np.unique(lengths, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     written = [f"{step / 3600:g} h" if step % DAY else f"{step // DAY} d" for step in steps[order]]
@@ -160,4 +160,4 @@ def step_in_words(starts: Array, lengths: Array) -> str:
 _ALMOST_A_DAY = 23 * 3600  # [s], a local day on which the clock goes forward
 _NEAR = 24  # rows on either side, at most, that tell a row's length
 _CANDIDATES = 8  # distances that may be lengths, at most: the most common ones
-_MONTH_WORDS = {1: "month", 3: "quarter", 12: "year"}
+_MONTH_NAMES = {1: "month", 3: "quarter", 12: "year"}

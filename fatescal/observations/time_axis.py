@@ -83,13 +83,13 @@ def _require_bounds(stamps: Array, edges: Array, own: str) -> None:
     length = edges[:, 1] - edges[:, 0]
     reversed_ = length < 0
     outside = (stamps < edges[:, 0] - length) | (stamps > edges[:, 1] + length)
-    for wrong, words in ((reversed_, "end before they begin"), (outside, "do not hold their time")):
+    for wrong, defect in ((reversed_, "end before they begin"), (outside, "do not hold their time")):
         if wrong.any():
             k = int(np.argmax(wrong))
             begin, end = calendars.date(edges[k], own)
             raise ModelFailed(
                 Status.TRUNCATED,
-                f"the bounds of {np.count_nonzero(wrong)} of {len(stamps)} records {words}, "
+                f"the bounds of {np.count_nonzero(wrong)} of {len(stamps)} records {defect}, "
                 f"first of record {k + 1}: time {calendars.date(stamps[k : k + 1], own)[0]}, "
                 f"bounds {begin} to {end}",
             )
@@ -137,8 +137,8 @@ def clocked(times: xr.DataArray, time: xr.DataArray, name: str) -> tuple[Array, 
     What bounds don't say of unit and calendar, `time` does.
     """
     values = np.asarray(times.values)
-    said = {**time.encoding, **time.attrs, **times.attrs}
-    calendar, unit = str(said.get("calendar", "standard")), str(said.get("units", ""))
+    attributes = {**time.encoding, **time.attrs, **times.attrs}
+    calendar, unit = str(attributes.get("calendar", "standard")), str(attributes.get("units", ""))
     try:
         if values.dtype.kind == "O" and all(hasattr(moment, "calendar") for moment in values.flat):
             own = calendars.canonical(values.flat[0].calendar if values.size else calendar)

@@ -166,15 +166,15 @@ def _fits(source: str, target: str) -> bool:
 
 def _line(source: str, target: str, temperature: npt.ArrayLike) -> tuple[Any, float]:
     """Slope and offset of the conversion."""
-    found = _scales(_parse(source), _parse(target))
-    if found is None:
+    conversion = _scales(_parse(source), _parse(target))
+    if conversion is None:
         hints = [f"a unit that fits: {', '.join(map(repr, fits))}"] if (fits := fitting(target)) else []
         if per_record(target, source):
             hints.append(
                 f"if {target!r} is the sum over a row's time: `compare_in` with a rate, as '{target} d-1'"
             )
         raise BadInput(f"unit {source!r} can't be converted to {target!r}", hint="; or ".join(hints))
-    slope, offset, heat = found
+    slope, offset, heat = conversion
     return slope * latent_heat(temperature) ** heat if heat else slope, offset
 
 
@@ -236,9 +236,9 @@ def _parse(text: str) -> _Unit:
     if text.strip() in MEDIUM:
         raise BadInput(f"unit {text!r} is a substance without a unit", hint="degC, or g C m-2 d-1")
     substances, powers = [], []
-    for slash, word in _FACTOR.findall(_DOTTED.sub(" ", text.translate(_SPELLINGS))):
-        joined = _OF_SUBSTANCE.fullmatch(word)
-        name, substance = joined.groups() if joined else ("", word) if word in MEDIUM else (word, "")
+    for slash, term in _FACTOR.findall(_DOTTED.sub(" ", text.translate(_SPELLINGS))):
+        joined = _OF_SUBSTANCE.fullmatch(term)
+        name, substance = joined.groups() if joined else ("", term) if term in MEDIUM else (term, "")
         substances += [substance] if substance else []
         if name in ("", "1", "-"):
             continue

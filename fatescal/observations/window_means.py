@@ -36,9 +36,9 @@ class Rows:
         return self.starts + self.lengths // 2
 
     @property
-    def step_in_words(self) -> str:
+    def step_description(self) -> str:
         """How far the rows are apart: 'a row each 1 d'."""
-        return record_lengths.step_in_words(self.starts, self.lengths)
+        return record_lengths.step_description(self.starts, self.lengths)
 
 
 def averages(

@@ -146,25 +146,15 @@ def build(
     rows = Rows.of(table)
     y, n_valid, share, short, measured = averages(columns, sds, rows, grid, calendar)
     least = {v.name: min_valid if v.min_valid is None else v.min_valid for v in variables}
-    wanted = np.array([least[name] for name in grid.variable.tolist()])
+    required = np.array([least[name] for name in grid.variable.tolist()])
     used = (
-        (share > 0) & (share >= wanted * (1 - 1e-12)) & ~short
+        (share > 0) & (share >= required * (1 - 1e-12)) & ~short
     )  # 3 of 30 are a tenth, however it is rounded
     grid = with_errors(grid, y, {v.name: v.error for v in variables}, n_valid, used, measured)
     full = grid.with_values(y)
     far, z = _outliers(full, used, on_outliers)
     middles = rows.middles
-    outcome = np.select(
-        [
-            far & (on_outliers == "drop"),
-            used,
-            (grid.end <= middles[0]) | (grid.start > middles[-1]),
-            share == 0,
-            short,
-        ],
-        ["outlier", "used", "outside the table", "no valid measurement", "shorter than its measurements"],
-        "too few valid measurements",
-    )
+    outcome = _outcomes(grid, middles, used, share, short, far & (on_outliers == "drop"))
     used = outcome == "used"
     summaries = []
     for name, (first, last), within in shares(middles, calibration, validation, calendar, fold):
@@ -185,15 +175,29 @@ def build(
                 f"no variable has measurements in the {name} period {first} to {last}",
                 expected=f"days from {_day(middles[0])} to {_day(middles[-1])}, those of the table",
             )
+    _require_calibrated(summaries, uncertain)
+    return full.select(used), summaries
+
+
+def _outcomes(
+    grid: ObservationGrid, middles: Array, used: Array, share: Array, short: Array, dropped: Array
+) -> Array:
+    """Return what became of each window (D): 'used', or why not."""
+    outside = (grid.end <= middles[0]) | (grid.start > middles[-1])
+    names = ["outlier", "used", "outside the table", "no valid measurement", "shorter than its measurements"]
+    return np.select([dropped, used, outside, share == 0, short], names, "too few valid measurements")
+
+
+def _require_calibrated(summaries: Sequence[Summary], uncertain: Mapping[str, Array]) -> None:
+    """Raise `BadInput` where a variable has no window left for calibration."""
     empty = [s.variable for s in summaries if s.period == "calibration" and not s.used]
     if empty:
         lost = [f"{name} has {n} without an uncertainty" for name in empty if (n := uncertain[name].sum())]
         raise BadInput(
             f"{', '.join(empty)}: no window of the calibration period has enough valid measurements"
-            + "".join(f"; {words}" for words in lost),
+            + "".join(f"; {loss}" for loss in lost),
             hint="another period, a smaller min_valid, or leave the variable out",
         )
-    return full.select(used), summaries
 
 
 def with_errors(

@@ -93,8 +93,8 @@ def _flattened(
     parameters: Mapping[str, ParameterEntry], pfts: Sequence[str], numbered: bool
 ) -> Iterator[_Entry]:
     for name, parameter in parameters.items():
-        given = list(parameter.fixed) if isinstance(parameter.fixed, dict) else parameter.pfts
-        chosen = None if given is None else pft_names(name, given, pfts, numbered)
+        types = list(parameter.fixed) if isinstance(parameter.fixed, dict) else parameter.pfts
+        chosen = None if types is None else pft_names(name, types, pfts, numbered)
         for flat, pft in zip(flat_names(name, chosen), chosen or (None,), strict=True):
             yield _Entry(flat, pft, parameter)
 
@@ -113,8 +113,8 @@ def _drafted(
         if of.prior is None:
             draft.rules[flat] = _rule(entry, [*draft.known, *defaults], pfts, numbered)
             continue
-        given = _given_default(entry, pfts, numbered)
-        known = (1.0 if of.scales else defaults.get(flat)) if given is None else given
+        default = _config_default(entry, pfts, numbered)
+        known = (1.0 if of.scales else defaults.get(flat)) if default is None else default
         draft.calibrate(flat, of.prior, known)
         for target, number in _targets(flat, of.scales, defaults, pfts).items():
             draft.known.append(target)
@@ -133,16 +133,16 @@ def _require_once(names: Sequence[str]) -> None:
 def _plant_types(entries: Sequence[_Entry], numbers: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the flat name of each plant type of each calibrated entry, also by its place among `numbers`,
     from 1."""
-    found: dict[str, dict[str, str]] = {}
+    names: dict[str, dict[str, str]] = {}
     for entry in entries:
         if entry.of.prior is not None and entry.pft is not None:
-            found.setdefault(entry.name.removesuffix(f"_{entry.pft}"), {})[entry.pft] = entry.name
-    for of_types in found.values():
+            names.setdefault(entry.name.removesuffix(f"_{entry.pft}"), {})[entry.pft] = entry.name
+    for of_types in names.values():
         of_types |= {str(i): of_types[pft] for i, pft in enumerate(numbers, 1) if pft in of_types}
-    return found
+    return names
 
 
-def _given_default(entry: _Entry, known: Sequence[str], numbered: bool) -> float | None:
+def _config_default(entry: _Entry, known: Sequence[str], numbered: bool) -> float | None:
     """Return the default that the config gives for an entry; None: none."""
     flat, pft, parameter = entry.name, entry.pft, entry.of
     if not isinstance(parameter.default, dict):
@@ -176,7 +176,7 @@ def _default(flat: str, prior: Prior, known: float | None) -> float:
 
 
 def _named(flat: str, make: Callable[..., Made], *of: Any) -> Made:
-    """Return what is made of some values; what is refused is told with the parameter's name."""
+    """Return what is made of some values; an error names the parameter."""
     try:
         return make(*of)
     except BadInput as error:
@@ -196,14 +196,14 @@ def _targets(
             require_known(name, defaults, internal=False, pfts=pfts)
             targets[name] = scales[name]
             continue
-        found = [n for n in (name, *flat_names(name, pfts)) if n in defaults]
-        if not found:
+        matches = [n for n in (name, *flat_names(name, pfts)) if n in defaults]
+        if not matches:
             near = did_you_mean(name, defaults)
             raise BadInput(
                 f"parameters.{flat}.scales: the model does not tell a default of {name}",
                 hint=near or f"give the number that is multiplied: scales: {{{name}: 1.5}}",
             )
-        targets |= {n: defaults[n] for n in found}
+        targets |= {n: defaults[n] for n in matches}
     return targets
 
 

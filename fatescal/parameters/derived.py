@@ -150,8 +150,8 @@ class Expression:
     @property
     def written(self) -> dict[str, int]:
         """The names in the text, with their position."""
-        found = [part for part in self._known_parts(self._tree) if isinstance(part, ast.Name)]
-        return {part.id: part.col_offset for part in reversed(found)}
+        parts = [part for part in self._known_parts(self._tree) if isinstance(part, ast.Name)]
+        return {part.id: part.col_offset for part in reversed(parts)}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -38,15 +38,15 @@ class ParameterEntry(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         kinds = ("prior", *RULES)
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
-        if len(given) != 1:
+        chosen = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(chosen) != 1:
             raise ValueError(
                 "give one of `prior` (it is calibrated), `fixed`, `same_as` and `derived`"
-                + (f", not {' and '.join(given)}" if given else "")
+                + (f", not {' and '.join(chosen)}" if chosen else "")
             )
         extra = [k for k in ("scales", "default") if getattr(self, k) is not None]
         if self.prior is None and extra:
-            raise ValueError(f"`{extra[0]}` goes with a `prior`, not with `{given[0]}`")
+            raise ValueError(f"`{extra[0]}` goes with a `prior`, not with `{chosen[0]}`")
         if self.scales is not None and (self.pfts or self.auxiliary):
             raise ValueError("a factor that `scales` others is one number, without `pfts` and `auxiliary`")
         if isinstance(self.fixed, dict) and self.pfts:

@@ -39,8 +39,8 @@ def pft_name(name: str, pft: str | int, known: Sequence[str], numbered: bool) ->
 def pft_names(name: str, chosen: Sequence[str | int], known: Sequence[str], numbered: bool) -> list[str]:
     """Return the PFT names of a parameter, checked against the model's own where it has any."""
     names = []
-    for given in chosen:
-        pft = pft_name(name, given, known, numbered)
+    for choice in chosen:
+        pft = pft_name(name, choice, known, numbered)
         if known and pft not in known:
             raise BadInput(
                 f"parameters.{name}.pfts: unknown PFT '{pft}'",

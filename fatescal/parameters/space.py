@@ -134,7 +134,7 @@ def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]
         For a name that is not calibrated, a pair given twice, or correlations that cannot all hold at once.
     """
     matrix = np.eye(len(names))
-    given = set()
+    pairs = set()
     for first, others in correlations.items():
         for second, rho in others.items():
             where = f"correlations.{first}.{second}"
@@ -147,9 +147,9 @@ def factor(correlations: Mapping[str, Mapping[str, float]], names: Sequence[str]
                     )
             if first == second:
                 raise BadInput(f"{where}: a parameter correlates with itself by 1")
-            if frozenset((first, second)) in given:
+            if frozenset((first, second)) in pairs:
                 raise BadInput(f"{where} is given twice", hint="keep one of them")
-            given.add(frozenset((first, second)))
+            pairs.add(frozenset((first, second)))
             p, q = names.index(first), names.index(second)
             matrix[p, q] = matrix[q, p] = rho
     least, vectors = np.linalg.eigh(matrix)

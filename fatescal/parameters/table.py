@@ -12,12 +12,14 @@ from fatescal.parameters.designs.sobol import sobol_points
 from fatescal.parameters.space import ParameterSpace
 
 N_DRAWS = 4096  # for the quantiles of what follows from them
-CENTRAL = (0.025, 0.5, 0.975)  # shares of the quantiles that are told
+CENTRAL = (0.025, 0.5, 0.975)  # shares of the quantiles of a row
 
 Row = dict[str, Any]
 
 
-def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None) -> list[Row]:
+def parameter_table(
+    space: ParameterSpace, correlations: Mapping[str, Mapping[str, float]] | None
+) -> list[Row]:
     """Return a row for each calibrated parameter, then for each that follows from them.
 
     Quantiles of calibrated parameters are exact, those of the others of a Sobol sequence; `numbers` are what
@@ -26,7 +28,7 @@ def overview(space: ParameterSpace, correlations: Mapping[str, Mapping[str, floa
     >>> from fatescal.parameters.priors import Normal
     >>> from fatescal.parameters.derived import Same
     >>> space = ParameterSpace(("a",), (Normal(mean=1.0, sd=2.0),), {"a": 1.0}, rules={"b": Same("a")})
-    >>> rows = overview(space, None)
+    >>> rows = parameter_table(space, None)
     >>> [(row["parameter"], row["prior"], row["rule"], round(row["q500"], 2)) for row in rows]
     [('a', 'normal', '', 1.0), ('b', '', 'same as a', 1.0)]
     """
@@ -62,8 +64,8 @@ def _row(name: str, space: ParameterSpace, default: float, quantiles: Any) -> Ro
     }  # fmt: skip
 
 
-def words(row: Row) -> str:
-    """Return in words how a parameter gets its value."""
+def origin(row: Row) -> str:
+    """Return how a parameter gets its value, as a phrase."""
     parts = [row["from"]]
     parts += [f"times it: {', '.join(row['scales'])}"] if row["scales"] else []
     parts += [f"correlation {rho:g} with {name}" for name, rho in row["correlations"].items()]
@@ -76,13 +78,13 @@ def as_text(rows: list[Row]) -> str:
     table = [("parameter", "default", "2.5 %", "median", "97.5 %", "from")]
     for row in rows:
         numbers = (f"{row[column]:.5g}" for column in ("default", "q025", "q500", "q975"))
-        table.append((row["parameter"], *numbers, words(row)))
+        table.append((row["parameter"], *numbers, origin(row)))
     wide = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, wide)).rstrip() for line in table)
 
 
 def flat(row: Row) -> Row:
-    """Return a row of plain values, as csv has them: lists and pairs in words, the prior's numbers as
+    """Return a row of plain values, as csv has them: lists and pairs as text, the prior's numbers as
     columns.
 
     >>> flat({"scales": ["a", "b"], "correlations": {"c": 0.5}, "numbers": {"sd": 1.0}})

@@ -23,7 +23,7 @@ class Scale(Section):
 TruthValue = Annotated[Scale | Finite, Field(union_mode="left_to_right")]
 
 
-def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
+def truth(settings: Mapping[str, object], space: ParameterSpace) -> Array:
     """Return the parameters (P) of a synthetic truth: named ones set or scaled, others at the default.
 
     A name is that of one parameter (`slope_grass`), or of one with plant types (`slope`): a number is then
@@ -36,7 +36,7 @@ def truth(given: Mapping[str, object], space: ParameterSpace) -> Array:
         its prior's bounds.
     """
     values, set_by = dict(space.default), dict[str, str]()
-    for name, value in given.items():
+    for name, value in settings.items():
         for flat, item in _meant(name, value, space).items():
             if flat in set_by:
                 raise BadInput(

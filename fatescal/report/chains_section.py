@@ -158,8 +158,9 @@ def _reference(results: Results) -> Markup:
     )
 
 
-def _evidence(found: LogEvidence) -> Markup:
+def _evidence(evidence: LogEvidence) -> Markup:
     return paragraph(
-        "Log evidence (for comparing models and priors on the same data): ", found.log_z,
-        f"; the estimators differ by {number(found.disagreement)}.", found.warning and f" {found.warning}.",
+        "Log evidence (for comparing models and priors on the same data): ", evidence.log_z,
+        f"; the estimators differ by {number(evidence.disagreement)}.",
+        evidence.warning and f" {evidence.warning}.",
     )  # fmt: skip

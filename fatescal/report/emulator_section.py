@@ -28,7 +28,7 @@ class EmulatorCheck(ReportSection):
         if results.emulator is not None and results.surrogate is not None:
             content.append(_described(results.emulator, results.surrogate))
         if results.validation is not None:
-            content += _judged(results.validation, len(results.parameter))
+            content += _validated(results.validation, len(results.parameter))
         return content or None
 
 
@@ -40,8 +40,8 @@ def _described(emulator: Emulator, surrogate: Surrogate) -> Markup:
     )
 
 
-def _judged(validation: Validation, n_parameters: int) -> list[Markup]:
-    """Return what the validation says, in numbers, picture and words."""
+def _validated(validation: Validation, n_parameters: int) -> list[Markup]:
+    """Return what the validation says, in numbers, a figure and text."""
     low, high = COVERAGE
     needed, limit = rows_needed(n_parameters), near_limit(n_parameters)
     rows = [

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fatescal.report.markup import Markup, element, html
 
-# Okabe and Ito's colours, told apart by colour-blind readers; each stands for one thing on the whole page
+# Okabe and Ito's colours, distinct for colour-blind readers; each stands for one thing on the whole page
 COLOUR = {
     "observations": "#222222",
     "default": "#CC79A7",

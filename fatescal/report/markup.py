@@ -80,8 +80,8 @@ def element(tag: str, *content: object, **attributes: str) -> Markup:
     >>> element("p", "a & b", class_="note")
     '<p class="note">a &amp; b</p>'
     """
-    given = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items() if value)
-    return Markup(f"<{tag}{given}>{''.join(html(c) for c in content)}</{tag}>")
+    written = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items() if value)
+    return Markup(f"<{tag}{written}>{''.join(html(c) for c in content)}</{tag}>")
 
 
 def paragraph(*content: object) -> Markup:

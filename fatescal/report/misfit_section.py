@@ -93,7 +93,7 @@ def _sparse(ax) -> bool:
 
 
 def _of_evaluations(results: Results) -> Markup:
-    """Return the table of the batches of model runs, and of what the Kalman updates said of them."""
+    """Return the table of the batches of model runs, and of the Kalman updates that followed."""
     kalman = [key for key in results.history if is_kalman(key)]
     updates = dict(zip(kalman, results.updates, strict=False))  # none follows the last evaluation
     rows = []
@@ -132,7 +132,7 @@ def _of_evaluations(results: Results) -> Markup:
 def _failures(evaluation: Evaluation) -> str:
     """Return how many runs failed, and of what."""
     failed = evaluation.status[~evaluation.ok].tolist()
-    kinds = ", ".join(f"{n} {Status(kind).words}" for kind, n in Counter(failed).items())
+    kinds = ", ".join(f"{n} {Status(kind).description}" for kind, n in Counter(failed).items())
     return f"{len(failed)} ({kinds})" if failed else "0"
 
 

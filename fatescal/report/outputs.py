@@ -87,7 +87,7 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
     }
     remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot)]
     idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
-    remarks += [*effects.remarks(idle, len(snapshot.config.places)), *_failures(results), *further]
+    remarks += [*effects.remarks(idle, len(snapshot.config.by_site)), *_failures(results), *further]
     return Results(**results, remarks=tuple(remarks))
 
 
@@ -121,14 +121,14 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
     if posterior is not None:
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
-        found = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
-        yield f"chains {'converged' if found.converged else 'NOT CONVERGED'}: {found.words}"
+        diagnosis = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
+        yield f"chains {'converged' if diagnosis.converged else 'NOT CONVERGED'}: {diagnosis.summary}"
         space: ParameterSpace = results["prior"]
         beside = conflicts(space.names, space.priors, space.z(posterior.draws_u))
         yield from filter(None, (conflict.sentence for conflict in beside))
     # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
-    places = snapshot.config.places.values()
-    going_on = any(place.model.warm_starts for place in places)
+    sites = snapshot.config.by_site.values()
+    going_on = any(site.model.warm_starts for site in sites)
     later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
     defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
     if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):

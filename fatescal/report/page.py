@@ -73,7 +73,7 @@ def _head(results: Results) -> Markup:
 
 
 def _headline(results: Results) -> Markup:
-    """Return the one word on the run, which comes before all others."""
+    """Return the verdict on the run, which comes first."""
     fine = results.verdict is not None and results.verdict.outcome == "confirmed"
     distrust = ""
     if results.verdict is not None and results.verdict.outcome in ("not confirmed", "cannot tell"):
@@ -82,19 +82,19 @@ def _headline(results: Results) -> Markup:
 
 
 def _steps(results: Results) -> Markup:
-    """Return in one line what emulator and chains say of themselves: no verdict on the posterior."""
+    """Return in one line the state of emulator and chains: no verdict on the posterior."""
     validation, diagnosis = results.validation, results.diagnosis
-    words = []
+    steps = []
     if validation is None:
-        words.append("emulator not reached")
+        steps.append("emulator not reached")
     else:
-        words.append("emulator validated" if validation.passed else "emulator NOT VALIDATED")
+        steps.append("emulator validated" if validation.passed else "emulator NOT VALIDATED")
     if diagnosis is None:
-        words.append("no chains")
+        steps.append("no chains")
     else:
-        words.append("chains converged" if diagnosis.converged else "chains NOT CONVERGED")
-    words.append("posterior run again" if "posterior" in results.ensembles else "posterior not run again")
-    return element("p", " · ".join(words))
+        steps.append("chains converged" if diagnosis.converged else "chains NOT CONVERGED")
+    steps.append("posterior run again" if "posterior" in results.ensembles else "posterior not run again")
+    return element("p", " · ".join(steps))
 
 
 def _key_numbers(results: Results) -> Markup:
@@ -109,14 +109,14 @@ def _key_numbers(results: Results) -> Markup:
         ["model runs", f"{members}, of which {failed} failed"],
     ]
     if results.ensembles and "calibration" in counts:
-        numbers.append(["reduced χ² (calibration, median)", " → ".join(_chi2_words(results))])
+        numbers.append(["reduced χ² (calibration, median)", " → ".join(_chi2_medians(results))])
     if results.diagnosis is not None:
         numbers.append(["largest R-hat", float(np.max(results.diagnosis.rhat))])
         numbers.append(["least effective sample size", float(np.min(results.diagnosis.ess_bulk))])
     return framed(Markup(), numbers)
 
 
-def _chi2_words(results: Results) -> list[str]:
+def _chi2_medians(results: Results) -> list[str]:
     return [
         f"{role} {number(float(np.median(results.reduced_chi2(g, 'calibration'))))}"
         for role, g in results.compared.items()

@@ -109,10 +109,10 @@ def _table(results: Results) -> Markup:
             row.append(float(results.truth[p]))
             row += [float((mean - results.truth[p]) / sd)] if sampled is not None else []
         rows.append(row)
-    words = "Mean ± standard deviation."
+    caption = "Mean ± standard deviation."
     if results.truth is not None and sampled is not None:
-        words += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
-    return table(header, rows, words)
+        caption += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
+    return table(header, rows, caption)
 
 
 def _beside_prior(results: Results) -> list[Markup]:
@@ -130,11 +130,11 @@ def _beside_prior(results: Results) -> list[Markup]:
         "parameter", "mean of the posterior [prior sd]", "share of the draws in the prior's central 95 %",
         "share at the lower bound", "share at the upper bound", "conflict",
     ]  # fmt: skip
-    words = (
+    caption = (
         "The posterior beside its prior. A conflict means that the prior is too narrow, or that the "
         "parameter makes up for an error of the model."
     )
-    return [table(header, rows, words)]
+    return [table(header, rows, caption)]
 
 
 def _following(results: Results) -> list[Markup]:

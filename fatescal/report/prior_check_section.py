@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fatescal.diagnostics.prior_check import weigh, word
+from fatescal.diagnostics.prior_check import assess, verdict
 from fatescal.diagnostics.scores import LEVEL
 from fatescal.report.markup import breakable, element, paragraph, table
 from fatescal.report.results import Results, members, ran
@@ -24,12 +24,12 @@ class PriorCheckSection(ReportSection):
             return None
         columns = results.rows("calibration")
         calibration = results.observations.select(columns)
-        found = weigh(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
-        verdict = word(found, results.parameter)
+        checks = assess(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
+        outcome = verdict(checks, results.parameter)
         return [
             paragraph(
                 element(
-                    "b", f"Prior check {verdict}", class_="bad" if verdict.startswith("failed") else "good"
+                    "b", f"Prior check {outcome}", class_="bad" if outcome.startswith("failed") else "good"
                 ),
                 ".",
             ),
@@ -42,12 +42,12 @@ class PriorCheckSection(ReportSection):
             ),
             table(
                 ["variable", "windows", "coverage", "outliers", "constrained directions"],
-                [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in found],
+                [[e.variable, e.windows, e.coverage, e.outliers, e.degrees_of_freedom] for e in checks],
             ),
             table(
-                ["parameter", *(e.variable for e in found)],
+                ["parameter", *(e.variable for e in checks)],
                 [
-                    [breakable(name), *(float(e.informed[p]) for e in found)]
+                    [breakable(name), *(float(e.informed[p]) for e in checks)]
                     for p, name in enumerate(results.parameter)
                 ],
                 "Share of the prior variance removed",

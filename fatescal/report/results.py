@@ -49,7 +49,7 @@ class PriorMap(Protocol):
 
     @property
     def rules(self) -> Mapping[str, object]:
-        """Parameters that are not calibrated, and what they follow from, in words."""
+        """Parameters that are not calibrated, and what they follow from."""
 
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""
@@ -159,7 +159,7 @@ class Results:
 
     @property
     def headline(self) -> str:
-        """The one word on the run: confirmed by the model, not confirmed, cannot tell, or not sampled."""
+        """The verdict on the run: confirmed by the model, not confirmed, cannot tell, or not sampled."""
         if self.verdict is None:
             return "not sampled" if self.posterior is None else "not run again yet"
         return HEADLINES[self.verdict.outcome]
@@ -238,10 +238,10 @@ def label(stage: str) -> str:
     >>> label("evaluation-00"), label("evaluation-02"), label("evaluation-refinement-01")
     ('prior', 'iteration 2', 'refinement 1')
     """
-    words = [str(int(w)) if w.isdigit() else w for w in stage.removeprefix("evaluation-").split("-")]
-    if words == ["0"]:
+    parts = [str(int(w)) if w.isdigit() else w for w in stage.removeprefix("evaluation-").split("-")]
+    if parts == ["0"]:
         return "prior"
-    return " ".join(words if not words[0].isdigit() else ["iteration", *words])
+    return " ".join(parts if not parts[0].isdigit() else ["iteration", *parts])
 
 
 def ran(evaluation: Evaluation) -> Array:

@@ -64,8 +64,8 @@ def _title(name: str) -> str:
 
 def _known(present: np.ndarray, order: list[str]) -> list[str]:
     """Return the labels that are present: those of `order` first, others as they come."""
-    found = list(dict.fromkeys(present.tolist()))
-    return [x for x in order if x in found] + [x for x in found if x not in order]
+    labels = list(dict.fromkeys(present.tolist()))
+    return [x for x in order if x in labels] + [x for x in labels if x not in order]
 
 
 def _of_variable(card: Scorecard, variable: str, results: Results) -> Markup:

@@ -95,7 +95,7 @@ def adapt(scale: Array, moved: Moved, step: int) -> Array:
     """Return the proposal factors (T, P, P) after learning from one move (Vihola 2012, eq. 1).
 
     S S' <- S (I + eta mean_w (a_w - a*) z_w z_w' / |z_w|^2) S' at step n = `step` + 1, with
-    eta = min(1, P n^(-2/3)) and the mean over the W walkers of a level in the place of Vihola's single chain.
+    eta = min(1, P n^(-2/3)) and the mean over the W walkers of a level instead of Vihola's single chain.
     It stays positive definite since eta (a - a*) > -1.
 
     A level that accepts everything is stretched, one that accepts nothing is shrunk:

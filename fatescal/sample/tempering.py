@@ -3,7 +3,7 @@
 Level t samples pi_t(u) ~ N(u; 0, I) L(u)^beta_t with 0 = beta_0 < ... < beta_{T-1} = 1. A step moves every
 walker at its own level, then offers swaps between neighbouring levels: even pairs on even steps, odd
 pairs on odd ones. The W walkers of a level each belong to a column of their own, one per walker;
-states are swapped within a column only, so columns are independent chains given the frozen ladder.
+states are swapped within a column only, so columns are independent chains given the fixed ladder.
 """
 
 from __future__ import annotations

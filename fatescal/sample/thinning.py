@@ -32,7 +32,7 @@ def representative(draws: Array, n: int) -> Array:
 
     References
     ----------
-    Mak & Joseph 2018, doi:10.1214/17-AOS1629, over candidates in the place of their continuous search.
+    Mak & Joseph 2018, doi:10.1214/17-AOS1629, over candidates instead of their continuous search.
 
     >>> representative(np.arange(9.0)[:, None], 3)
     array([1, 4, 7])

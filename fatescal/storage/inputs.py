@@ -22,7 +22,7 @@ from fatescal.storage import atomic
 NAME = "inputs.json"
 SMALL = 2**20  # bytes; a smaller file is read at every start
 SETTLED = 2.0  # s; a file that has changed within this time may change again without another time stamp
-MISSING = "missing"  # in place of a digest
+MISSING = "missing"  # instead of a digest
 
 
 @dataclass(frozen=True)

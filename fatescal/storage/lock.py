@@ -16,7 +16,7 @@ from typing import IO
 from fatescal.base.errors import RunFailed
 from fatescal.hpc.schedulers.registry import current
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # said by Lustre and NFS without locks
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # raised by Lustre and NFS without locks
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
             break
         except FileExistsError:
             if time.monotonic() > give_up:
-                raise RunFailed(_held_in_words(path)) from None
+                raise RunFailed(_held_message(path)) from None
         time.sleep(0.2)
     try:
         yield
@@ -85,7 +85,7 @@ def _held_by_file(path: Path, give_up: float) -> Iterator[None]:
             path.unlink()
 
 
-def _held_in_words(path: Path) -> str:
+def _held_message(path: Path) -> str:
     """Return who holds a run by its file, and whether that process is still there, if this host can tell."""
     try:
         holder = path.read_text(encoding="utf-8") or "unknown process"

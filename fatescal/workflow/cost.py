@@ -28,15 +28,15 @@ def _planned_batches(chosen: Config) -> list[int]:
 
 def planned_runs(chosen: Config) -> int:
     """Return how often a model will run, as far as the config tells: each member at each site."""
-    return sum(_planned_batches(chosen)) * len(chosen.places)
+    return sum(_planned_batches(chosen)) * len(chosen.by_site)
 
 
 def planned_waves(chosen: Config, n_ranks: int) -> int:
     """Return how many model runs each rank makes one after another; of a model that runs batches, how
     many of these.
     """
-    batches, n_sites = _planned_batches(chosen), len(chosen.places)
-    if any(place.model.runs_together for place in chosen.places.values()):
+    batches, n_sites = _planned_batches(chosen), len(chosen.by_site)
+    if any(site.model.runs_together for site in chosen.by_site.values()):
         return len(batches)
     first = -(-n_sites // n_ranks)  # the default run, before all others
     rest = [size * n_sites for size in batches]

@@ -100,14 +100,14 @@ def check_prior(run: CalibrationRun, observations: Observations, measured: Obser
         anyway.
     """
     problem = run.problem
-    text, reason, hopeless = run.comm.on_root(functools.partial(_prior_check, run, observations, measured))
+    text, reason, is_constant = run.comm.on_root(functools.partial(_prior_check, run, observations, measured))
     log.info("%s", text)
     if not reason or problem.stop_after is not None:
         return
-    if problem.force_prior and not hopeless:
+    if problem.force_prior and not is_constant:
         log.warning("calibrate.force: the calibration goes on although the prior check failed")
         return
-    way_out = "" if hopeless else "; or calibrate.force: true, to go on at your own risk"
+    way_out = "" if is_constant else "; or calibrate.force: true, to go on at your own risk"
     run.comm.agree(RunFailed(f"the prior check failed: {reason}{way_out}"))
 
 
@@ -126,11 +126,11 @@ def _prior_check(
         return "prior check: too few members ran to tell", "", False
     columns = observations.period == "calibration"
     predictions, calibration = stage.predictions[rows][:, columns], observations.select(columns)
-    results = prior_check.weigh(
+    results = prior_check.assess(
         calibration, stage.u[rows], predictions, run.problem.space.factor, measured.select(columns)
     )
-    hopeless = results[-1].constant
+    is_constant = results[-1].constant
     reason = prior_check.failure(results, names)
-    if run.problem.first_role == "prior" or hopeless or any(e.disjoint for e in results[:-1]):
-        return prior_check.render(results, names), reason, hopeless
+    if run.problem.first_role == "prior" or is_constant or any(e.disjoint for e in results[:-1]):
+        return prior_check.render(results, names), reason, is_constant
     return "prior check: not made, because the first ensemble is no draw of the prior", "", False

@@ -95,11 +95,11 @@ def _nodes(comm: Communicator) -> Finding:
     ranks = Counter(node for node, _ in of_ranks)
     memory = dict(of_ranks)
     each = {node: memory[node] / n for node, n in ranks.items()}
-    words = ", ".join(f"{node}: {n} ranks, {memory[node]:.1f} GB free" for node, n in ranks.items())
+    ranks_of_nodes = ", ".join(f"{node}: {n} ranks, {memory[node]:.1f} GB free" for node, n in ranks.items())
     small = [node for node in ranks if each[node] < RANK]
     return Finding(
         "nodes",
-        f"{words}; {min(each.values()):.2g} GB a rank, for itself and its member",
+        f"{ranks_of_nodes}; {min(each.values()):.2g} GB a rank, for itself and its member",
         wrong=bool(small),
         hint=f"fewer ranks on {', '.join(small)}: each needs {RANK} GB beside its member" if small else "",
     )
@@ -128,9 +128,9 @@ def _renames(here: Path, comm: Communicator) -> Finding:
         return Finding(
             "file system", f"all ranks see what one has renamed in {here.parent} after {slowest:.1f} s"
         )
-    words = errors[0] if errors else f"{', '.join(blind)}: what another node has renamed is not seen"
+    problem = errors[0] if errors else f"{', '.join(blind)}: what another node has renamed is not seen"
     return Finding(
-        "file system", f"{here.parent}: {words}", True, "a run.directory or scratch that all nodes share"
+        "file system", f"{here.parent}: {problem}", True, "a run.directory or scratch that all nodes share"
     )
 
 
@@ -170,9 +170,9 @@ def _checkpoint(here: Path, comm: Communicator) -> Finding:
     )
     same = comm.on_root(lambda: written is not None and np.array_equal(written.u, rows))
     by = "all ranks (parallel HDF5)" if PARALLEL else "the root rank (h5py without MPI)"
-    words = f"written by {by} and read back in {time.monotonic() - begin:.1f} s"
+    timing = f"written by {by} and read back in {time.monotonic() - begin:.1f} s"
     hint = "" if same else "another file system for run.directory or scratch"
-    return Finding("checkpoint", words if same else f"{words}: not what was written", not same, hint)
+    return Finding("checkpoint", timing if same else f"{timing}: not what was written", not same, hint)
 
 
 def _dealing(comm: Communicator) -> Finding:
@@ -196,20 +196,20 @@ def _members(here: Path, launching: Launching, comm: Communicator) -> Finding:
             launcher=launching.launcher,
         )
         seen = (folder / "environment").read_text().splitlines()
-        leaked = sorted({word for line in seen for word in launching.hide if line.startswith(word)})
+        leaked = sorted({name for line in seen for name in launching.hide if line.startswith(name)})
     except (ModelFailed, OSError) as failure:
         error = f"rank {comm.rank} on {node_name()}: {failure}"
     slowest = max(comm.allgather(time.monotonic() - begin))
     errors = [e for e in comm.allgather(error) if e]
-    seen_by = sorted({word for words in comm.allgather(leaked) for word in words})
+    seen_by = sorted({name for names in comm.allgather(leaked) for name in names})
     how = f"through {launching.launcher[0]}" if launching.launcher else "directly"
     if errors:
-        words = f"{len(errors)} of {comm.size} ranks cannot launch a member {how}: {errors[0]}"
-        return Finding("launching", words, True, "the machine file's launcher, on one node by hand")
+        report = f"{len(errors)} of {comm.size} ranks cannot launch a member {how}: {errors[0]}"
+        return Finding("launching", report, True, "the machine file's launcher, on one node by hand")
     if seen_by:
-        words = f"members launched {how} see variables {'*, '.join(seen_by)}* that are to be hidden"
+        report = f"members launched {how} see variables {'*, '.join(seen_by)}* that are to be hidden"
         return Finding(
-            "launching", words, True, "--mpi=none for srun, or a shorter `hide` for a model without MPI"
+            "launching", report, True, "--mpi=none for srun, or a shorter `hide` for a model without MPI"
         )
     return Finding("launching", f"every rank launched a member {how}, in {slowest:.1f} s at most")
 
@@ -226,7 +226,7 @@ def _clocks(here: Path, comm: Communicator) -> Finding:
     try:
         own.touch()
         beside = own.stat().st_mtime - before
-    except OSError:  # told by others
+    except OSError:  # reported by other ranks
         beside = 0.0
     files = max(comm.allgather(beside), key=abs)
     remark = (
@@ -241,17 +241,17 @@ def space(folder: Path, n_runs: int | None, needed: float | None) -> Finding:
     """
     free = shutil.disk_usage(folder).free
     files = os.statvfs(folder).f_favail
-    words = f"{_size(free)} free on the file system of {folder}"
+    room = f"{_size(free)} free on the file system of {folder}"
     if files:
-        words += f", {files} files"
+        room += f", {files} files"
     if needed is not None and needed > free:
         hint = "keep: predictions in the machine file, or another run.directory or scratch"
-        return Finding("space", f"{words}; the run needs about {_size(needed)}", True, hint)
+        return Finding("space", f"{room}; the run needs about {_size(needed)}", True, hint)
     if needed is not None:
-        words += f"; the run needs about {_size(needed)}"
+        room += f"; the run needs about {_size(needed)}"
     elif n_runs is not None:
-        words += f": {_size(free / n_runs)} for each of {n_runs} members"
-    return Finding("space", f"{words} (a quota may be smaller)")
+        room += f": {_size(free / n_runs)} for each of {n_runs} members"
+    return Finding("space", f"{room} (a quota may be smaller)")
 
 
 def _size(n_bytes: float) -> str:

@@ -19,7 +19,7 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.hpc.launch import seconds
 from fatescal.models.base import Model
 from fatescal.observations import measurements, windows
-from fatescal.observations.align import align, foresee
+from fatescal.observations.align import align, require_comparable
 from fatescal.observations.windows import Summary
 from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.space import ParameterSpace
@@ -46,7 +46,7 @@ class Parts:
     scheme: UpdateScheme
 
 
-def problem(chosen: Config, comm: Communicator) -> Problem:
+def assemble(chosen: Config, comm: Communicator) -> Problem:
     """Return what a config describes, checked on root, on all ranks.
 
     Raises
@@ -55,16 +55,16 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
         For whatever would make the calibration fail, before any model run.
     """
     others = comm.on_root(
-        lambda: {site: site_models.fallback(place) for site, place in chosen.places.items()}
+        lambda: {site: site_models.fallback(site_config) for site, site_config in chosen.by_site.items()}
     )
     chosen = comm.on_root(lambda: site_models.located(chosen))
-    parts = comm.on_root(lambda: checked(chosen, others))
+    parts = comm.on_root(lambda: checked_parts(chosen, others))
     errors = {
-        place.label(name): variable.error
-        for place in chosen.places.values()
-        for name, variable in place.observations.variables.items()
+        site_config.label(name): variable.error
+        for site_config in chosen.by_site.values()
+        for name, variable in site_config.observations.variables.items()
     }
-    sites = [members(place, others[site], parts, comm) for site, place in chosen.places.items()]
+    sites = [members(site_config, others[site], parts, comm) for site, site_config in chosen.by_site.items()]
     return Problem(
         seed=chosen.run.seed,
         space=parts.space,
@@ -93,27 +93,27 @@ def problem(chosen: Config, comm: Communicator) -> Problem:
     )
 
 
-def members(place: OneSite, other: OneSite | None, parts: Parts, comm: Communicator) -> Members:
+def members(site_config: OneSite, other: OneSite | None, parts: Parts, comm: Communicator) -> Members:
     """Return what runs the members at one site; `other` is its config with the fallback."""
-    stop = stragglers(place.machine, comm)
-    forward, grid = site_models.model(place, stop), parts.grids[place.site]
-    names = _names(place)
+    stop = stragglers(site_config.machine, comm)
+    forward, grid = site_models.model(site_config, stop), parts.grids[site_config.site]
+    names = _names(site_config)
     return Members(
         model=forward,
         space=parts.space,
         align=partial(align, grid=grid, names=names, calendar=forward.calendar),
         n_predictions=len(grid),
-        folder=site_models.members_folder(place),
-        retries=0 if forward.runs_together else place.machine.retries,
+        folder=site_models.members_folder(site_config),
+        retries=0 if forward.runs_together else site_config.machine.retries,
         fallback=None if other is None else site_models.model(other, stop),
         windows=grid.windows(names, forward.calendar),
-        keep=place.machine.keep,
+        keep=site_config.machine.keep,
         stragglers=stop,
-        site=place.site,
+        site=site_config.site,
     )
 
 
-def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
+def outside_files(chosen: Config, made: Problem) -> dict[str, Sources]:
     """Return the files from outside that a run reads, by site and by the key of the config that names them.
 
     What is of no site stands under ''.
@@ -121,31 +121,37 @@ def outside(chosen: Config, made: Problem) -> dict[str, Sources]:
     sources: dict[str, Sources] = {}
     if design_files := chosen.calibrate.design.files(chosen.folder):
         sources[""] = {"calibrate.design": design_files}
-    for place, site in zip(chosen.places.values(), made.members.sites, strict=True):
-        named = dict(site_models.files(place, site.model))
+    for site_config, site in zip(chosen.by_site.values(), made.members.sites, strict=True):
+        named = dict(site_models.files(site_config, site.model))
         if site.fallback is not None:
-            other = site_models.files(place, site.fallback)
+            other = site_models.files(site_config, site.fallback)
             differing = {key: several for key, several in other.items() if named.get(key) != several}
             named |= {
                 f"model.fallback.{k.removeprefix('model.')}": several for k, several in differing.items()
             }
-        if place.observations.file is not None:
-            named["observations.file"] = [place.path(place.observations.file)]
-        prefix = f"sites.{place.site}." if place.site else ""
-        sources[place.site] = {**sources.get(place.site, {}), **{f"{prefix}{k}": v for k, v in named.items()}}
+        if site_config.observations.file is not None:
+            named["observations.file"] = [site_config.path(site_config.observations.file)]
+        prefix = f"sites.{site_config.site}." if site_config.site else ""
+        sources[site_config.site] = {
+            **sources.get(site_config.site, {}),
+            **{f"{prefix}{k}": v for k, v in named.items()},
+        }
     return sources
 
 
-def facts(made: Problem) -> ModelFacts:
+def model_facts(made: Problem) -> ModelFacts:
     """Return what the models of a problem say of parameters."""
     model = made.members.sites[0].model  # in this they agree
     defaults = {name: float(value) for name, value in model.defaults.items()}
     return ModelFacts(defaults, tuple(model.pfts), model.numbers_pfts, made.members.units)
 
 
-def _names(place: OneSite) -> dict[str, str]:
+def _names(site_config: OneSite) -> dict[str, str]:
     """Return the model's name of each observed variable."""
-    return {place.label(name): variable.model for name, variable in place.observations.variables.items()}
+    return {
+        site_config.label(name): variable.model
+        for name, variable in site_config.observations.variables.items()
+    }
 
 
 def stragglers(machine: config.Machine, comm: Communicator) -> Stragglers:
@@ -159,29 +165,29 @@ def stragglers(machine: config.Machine, comm: Communicator) -> Stragglers:
     return Stragglers(comm.stopping, rule)
 
 
-def checked(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
+def checked_parts(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
     """Read and check the files and names of a config that has been `located`, and of its sites' fallbacks."""
-    places, forwards = chosen.places, {}
-    for site, place in places.items():
-        with site_models.at_site(place):
-            forwards[site] = site_models.model(place, lambda: False)
-    shared = _space(places, forwards)
+    configs, forwards = chosen.by_site, {}
+    for site, site_config in configs.items():
+        with site_models.at_site(site_config):
+            forwards[site] = site_models.model(site_config, lambda: False)
+    shared = _space(configs, forwards)
     seen = []
-    for site, place in places.items():
-        with site_models.at_site(place):
+    for site, site_config in configs.items():
+        with site_models.at_site(site_config):
             forward, other = forwards[site], others.get(site)
             forward.check()
             site_models.check_values(forward, shared)
             if other is not None:
                 site_models.check_fallback(site_models.model(other, lambda: False), forward, shared)
-            seen.append(measurements.observe(place, forward.calendar))
-            foresee(seen[-1][0], _names(place), forward)
+            seen.append(measurements.observe(site_config, forward.calendar))
+            require_comparable(seen[-1][0], _names(site_config), forward)
     grids, observed, summaries, tables_ = zip(*seen, strict=True)
     synthetic = _synthetic(chosen)
     return Parts(
         space=shared,
         truth=None if synthetic is None else truth(synthetic.truth, shared),
-        grids=dict(zip(places, grids, strict=True)),
+        grids=dict(zip(configs, grids, strict=True)),
         observed=Observations.joined(observed) if synthetic is None else None,
         summary=tuple(s for of_site in summaries for s in of_site),
         table="\n".join(filter(None, tables_)),
@@ -194,7 +200,7 @@ def checked(chosen: Config, others: Mapping[str, OneSite | None] = {}) -> Parts:
 
 def _synthetic(chosen: Config) -> config.SyntheticSection | None:
     """Return the synthetic truth, the same at all sites."""
-    return next(iter(chosen.places.values())).observations.synthetic
+    return next(iter(chosen.by_site.values())).observations.synthetic
 
 
 def noise(synthetic: config.SyntheticSection | None) -> float:
@@ -208,21 +214,24 @@ def noise_seed(chosen: Config) -> int:
     return chosen.run.seed if synthetic is None or synthetic.seed is None else synthetic.seed
 
 
-def space(chosen: Config) -> ParameterSpace:
+def calibrated_space(chosen: Config) -> ParameterSpace:
     """Return the parameters of a config, with the defaults of its model."""
-    places = site_models.located(chosen).places
-    return _space(places, {site: site_models.model(place, lambda: False) for site, place in places.items()})
+    configs = site_models.located(chosen).by_site
+    return _space(
+        configs,
+        {site: site_models.model(site_config, lambda: False) for site, site_config in configs.items()},
+    )
 
 
-def _space(places: Mapping[str, OneSite], forwards: Mapping[str, Model]) -> ParameterSpace:
+def _space(configs: Mapping[str, OneSite], forwards: Mapping[str, Model]) -> ParameterSpace:
     """Return the parameters, which the models of all sites must know under the same names, with the same
     defaults."""
     spaces = {}
     for site, forward in forwards.items():
-        numbered, place = forward.numbers_pfts, places[site]
-        with site_models.at_site(place):
+        numbered, site_config = forward.numbers_pfts, configs[site]
+        with site_models.at_site(site_config):
             spaces[site] = parameter_space(
-                place.parameters, forward.defaults, forward.pfts, numbered, place.correlations
+                site_config.parameters, forward.defaults, forward.pfts, numbered, site_config.correlations
             )
     (first, shared), *others = spaces.items()
     for site, other in others:
@@ -259,7 +268,7 @@ def scheme(chosen: config.CalibrateSection, n_parameters: int) -> UpdateScheme:
     return chosen
 
 
-def summary(chosen: Config, made: Problem) -> list[str]:
+def observation_lines(chosen: Config, made: Problem) -> list[str]:
     """Return lines that say which windows of which variable are used, and what was dropped and why."""
     if made.observed is not None:
         return [*made.table.splitlines(), *windows.describe(made.summary).splitlines()]

@@ -68,7 +68,7 @@ def sample(
         key = f"chains-{round_:02d}-{len(blocks) - 1:03d}"
         diagnosis = comm.on_root(lambda: diagnose(_cold(blocks), names, rhat=settings.rhat, ess=settings.ess))
         n_steps = BLOCK * len(blocks)
-        log.info("%s: %d steps: %s", key, n_steps, diagnosis.words)
+        log.info("%s: %d steps: %s", key, n_steps, diagnosis.summary)
         if diagnosis.converged:
             return
         if n_steps >= settings.max_steps:

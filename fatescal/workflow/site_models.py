@@ -23,34 +23,34 @@ C = TypeVar("C", bound=Config)
 
 
 @contextmanager
-def at_site(place: OneSite) -> Iterator[None]:
+def at_site(site_config: OneSite) -> Iterator[None]:
     """Put the name of the site, where it is one of several, before what is wrong there."""
     try:
         yield
     except BadInput as error:
-        if not place.site:
+        if not site_config.site:
             raise
-        raise BadInput(f"sites.{place.site}: {error}") from None
+        raise BadInput(f"sites.{site_config.site}: {error}") from None
 
 
 def located(chosen: C) -> C:
     """Return the config with what each model looks up once."""
-    return chosen.with_models({site: _located(place) for site, place in chosen.places.items()})
+    return chosen.with_models({site: _located(site_config) for site, site_config in chosen.by_site.items()})
 
 
-def _located(place: OneSite) -> ModelOptions:
-    with at_site(place):
-        return place.model.located(context(place))
+def _located(site_config: OneSite) -> ModelOptions:
+    with at_site(site_config):
+        return site_config.model.located(context(site_config))
 
 
-def context(place: OneSite, stop: Callable[[], bool] = never) -> Context:
+def context(site_config: OneSite, stop: Callable[[], bool] = never) -> Context:
     """Return what a site's model gets; `stop` is for models that wait for another process."""
-    machine = place.machine
+    machine = site_config.machine
     return Context(
-        folder=place.folder,
-        run=place.run.directory.absolute(),
-        preparation=preparation.folder(members_folder(place), place.site),
-        variables=tuple(variable.model for variable in place.observations.variables.values()),
+        folder=site_config.folder,
+        run=site_config.run.directory.absolute(),
+        preparation=preparation.folder(members_folder(site_config), site_config.site),
+        variables=tuple(variable.model for variable in site_config.observations.variables.values()),
         timeout=machine.timeout,
         launcher=machine.launcher,
         hide=HIDDEN_PREFIXES if machine.hide is None else machine.hide,
@@ -65,30 +65,30 @@ def members_folder(chosen: Config) -> Path:
     return chosen.run.directory.absolute() / "members"
 
 
-def fallback(place: OneSite) -> OneSite | None:
+def fallback(site_config: OneSite) -> OneSite | None:
     """Return a site's config with the model's fallback as its model, located."""
-    other = place.model.alternative
-    return None if other is None else located(place.model_copy(update={"model": other}))
+    other = site_config.model.alternative
+    return None if other is None else located(site_config.model_copy(update={"model": other}))
 
 
-def model(place: OneSite, stop: Callable[[], bool]) -> Model:
+def model(site_config: OneSite, stop: Callable[[], bool]) -> Model:
     """Return the model of a site whose options are located; `stop` as in `context`."""
-    return place.model.make(context(place, stop))
+    return site_config.model.make(context(site_config, stop))
 
 
-def files(place: OneSite, forward: Model) -> Sources:
+def files(site_config: OneSite, forward: Model) -> Sources:
     """Return the files from outside that a site's model reads, by the key of the config that names them.
 
     Of a model from another package that does not say: those that its options name, and its own source.
     """
-    sources = place.model.sources(forward)
+    sources = site_config.model.sources(forward)
     if sources is not None:
         return dict(sources)
     own = {} if forward.source is None else {"model.kind": [forward.source]}
-    return {**_named_by(place), **own}
+    return {**_named_by(site_config), **own}
 
 
-def _named_by(place: OneSite) -> dict[str, list[Source]]:
+def _named_by(site_config: OneSite) -> dict[str, list[Source]]:
     """Return the files that the options of a model name, at any depth."""
     files: dict[str, list[Source]] = {}
 
@@ -99,10 +99,10 @@ def _named_by(place: OneSite) -> dict[str, list[Source]]:
         elif isinstance(value, list | tuple):
             for below in value:
                 look(below, key)
-        elif isinstance(value, str | Path) and value and (path := place.path(str(value))).exists():
+        elif isinstance(value, str | Path) and value and (path := site_config.path(str(value))).exists():
             files.setdefault(key, []).append(path)
 
-    look(place.model.model_dump(exclude={"kind", "fallback"}), "model")
+    look(site_config.model.model_dump(exclude={"kind", "fallback"}), "model")
     return files
 
 

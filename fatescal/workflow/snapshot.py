@@ -72,13 +72,13 @@ class Snapshot:
     @property
     def truth(self) -> Array | None:
         """The parameters (P) that made the observations; None where these were measured."""
-        synthetic = next(iter(self.config.places.values())).observations.synthetic
+        synthetic = next(iter(self.config.by_site.values())).observations.synthetic
         return None if synthetic is None else truth(synthetic.truth, self.space)
 
     @property
     def estimated(self) -> list[str]:
         """The observed variables whose model discrepancy is estimated."""
-        observed = ((p, p.observations.variables) for p in self.config.places.values())
+        observed = ((p, p.observations.variables) for p in self.config.by_site.values())
         return [p.label(n) for p, of in observed for n, v in of.items() if v.error.estimate]
 
     def write(self, directory: Path) -> None:

@@ -105,7 +105,7 @@ def test_the_report_and_arviz_say_the_same_of_the_written_chains(tmp_path):
     opened = xr.open_datatree(tmp_path / "posterior.nc")
     written = [float(array_stats.rhat(opened.posterior[n].values, method="rank")) for n in "ab"]
     assert_allclose(written, found.rhat_walkers, rtol=1e-9)
-    assert f"{found.rhat_walkers.max():.3f}" in found.words
+    assert f"{found.rhat_walkers.max():.3f}" in found.summary
 
 
 def test_mixing_weighs_blocks_by_their_steps():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from linear import SD, fatescal, write_problem
 
-from fatescal.diagnostics.prior_check import failure, render, weigh, word
+from fatescal.diagnostics.prior_check import assess, failure, render, verdict
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.observed_variable import ObservedVariable
 from fatescal.observations.windows import grid_of, synthesise
@@ -39,7 +39,7 @@ def test_information_is_that_of_the_linear_problem():
     observed, u, predictions, slopes = linear_case()
     white = observed.whiten(slopes)
     posterior = np.linalg.inv(np.eye(2) + white @ white.T)
-    a, b, both = weigh(observed, u, predictions)
+    a, b, both = assess(observed, u, predictions)
     np.testing.assert_allclose(both.informed, 1 - np.diagonal(posterior), atol=1e-10)
     np.testing.assert_allclose(b.informed, 0, atol=1e-12)
     assert a.degrees_of_freedom == pytest.approx(np.trace(np.eye(2) - posterior), abs=1e-10)
@@ -47,10 +47,10 @@ def test_information_is_that_of_the_linear_problem():
 
 def test_the_check_passes_and_names_a_mute_parameter_and_a_variable_without_any():
     observed, u, predictions, _ = linear_case()
-    found = weigh(observed, u, predictions)
+    found = assess(observed, u, predictions)
     assert 0.8 < found[-1].coverage <= 1.0
     assert not any(e.conflict for e in found)
-    assert word(found, NAMES) == (
+    assert verdict(found, NAMES) == (
         "passed, but the model's output for b is the same in all 60 members: it depends on no parameter; "
         "the data say next to nothing about second"
     )
@@ -60,10 +60,10 @@ def test_the_check_passes_and_names_a_mute_parameter_and_a_variable_without_any(
 
 def test_data_that_the_prior_cannot_produce_are_a_conflict():
     observed, u, predictions, _ = linear_case(shift=9.0)
-    found = weigh(observed, u, predictions)
+    found = assess(observed, u, predictions)
     assert [e.conflict for e in found] == [True, True, True]
     assert found[0].coverage < 0.1
-    assert word(found, NAMES).startswith(
+    assert verdict(found, NAMES).startswith(
         "failed: a lies outside what the prior ensemble can produce in 100 of 100 windows; b: all members "
         "predict at most 0 times what was observed. Try: another unit"
     )
@@ -77,16 +77,16 @@ def test_an_outlier_is_three_sigma_from_the_prior_predictions_and_one_in_twenty_
     edge = 3 * (spread + observed.sd)
     y[:5] += 1.001 * edge[:5]  # of a hundred: not above the twentieth part
     y[5:20] -= 0.999 * edge[5:20]
-    a = weigh(replace(observed, y=y), u, predictions)[0]
+    a = assess(replace(observed, y=y), u, predictions)[0]
     assert (a.outliers, a.conflict) == (5, False)
     y[5] = mean[5] - 1.001 * edge[5]
-    a = weigh(replace(observed, y=y), u, predictions)[0]
+    a = assess(replace(observed, y=y), u, predictions)[0]
     assert (a.outliers, a.conflict) == (6, True)
 
 
 def test_data_without_a_word_on_the_parameters_fail_the_check():
     observed, u, predictions, _ = linear_case(gain=1e-3)
-    assert word(weigh(observed, u, predictions), NAMES).startswith("failed: the data say next to nothing")
+    assert verdict(assess(observed, u, predictions), NAMES).startswith("failed: the data say next to nothing")
 
 
 def test_check_plots_and_a_run_tells_the_evidence(tmp_path):
@@ -105,8 +105,10 @@ def test_a_conflict_in_a_few_windows_is_stated_and_stops_nothing():
     observed, u, predictions, _ = linear_case()
     y = observed.y.copy()
     y[:20] += 8.0
-    found = weigh(replace(observed, y=y), u, predictions)
-    assert "; a lies outside what the prior ensemble can produce in 20 of 100 windows" in word(found, NAMES)
+    found = assess(replace(observed, y=y), u, predictions)
+    assert "; a lies outside what the prior ensemble can produce in 20 of 100 windows" in verdict(
+        found, NAMES
+    )
     assert (
         render(found, NAMES)
         .splitlines()[-2]
@@ -120,11 +122,11 @@ def test_another_unit_fails_the_check_whatever_error_is_estimated(factor):
     observed, u, predictions, _ = linear_case()
     observed, predictions = replace(observed, y=observed.y + 5.0), predictions + 5.0
     wide = observed.widened({"a": 1e6, "b": 1e6})
-    assert failure(weigh(wide, u, predictions, measured=observed), NAMES).startswith(
+    assert failure(assess(wide, u, predictions, measured=observed), NAMES).startswith(
         "the data say next to nothing"
     )
     assert "times what was observed" in failure(
-        weigh(wide, u, predictions * factor, measured=observed), NAMES
+        assess(wide, u, predictions * factor, measured=observed), NAMES
     )
 
 
@@ -132,7 +134,7 @@ def test_a_curve_without_a_slope_tells_the_parameter_all_the_same():
     observed, u, _, slopes = linear_case()
     curved = 3 * (u**2 - (u**2).mean(axis=0)) @ slopes
     u, curved = np.r_[u, -u], np.r_[curved, curved]
-    found = weigh(observed, u, curved)
+    found = assess(observed, u, curved)
     assert (found[-1].informed < 0.1).all()
     assert failure(found, NAMES) == ""
 

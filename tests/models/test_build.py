@@ -122,10 +122,10 @@ def test_a_case_is_built_once_and_a_change_costs_what_it_must(built):
     }
     fields = "'FATES_GPP','QFLX_EVAP_TOT'"
     assert values == dict(zip(values, ["389.8", fields, ".true.", "-24", ".true."], strict=True))
-    located = site_models.located(config.load(built.config)).places[""].model
+    located = site_models.located(config.load(built.config)).by_site[""].model
     assert isinstance(located, ClmFatesOptions)
     assert located.run_directory == str(built.output / "run")
-    problem.checked(site_models.located(config.load(built.config)))
+    problem.checked_parts(site_models.located(config.load(built.config)))
 
     assert built.build().endswith("is as the config says, nothing to do\n")
     assert (built.case / "CaseStatus").read_text() == status
@@ -446,11 +446,11 @@ def test_yaml_s_own_ideas_of_words_and_times_are_turned_back():
 def test_a_case_may_be_named_by_a_variable_that_need_not_be_set(built, monkeypatch):
     built.edit(lambda content: content["model"].update(case="${MY_CASE:-}"))
     monkeypatch.delenv("MY_CASE", raising=False)
-    model = config.load(built.config).places[""].model
+    model = config.load(built.config).by_site[""].model
     assert isinstance(model, ClmFatesOptions)
     assert model.case is None
     monkeypatch.setenv("MY_CASE", "/cases/mine")
-    model = config.load(built.config).places[""].model
+    model = config.load(built.config).by_site[""].model
     assert isinstance(model, ClmFatesOptions)
     assert model.case == "/cases/mine"
 
@@ -489,5 +489,5 @@ def test_the_ready_made_configs_build(name, version, data, tmp_path, monkeypatch
         )
     )
     assert "is built" in built.build()
-    parts = problem.checked(site_models.located(config.load(built.config)))
+    parts = problem.checked_parts(site_models.located(config.load(built.config)))
     assert list(parts.space.default.values()) == [62.0, 58.0, 78.0, 8.0, 8.0, 8.0]

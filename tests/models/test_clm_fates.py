@@ -37,8 +37,8 @@ from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.clm_options import ClmFatesOptions
 from fatescal.models.clm_fates.template import FILES, Template
 from fatescal.workflow import cost as costs
-from fatescal.workflow import problem as assemble
 from fatescal.workflow import site_models
+from fatescal.workflow.problem import assemble, calibrated_space, checked_parts
 
 NAME = f"{VCMAX}_{NEEDLELEAF}"
 
@@ -54,7 +54,7 @@ def case_a(data, tmp_path) -> Case:
 
 
 def model_of(config: Path) -> ClmFates:
-    model = site_models.model(settings.load(config).places[""], lambda: False)
+    model = site_models.model(settings.load(config).by_site[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 
@@ -247,7 +247,7 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
             "synthetic": {"truth": {"csoilc": {"scale": 1.1}}},
         },
     )
-    problem = assemble.problem(settings.load(config), Communicator().alone())
+    problem = assemble(settings.load(config), Communicator().alone())
     prepare(problem.members.sites, Communicator().alone(), None)
     idle = {"fates_vai_width_increase_factor": [""], "zetamaxstable": [""]}  # the stand-in knows neither
     assert "fates_vai_width_increase_factor has no effect on the output" in caplog.text
@@ -308,7 +308,7 @@ def test_check_finds_what_would_fail_or_be_silently_wrong(case_a, tmp_path, mist
         assert old in text
         path.write_text(text.replace(old, new))
     with pytest.raises(BadInput, match=words):
-        assemble.checked(settings.load(write_config(tmp_path, case_a)))
+        checked_parts(settings.load(write_config(tmp_path, case_a)))
 
 
 def test_all_files_that_are_missing_are_named_at_once(case_a, tmp_path):
@@ -318,7 +318,7 @@ def test_all_files_that_are_missing_are_named_at_once(case_a, tmp_path):
     )
     xml.write_text(xml.read_text().replace("Solr.HYY.2009", "Solr.HYY.1999"))
     with pytest.raises(BadInput) as caught:
-        assemble.checked(settings.load(write_config(tmp_path, case_a)))
+        checked_parts(settings.load(write_config(tmp_path, case_a)))
     for words in (
         "14 input files are missing",
         "/a.nc (lnd_in: paramfile)",
@@ -379,7 +379,7 @@ def test_forcing_without_two_dimensions_is_refused_as_the_model_dies_of_it(case,
     xml.write_text(re.sub(solar, f"<file>{one}</file>\n", xml.read_text()))
     config = write_config(tmp_path, case, model={"spinup": {"years": 0}})
     with pytest.raises(BadInput, match=r"got FSDS\(time=29200\)"):
-        assemble.checked(settings.load(config))
+        checked_parts(settings.load(config))
     (tmp_path / "member").mkdir()
     with pytest.raises(ModelFailed, match="exit code 134") as caught:
         model_of(config).run({}, tmp_path / "member")
@@ -436,7 +436,7 @@ def test_check_refuses_absent_plants_unknown_fields_and_impossible_priors(case_a
 
     def problem(**changes) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(settings.load(write_config(tmp_path, case_a, **changes)))
+            checked_parts(settings.load(write_config(tmp_path, case_a, **changes)))
         return str(caught.value)
 
     absent = {VCMAX: {"pfts": ["c4_grass"], "prior": prior}}
@@ -501,7 +501,7 @@ def test_keys_and_values_are_those_of_the_checkout(case_a, tmp_path):
     def said(**keys: Any) -> str:
         config = write_config(tmp_path, case_a, model={"namelist": keys})
         try:
-            assemble.checked(settings.load(config))
+            checked_parts(settings.load(config))
         except BadInput as error:
             return str(error)
         return model_of(config).template.lnd_in
@@ -562,7 +562,7 @@ def test_a_parameter_with_plant_types_needs_them_and_one_without_has_none(case_a
 
     def said(name: str, **more: Any) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.space(
+            calibrated_space(
                 settings.load(write_config(tmp_path, case_a, parameters={name: {"prior": prior, **more}}))
             )
         return str(caught.value)
@@ -619,11 +619,11 @@ def test_plant_types_are_called_by_the_numbers_of_the_case_s_own_file(case, tmp_
     grass = {"A": 13, "B": 11}[case.version]
     prior = {"kind": "logit-normal", "scale": 0.3, "bounds": {"relative": 0.5}}
     one = {VCMAX: {"pfts": [2, grass], "prior": prior, "default": {2: 60, grass: 70}}}
-    space = assemble.space(settings.load(write_config(tmp_path, case, parameters=one)))
+    space = calibrated_space(settings.load(write_config(tmp_path, case, parameters=one)))
     assert space.default == {NAME: 60.0, f"{VCMAX}_cool_c3_grass": 70.0}
     wrong = {VCMAX: {"pfts": [15], "prior": prior}}
     with pytest.raises(BadInput, match=f"no PFT number 15.*{grass} cool_c3_grass"):
-        assemble.space(settings.load(write_config(tmp_path, case, parameters=wrong)))
+        calibrated_space(settings.load(write_config(tmp_path, case, parameters=wrong)))
 
 
 def test_submitting_the_case_makes_no_member_run_again(case_a, tmp_path):
@@ -678,7 +678,7 @@ def test_a_case_is_asked_for_its_run_directory(case_a, tmp_path):
     del content["model"]["run_directory"], content["model"]["executable"]
     content["model"]["case"] = str(folder)
     config.write_text(yaml.safe_dump(content))
-    found = site_models.located(settings.load(config)).places[""].model
+    found = site_models.located(settings.load(config)).by_site[""].model
     assert isinstance(found, ClmFatesOptions)
     assert (found.run_directory, found.executable) == (str(case_a.run_directory), str(case_a.executable))
     content["model"]["case"] = str(tmp_path)
@@ -699,8 +699,8 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
     )
     chosen = site_models.located(settings.load(config))
     assert site_models.located(settings.load(config)) == chosen  # unpacked once
-    assemble.checked(chosen)
-    model = site_models.model(chosen.places[""], lambda: False)
+    checked_parts(chosen)
+    model = site_models.model(chosen.by_site[""], lambda: False)
     assert isinstance(model, ClmFates)
     folder = tmp_path / "member"
     folder.mkdir()
@@ -717,7 +717,7 @@ def test_a_site_on_the_web_gives_place_surface_and_forcing(case_a, data, tmp_pat
 def test_a_site_that_is_not_whole_is_refused(case_a, data, tmp_path):
     def problem(**site: str) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(
+            checked_parts(
                 site_models.located(settings.load(write_config(tmp_path, case_a, model={"site": site})))
             )
         return str(caught.value)
@@ -753,8 +753,8 @@ def test_the_ready_made_configs_check(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCAL_CTSM_CASE", str(cime_case(tmp_path / "hyy", case)))
     monkeypatch.setenv("FATESCAL_DATA", str(data))
     chosen = settings.load(Path(__file__).parents[2] / "config" / f"{name}.yaml")
-    parts = assemble.checked(site_models.located(chosen))
-    options = chosen.places[""].model
+    parts = checked_parts(site_models.located(chosen))
+    options = chosen.by_site[""].model
     assert isinstance(options, ClmFatesOptions)
     build = options.build
     assert build is not None
@@ -799,7 +799,7 @@ def test_a_calibration_survives_members_that_fail_hang_and_tear(data, tmp_path):
         tmp_path, case, model={"timeout": "22 s"}, calibrate={"iterations": 1, "members": 9}
     )
     theta = 62.0, 8.0
-    prior = assemble.space(settings.load(config))
+    prior = calibrated_space(settings.load(config))
     drawn = [prior.theta(stream(3, "prior", j).standard_normal(2))[0, 0] for j in range(1, 9)]
     crash, hang, tear = sorted(range(8), key=lambda j: -abs(drawn[j] - theta[0]))[:3]
     faults: dict[str, Any] = {

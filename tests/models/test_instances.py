@@ -30,12 +30,12 @@ from running import change, require_scored
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, RunFailed, Status
 from fatescal.hpc.schedulers.base import End, Job
-from fatescal.models.clm_fates import casestatus, cdl, parameter_file, seats
+from fatescal.models.clm_fates import casestatus, cdl, instance_files, parameter_file
 from fatescal.models.clm_fates.instances import MultiInstance
 from fatescal.models.clm_fates.jobs import log
 from fatescal.models.clm_fates.submission import RunSegment, Submission
-from fatescal.workflow import problem as assemble
 from fatescal.workflow import site_models
+from fatescal.workflow.problem import checked_parts
 
 COMPSETS = {
     "A": "2000_DATM%GSWP3v1_CLM60%FATES-SP_SICE_SOCN_SROF_SGLC_SWAV",
@@ -119,7 +119,7 @@ class Cluster:
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         chosen = site_models.located(settings.load(self.config(**changes)))
-        model = site_models.model(chosen.places[""], stop)
+        model = site_models.model(chosen.by_site[""], stop)
         assert isinstance(model, MultiInstance)
         return model
 
@@ -178,7 +178,7 @@ def test_an_instance_s_namelist_is_the_case_s_with_its_own_keys(cluster_a, monke
     jobs.mkdir()
     own = model.jobs._inputs({NAME: 55.0}, jobs / "0007", RunSegment(model.single.first, model.single.end))
     plain = (cluster_a.case / "user_nl_clm").read_text()
-    lines = seats.land_namelist(plain, own).splitlines()
+    lines = instance_files.land_namelist(plain, own).splitlines()
     assert [line for line in lines if line.startswith("hist_")] == [
         "hist_empty_htapes = .true.",
         "hist_fincl1 = 'FATES_GPP','QFLX_EVAP_TOT'",
@@ -331,7 +331,7 @@ def test_a_job_is_found_again_and_a_cancelled_one_ends_the_run(cluster_a, monkey
 def test_a_case_that_cannot_run_instances_is_refused(cluster_a, monkeypatch):
     def problem(**changes: Any) -> str:
         with pytest.raises(BadInput) as caught:
-            assemble.checked(site_models.located(settings.load(cluster_a.config(**changes))))
+            checked_parts(site_models.located(settings.load(cluster_a.config(**changes))))
         return str(caught.value)
 
     cluster_a.model(monkeypatch).check()

@@ -90,7 +90,7 @@ def clm_fates(folder: Path, request: pytest.FixtureRequest) -> Case:
     )
     chosen = settings.load(config)
     return Case(
-        lambda: site_models.model(chosen.places[""], lambda: False),
+        lambda: site_models.model(chosen.by_site[""], lambda: False),
         {name: 50.0}, {name: 70.0}, {name: -5.0}, False, FATES, days,
     )  # fmt: skip
 

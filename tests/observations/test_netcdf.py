@@ -81,7 +81,7 @@ def observe(folder: Path, observations: Mapping[str, Any]):
     }
     path = folder / "t.yaml"
     path.write_text(yaml.safe_dump(config))
-    return measurements.observe(settings.load(path).places[""], "standard")[1:]
+    return measurements.observe(settings.load(path).by_site[""], "standard")[1:]
 
 
 def variable(column: str, **error: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_days_values_and_uncertainties_of_a_site_are_those_of_xarray(data, site)
             np.testing.assert_array_equal(table[name], expected[name].to_numpy().ravel().astype(float))
             assert layout.units[name] == FLUXES[name.split("_")[0]]
     assert layout.format == "netcdf"
-    assert "stamps taken as the start of an interval (assumed" in layout.words
+    assert "stamps taken as the start of an interval (assumed" in layout.summary
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -174,7 +174,7 @@ def test_forms_and_orders_of_dimensions(tmp_path, form, dims):
     path = made(tmp_path / "f.nc", {"NEE": [1.5, -2.5, 3.0]}, dims=dims, form=form, NEE={"units": "gC/m2/d"})
     table, layout = readers.read(path, ["NEE"])
     assert table["NEE"].tolist() == [1.5, -2.5, 3.0]
-    assert layout.words.startswith("netcdf, HDF5" if "4" in form[:7] else "netcdf, classic")
+    assert layout.summary.startswith("netcdf, HDF5" if "4" in form[:7] else "netcdf, classic")
     assert layout.units == {"NEE": "gC/m2/d"}
 
 
@@ -184,7 +184,7 @@ def test_missing_values_by_attribute_nan_code_and_range(tmp_path):
     path = made(tmp_path / "f.nc", {"NEE": values}, NEE=attributes)
     table, layout = readers.read(path, ["NEE"])
     assert table["NEE"].dropna().tolist() == [1.0, 2.0]
-    assert "1 values of NEE outside the file's valid range taken as missing" in layout.words
+    assert "1 values of NEE outside the file's valid range taken as missing" in layout.summary
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_missing_values_by_attribute_nan_code_and_range(tmp_path):
 def test_units_of_time(tmp_path, unit, stamps, first, said):
     table, layout = readers.read(made(tmp_path / "f.nc", {"x": [1, 2, 3]}, unit, stamps), ["x"])
     assert str(table.index[0])[:16] == first
-    assert said in layout.words
+    assert said in layout.summary
 
 
 def test_a_noleap_calendar_is_read_by_its_days(tmp_path):
@@ -208,7 +208,7 @@ def test_a_noleap_calendar_is_read_by_its_days(tmp_path):
     table, layout = readers.read(path, ["x"])
     expected = [str(d)[:10] for d in cftime.num2date(np.arange(70), "days since 2004-01-01", "noleap")]
     assert [str(day.date()) for day in table.index] == expected
-    assert "calendar noleap" in layout.words
+    assert "calendar noleap" in layout.summary
     assert "2004-02-29" not in expected
 
 
@@ -223,7 +223,7 @@ def test_bounds_tell_the_interval_wherever_the_stamp_stands(tmp_path, where):
         file.createVariable("time_bnds", "f8", ("time", "two"))[:] = np.arange(3)[:, None] + [0, 1]
     table, layout = readers.read(path, ["x"])
     assert str(table.index[0]) == "2004-01-01 00:00:00"
-    assert "intervals by time_bnds" in layout.words
+    assert "intervals by time_bnds" in layout.summary
     assert layout.names == ("x",)
     readers.read(path, ["x"], time_stamp=where)
     other = "end" if where == "start" else "start"
@@ -235,7 +235,7 @@ def test_a_comment_of_cell_methods_tells_that_stamps_are_ends(tmp_path):
     told = {"cell_methods": "time: mean (interval: 1 day comment: stamp at the end)"}
     table, layout = readers.read(made(tmp_path / "f.nc", {"x": [1, 2, 3]}, x=told), ["x"])
     assert str(table.index[0].date()) == "2003-12-31"
-    assert "time is the end of an interval" in layout.words
+    assert "time is the end of an interval" in layout.summary
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_a_config_with_a_format_is_the_same_when_it_is_read_again(tmp_path, form
     assert plain["observations"]["format"] == format
     again = settings.revived(plain)
     assert again.plain() == plain
-    assert again.places[""].observations == chosen.places[""].observations
+    assert again.by_site[""].observations == chosen.by_site[""].observations
 
 
 def test_two_time_axes(tmp_path):

@@ -69,7 +69,7 @@ date,GPP,ET,NEE,P
 def test_a_smear_file_is_known_by_its_header(tmp_path):
     path = write(tmp_path, SMEAR)
     table, layout = readers.read(path, ["GPP", "ET"])
-    assert layout.words == "smear, comma-separated, 5 columns, stamps name whole days"
+    assert layout.summary == "smear, comma-separated, 5 columns, stamps name whole days"
     assert layout.units == {
         "GPP": "g C m-2 d-1",
         "NEE": "g C m-2 d-1",
@@ -177,7 +177,7 @@ def test_months_of_fluxnet_are_no_days(tmp_path):
     assert table.index[0] == pd.Timestamp("2009-01-01")
     year = table.loc["2010"]
     assert (len(year), year["x"].mean()) == (12, 6.5)
-    assert layout.words == "fluxnet, semicolon-separated, 2 columns, stamps name whole months"
+    assert layout.summary == "fluxnet, semicolon-separated, 2 columns, stamps name whole months"
     months[5] = "200913"
     with pytest.raises(BadInput, match="'200913' in data row 6"):
         readers.read(write(tmp_path, column(months, "TIMESTAMP")), ["x"])
@@ -185,7 +185,7 @@ def test_months_of_fluxnet_are_no_days(tmp_path):
 
 def test_a_guess_is_stated_and_a_column_that_can_be_read_in_two_ways_is_refused(tmp_path):
     two_years = column(texts("%Y%m", 24, "MS", "2009-01-01"))
-    assert "200901 read as YYYYMM" in readers.read(write(tmp_path, two_years), ["x"], "t")[1].words
+    assert "200901 read as YYYYMM" in readers.read(write(tmp_path, two_years), ["x"], "t")[1].summary
     path = write(tmp_path, column(texts("%Y%m", 12, "MS", "2009-01-01")))
     with pytest.raises(BadInput, match=r"2009-01-01 \(YYYYMM\) or 2020-09-01 \(YYMMDD\).*time_format"):
         readers.read(path, ["x"], "t")
@@ -246,7 +246,7 @@ def begins(path: Path, *arguments: object, **keys: object) -> list[str]:
 def test_stamps_of_the_end_or_middle(tmp_path, form, step, begin, where, first):
     path = write(tmp_path, column(texts(form, 9, step, begin)))
     assert begins(path, "t", time_stamp=where)[: len(first)] == first
-    assert "time_stamp: " + where in readers.read(path, ["x"], "t", time_stamp=where)[1].words
+    assert "time_stamp: " + where in readers.read(path, ["x"], "t", time_stamp=where)[1].summary
 
 
 @pytest.mark.parametrize("name", ["TIMESTAMP_END", "time_end", "EndTime", "date (end of interval)"])
@@ -254,14 +254,14 @@ def test_a_name_tells_the_end(tmp_path, name):
     path = write(tmp_path, column(texts("%Y-%m-%d %H:%M", 48, "30min", "2005-06-01 00:30"), name))
     table, layout = readers.read(path, ["x"], name)
     assert (str(table.index[0]), str(table.index[-1])) == ("2005-06-01 00:00:00", "2005-06-01 23:30:00")
-    assert "is the end of an interval: the first begins 2005-06-01 00:00" in layout.words
+    assert "is the end of an interval: the first begins 2005-06-01 00:00" in layout.summary
     with pytest.raises(BadInput, match="time_stamp is start"):
         readers.read(path, ["x"], name, time_stamp="start")
 
 
 def test_an_assumed_start_is_stated(tmp_path):
     path = write(tmp_path, column(texts("%Y-%m-%d %H:%M", 9, "30min")))
-    assert "stamps taken as the start of an interval (assumed" in readers.read(path, ["x"], "t")[1].words
+    assert "stamps taken as the start of an interval (assumed" in readers.read(path, ["x"], "t")[1].summary
 
 
 def test_a_half_hourly_timestamp_is_not_taken_for_a_start_by_the_format(tmp_path):
@@ -269,14 +269,14 @@ def test_a_half_hourly_timestamp_is_not_taken_for_a_start_by_the_format(tmp_path
     path = write(tmp_path, column(texts("%Y%m%d%H%M", 9, "30min"), "TIMESTAMP"))
     table, layout = readers.read(path, ["x"])
     assert (layout.format, str(table.index[0])) == ("fluxnet", "2004-01-01 00:00:00")
-    assert "(assumed" in layout.words
+    assert "(assumed" in layout.summary
     assert begins(path, time_stamp="end")[0] == "12-31 23:30"
 
 
 def test_offsets_in_the_text_are_stated(tmp_path):
     path = write(tmp_path, column(["2004-07-01 02:00+02:00", "2004-07-01 04:00+02:00"]))
     assert begins(path, "t") == ["07-01 00:00", "07-01 02:00"]
-    assert "offsets of the times turned to UTC" in readers.read(path, ["x"], "t")[1].words
+    assert "offsets of the times turned to UTC" in readers.read(path, ["x"], "t")[1].summary
 
 
 def test_each_row_has_the_length_of_its_own_step(tmp_path):
@@ -356,14 +356,14 @@ def test_a_time_in_several_columns(tmp_path, names, rows, chosen):
         "2018-01-31 23:30:00",
         "2018-02-01 00:00:00",
     ]
-    assert chosen or f"times from {', '.join(names.split(';'))}" in layout.words
+    assert chosen or f"times from {', '.join(names.split(';'))}" in layout.summary
 
 
 def test_the_first_of_these_columns_may_do(tmp_path):
     path = write(tmp_path, in_columns("yr;mo", [(2004, 1), (2004, 2)]))
     table, layout = readers.read(path, ["x"], ["yr", "mo"])
     assert table.index[1] == pd.Timestamp("2004-02-01")
-    assert "whole months" in layout.words
+    assert "whole months" in layout.summary
     path = write(tmp_path, in_columns("year", [(2004,), (2005,)]))
     assert readers.read(path, ["x"], "year")[0].index[1] == pd.Timestamp("2005-01-01")
 
@@ -428,7 +428,7 @@ def test_several_header_rows(tmp_path, format, text):
     assert table["co2_flux"].tolist() == [0.5, -1.5, -2.5, -3.5]
     assert units.same(layout.units["co2_flux"], "umol CO2 m-2 s-1")
     assert units.same(layout.units["LE"], "W m-2")
-    assert "the end of an interval" in layout.words
+    assert "the end of an interval" in layout.summary
     shifted = readers.read(write(tmp_path, text.replace("TIMESTAMP_END", "TIMESTAMP_MIDDLE")), ["LE"])[
         0
     ].index[0]
@@ -454,7 +454,7 @@ def test_reddyproc_files_of_any_system(tmp_path, end, none):
     table, layout = readers.read(path, ["NEE", "LE"])
     assert (layout.format, layout.units) == ("reddyproc", {"NEE": "umol CO2 m-2 s-1", "LE": "W m-2"})
     assert table["NEE"].tolist() == [-1.5, -2.5, 1.5, 2.5]
-    assert "the end of an interval, as reddyproc writes them" in layout.words
+    assert "the end of an interval, as reddyproc writes them" in layout.summary
 
 
 PLAIN_R = '"date" "GPP"\n"2004-01-01" 1.5\n"2004-01-02" 2.5\n'
@@ -507,7 +507,7 @@ def test_encodings(tmp_path, encoding):
     path.write_bytes("date;Flux µ;x\n2004-01-01;1.5;1\n2004-01-02;2.5;2\n".encode(encoding))
     table, layout = readers.read(path, ["Flux µ"], "date")
     assert table["Flux µ"].tolist() == [1.5, 2.5]
-    assert ("encoding" in layout.words) == (not encoding.startswith("utf-8"))
+    assert ("encoding" in layout.summary) == (not encoding.startswith("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_decimal_commas_are_read_where_the_whole_column_has_them(tmp_path, cells
         return
     table, layout = readers.read(path, ["x"], "t")
     np.testing.assert_array_equal(table["x"], expected)
-    assert "decimal commas in x" in layout.words
+    assert "decimal commas in x" in layout.summary
 
 
 # missing values
@@ -572,7 +572,7 @@ def test_a_value_that_repeats_far_outside_is_refused_until_the_config_says_what_
 def test_a_code_that_may_be_a_measurement_is_stated(tmp_path):
     assert (
         "2 x -999 of x taken as missing"
-        in readers.read(write(tmp_path, coded(-999, -999)), ["x"], "t")[1].words
+        in readers.read(write(tmp_path, coded(-999, -999)), ["x"], "t")[1].summary
     )
 
 
@@ -631,7 +631,7 @@ def test_a_packed_table_is_read(tmp_path, content):
     path.write_bytes(content)
     table, layout = readers.read(path, ["GPP"], "date")
     assert table["GPP"].tolist() == [1.5, 2.5]
-    assert any(word in layout.words for word in ("gzip", "bzip2", "xz", "zip"))
+    assert any(word in layout.summary for word in ("gzip", "bzip2", "xz", "zip"))
 
 
 @pytest.mark.parametrize(
@@ -816,4 +816,4 @@ def test_check_states_what_a_unit_is_taken_for(tmp_path, variable, words):
     fluxes = tmp_path / "fluxes.csv"
     fluxes.write_text("# units: GPP g C m-2 d-1; ET mm d-1\n" + fluxes.read_text())
     chosen = settings.load(config)
-    assert words in measurements.observe(chosen.places[""], "noleap")[3]
+    assert words in measurements.observe(chosen.by_site[""], "noleap")[3]

@@ -22,7 +22,7 @@ from fatescal.observations import calendars, measurements
 from fatescal.observations.noise import ErrorModel
 from fatescal.observations.observed_variable import ObservedVariable
 from fatescal.observations.outliers import outliers
-from fatescal.observations.quality import QualityColumn, judged, kind
+from fatescal.observations.quality import QualityColumn, kind, verdict
 from fatescal.observations.record_lengths import interval_lengths
 from fatescal.observations.windows import build
 from fatescal.storage.records import Observations
@@ -57,7 +57,7 @@ def observe(folder: Path, table: pd.DataFrame | str, variable: dict, **options):
     }  # fmt: skip
     path = folder / "t.yaml"
     path.write_text(yaml.safe_dump(config))
-    _, observed, summary, words = measurements.observe(settings.load(path).places[""], "standard")
+    _, observed, summary, words = measurements.observe(settings.load(path).by_site[""], "standard")
     return observed, summary, words
 
 
@@ -259,7 +259,7 @@ BINARY, PERCENT = np.array([0.0, 1.0, 1.0]), np.array([0.0, 55.5, 100.0])
 )
 def test_bounds_that_contradict_a_quality_column_are_refused(quality, values, known, word):
     with pytest.raises(BadInput, match=word):
-        judged(quality, values, "x", known)
+        verdict(quality, values, "x", known)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_bounds_that_contradict_a_quality_column_are_refused(quality, values, kn
     ],
 )
 def test_bounds_that_can_be_meant_are_stated(quality, values, known, word):
-    assert word in judged(quality, values, "x", known)
+    assert word in verdict(quality, values, "x", known)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from scipy import stats
 
 from fatescal.base.errors import BadInput
 from fatescal.diagnostics.convergence import to_tree
-from fatescal.diagnostics.prior_check import weigh
+from fatescal.diagnostics.prior_check import assess
 from fatescal.parameters.assembly import parameter_space
 from fatescal.parameters.derived import Expression
 from fatescal.parameters.entries import ParameterEntry
@@ -179,7 +179,7 @@ def test_the_evidence_of_correlated_parameters_is_of_the_parameters() -> None:
     time = np.arange(1).astype("datetime64[s]")
     words: dict[str, Any] = {"variable": ["x"], "unit": ["1"], "period": ["calibration"]}
     obs = Observations(y=np.zeros(1), noise=np.array([0.5]), start=time, end=time + 1, **words)
-    found = weigh(obs, u, (u @ lower.T)[:, :1], lower)[0]
+    found = assess(obs, u, (u @ lower.T)[:, :1], lower)[0]
     np.testing.assert_allclose(found.informed, [0.8, 0.64 * 0.8], atol=1e-12)
     assert found.degrees_of_freedom == pytest.approx(0.8)
 

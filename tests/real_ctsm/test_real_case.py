@@ -70,7 +70,7 @@ def model_of(case: Path, folder: Path, spinup: int = 0, year: int | None = None)
     values = {"year": year or weather.year_first, "pft": max(shares, key=lambda pft: shares[pft])}
     config.write_text(CONFIG.format(folder=folder, case=case, vcmax=VCMAX, spinup=spinup, **values))
     chosen = site_models.located(settings.load(config))
-    model = site_models.model(chosen.places[""], lambda: False)
+    model = site_models.model(chosen.by_site[""], lambda: False)
     assert isinstance(model, ClmFates)
     return model
 

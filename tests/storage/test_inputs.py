@@ -279,7 +279,7 @@ def test_the_embedded_model_tells_its_files(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(DEFAULT_CONFIG.read_text())
     change(config, "model.site", {"file": "place.yaml"})
-    place = settings.load(config).places[""]
+    place = settings.load(config).by_site[""]
     from fatescal.workflow import site_models
 
     assert files(place, site_models.model(place, lambda: False)) == {
@@ -298,7 +298,7 @@ def test_a_model_from_elsewhere_is_known_by_what_its_options_name_and_by_its_sou
         "word": "none",
     }
     change(config, "model", options)
-    found = files(settings.load(config).places[""], Elsewhere())
+    found = files(settings.load(config).by_site[""], Elsewhere())
     assert found == {
         "model.weather": [tmp_path / "drivers"],
         "model.more.table": [tmp_path / "fluxes.csv"],

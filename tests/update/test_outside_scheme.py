@@ -160,28 +160,35 @@ def test_a_wrong_option_of_it_is_told_in_words(tmp_path: Path, etkf: str) -> Non
 
 HEAD = "from fatescal.update.es_mda import ESMDA\nfrom fatescal.update.base import UpdateScheme\n"
 BROKEN = {  # by name in a config: a module, what its entry point names, and what is said of it
-    "absent": ("import no_such_module\n", "Own", "cannot be imported: ModuleNotFoundError"),
-    "stops": ("raise SystemExit('no licence')\n", "Own", "cannot be imported: SystemExit: no licence"),
-    "misnamed": (HEAD, "Missing", "cannot be imported: AttributeError"),
-    "function": ("def own(): pass\n", "own", "is no subclass of fatescal.update.base.UpdateScheme"),
-    "other-kind": (HEAD + "class Own(ESMDA): kind = 'third'\n", "Own", "has kind 'third', its entry point"),
+    "absent": ("import no_such_module\n", "Own", "ModuleNotFoundError"),
+    "stops": ("raise SystemExit('no licence')\n", "Own", "SystemExit: no licence"),
+    "misnamed": (HEAD, "Missing", "AttributeError"),
+    "function": (
+        "def own(): pass\n",
+        "own",
+        "Expected a class that derives from UpdateScheme",
+    ),
+    "other-kind": (
+        HEAD + "class Own(ESMDA): kind = 'third'\n",
+        "Own",
+        'Expected kind = "other-kind", got third',
+    ),
     "reserved": (
         HEAD + "class Own(ESMDA):\n    kind = 'reserved'\n    members: int = 3\n",
         "Own",
-        "has an option `members`, a key of `calibrate` whatever the scheme",
+        "it has an option `members`, a key of `calibrate` whatever the scheme",
     ),
     "half": (
         HEAD
         + "class Own(UpdateScheme):\n    kind = 'half'\n    planned_updates = property(lambda self: 1)\n",
         "Own",
-        "lacks step",
+        "the class lacks step",
     ),
     "own-start": (
         HEAD + "class Own(ESMDA):\n    kind = 'own-start'\n    def start(self, u): pass\n",
         "Own",
-        "overrides `start`",
+        "it overrides `start`",
     ),
-    "es-mda": (HEAD + "class Own(ESMDA): kind = 'es-mda'\n", "Own", "has the name of another scheme"),
 }
 
 
@@ -194,7 +201,8 @@ def test_a_package_that_cannot_be_used_is_named_where_its_scheme_is_chosen(tmp_p
     told = checked(tmp_path, python_path, [{"scheme": name} for name in (*BROKEN, "ienks")])
     for number, (name, (code, message)) in enumerate(zip(BROKEN, told[:-1], strict=True)):
         assert code == 2, message
-        assert f"calibrate.scheme: {name} cannot be used: others_{number}:" in message
-        assert f"of package others_{number} {BROKEN[name][2]}" in message
+        assert f"calibrate.scheme: unknown scheme '{name}'; others_{number} brings it by others_" in message
+        assert f":{BROKEN[name][1]}, which cannot be used: " in message
+        assert BROKEN[name][2] in message
         assert "Traceback" not in message
     assert told[-1][0] == 0, told[-1]

@@ -200,7 +200,7 @@ def smoothed(path: Path) -> Store:
     chosen, comm = config.load(path).on(config.Machine()), Communicator()
     store = Store(chosen.run.directory / "stages", comm)
     store.folder.mkdir(parents=True, exist_ok=True)
-    run = CalibrationRun(problem.problem(chosen, comm), comm, store)
+    run = CalibrationRun(problem.assemble(chosen, comm), comm, store)
     try_default(run)
     smooth(run, observe(run))
     return store

@@ -22,7 +22,7 @@ from fatescal.observations.observed_variable import ObservedVariable
 from fatescal.observations.periods import held_out
 from fatescal.observations.windows import grid_of
 from fatescal.storage.records import Scorecard
-from fatescal.workflow import problem as assemble
+from fatescal.workflow.problem import assemble
 
 YEARS = ("2004-01-01", "2010-12-31")
 
@@ -82,7 +82,7 @@ def test_a_fold_of_sites_with_other_calendars_and_years(tmp_path):
     out.
     """
     config = settings.load(write_two_calendars(tmp_path)).folded(1, 2)
-    problem = assemble.problem(config, Communicator().alone())
+    problem = assemble(config, Communicator().alone())
     observed, predictions = problem.observed, []
     assert observed is not None
     for site in problem.members.sites:

@@ -18,9 +18,9 @@ from running import digests, start, wait_for
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput
-from fatescal.diagnostics.prior_check import weigh
+from fatescal.diagnostics.prior_check import assess
 from fatescal.hpc.communicator import Communicator
-from fatescal.workflow import problem as assemble
+from fatescal.workflow.problem import assemble
 
 ROOT = Path(__file__).parents[2]
 SITES = {"north": "GPP", "south": "ET"}
@@ -149,7 +149,7 @@ def test_two_sites_do_not_take_turns_in_one_case(tmp_path, monkeypatch):
         settings.load(path)
     config["sites"]["east"]["model"]["build"]["case"] = "east"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    assert len(settings.load(path).places) == 2
+    assert len(settings.load(path).by_site) == 2
 
 
 def test_a_missing_file_is_told_with_its_site(tmp_path):
@@ -158,7 +158,7 @@ def test_a_missing_file_is_told_with_its_site(tmp_path):
     config["sites"]["south"]["observations"]["file"] = "nowhere.csv"
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(BadInput, match=r"sites\.south: .*nowhere\.csv"):
-        assemble.problem(settings.load(path), Communicator().alone())
+        assemble(settings.load(path), Communicator().alone())
 
 
 def test_an_unknown_plant_type_is_told_with_its_site(tmp_path):
@@ -167,14 +167,14 @@ def test_an_unknown_plant_type_is_told_with_its_site(tmp_path):
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(BadInput, match=r"sites\.meadow: model\.site\.pfts: unknown PFT 'birch'"):
-        assemble.problem(settings.load(path), Communicator().alone())
+        assemble(settings.load(path), Communicator().alone())
 
 
 def test_two_sites_inform_parameters_that_neither_informs_alone(tmp_path):
     """The shipped twin: to first order, the share of each parameter's prior variance that the data remove."""
     path = tmp_path / "two.yaml"
     shutil.copy(ROOT / "config/two_sites_twin.yaml", path)
-    problem = assemble.problem(settings.load(path), Communicator().alone())
+    problem = assemble(settings.load(path), Communicator().alone())
     rng = np.random.default_rng(5)
     u = rng.standard_normal((24, len(problem.space.names)))
     models = [site.model for site in problem.members.sites]
@@ -194,8 +194,8 @@ def test_two_sites_inform_parameters_that_neither_informs_alone(tmp_path):
     observed = type(observed)(**{**vars(observed), "noise": noise})
     informed = {}
     for name, columns in problem.members.columns.items():
-        informed[name] = weigh(observed.select(columns), u, table[:, columns])[-1].informed
-    both = weigh(observed, u, table)[-1].informed
+        informed[name] = assess(observed.select(columns), u, table[:, columns])[-1].informed
+    both = assess(observed, u, table)[-1].informed
     assert (both > np.maximum(*informed.values()) - 1e-12).all()
     grass, needles = 2, 0  # vcmax of grass, of needles
     assert informed["forest"][grass] < 0.5 * both[grass]

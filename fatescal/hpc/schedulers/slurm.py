@@ -54,7 +54,7 @@ class Slurm(Scheduler):
 
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the time until the job is ended and its whole wall time [s], since Slurm 22.05."""
-        begin, end = (self.environment.get(f"SLURM_JOB_{word}_TIME", "") for word in ("START", "END"))
+        begin, end = (self.environment.get(f"SLURM_JOB_{edge}_TIME", "") for edge in ("START", "END"))
         if not (begin.isdecimal() and end.isdecimal()):
             return None
         return int(end) - time.time(), float(int(end) - int(begin))

@@ -127,13 +127,13 @@ class Canopy(Model):
 
     def files(self) -> Sources:
         """Return the files of the forcing and of the site."""
-        found: dict[str, list[Source]] = {}
+        files: dict[str, list[Source]] = {}
         if self.forcing != "synthetic":
             path = Path(self.forcing).expanduser()
-            found["model.forcing"] = [*sorted(path.glob("*.nc"))] if path.is_dir() else [path]
+            files["model.forcing"] = [*sorted(path.glob("*.nc"))] if path.is_dir() else [path]
         if self._site_file is not None:
-            found["model.site.file"] = [self._site_file]
-        return found
+            files["model.site.file"] = [self._site_file]
+        return files
 
     def check(self) -> None:
         """Raise `BadInput` if the forcing is missing, unreadable, not in CLM's units or too short."""

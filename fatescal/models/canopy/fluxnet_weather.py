@@ -63,24 +63,24 @@ def _whole_days(times: Array, rows: Array, seconds: int, path: Path) -> tuple[Ar
     missing.
     """
     first, last = -(-times[0] // 86400) * 86400, (times[-1] + seconds) // 86400 * 86400
-    wanted = np.arange(first, last, seconds)
-    if not len(wanted):
+    days = np.arange(first, last, seconds)
+    if not len(days):
         raise BadInput(f"{path.name} has no whole day")
-    whole = np.full((len(wanted), rows.shape[1]), np.nan)
-    place, off = np.divmod(times - first, seconds)
-    inside = (off == 0) & (place >= 0) & (place < len(wanted))
-    whole[place[inside]] = rows[inside]
+    whole = np.full((len(days), rows.shape[1]), np.nan)
+    row, off = np.divmod(times - first, seconds)
+    inside = (off == 0) & (row >= 0) & (row < len(days))
+    whole[row[inside]] = rows[inside]
     lacking = np.isnan(whole)
     if lacking.any():
         lost = [f"{n} of {name}" for name, n in zip(COLUMNS, lacking.sum(axis=0), strict=True) if n]
-        where = wanted[lacking.any(axis=1)].astype("datetime64[s]").astype("datetime64[m]")
+        where = days[lacking.any(axis=1)].astype("datetime64[s]").astype("datetime64[m]")
         raise BadInput(
-            f"forcing {path.name} lacks {', '.join(lost)} of {len(wanted)} values, from {where[0]} to "
+            f"forcing {path.name} lacks {', '.join(lost)} of {len(days)} values, from {where[0]} to "
             f"{where[-1]}",
             expected="no -9999 and no missing row between the first and the last whole day",
             hint="fill the gaps, for instance from the _ERA columns, or cut the file",
         )
-    return wanted, whole
+    return days, whole
 
 
 def _to_utc(values: Array, shift: int, rows_a_day: int) -> Array:

@@ -39,14 +39,14 @@ def read_forcing(path: Path, site: Stand) -> Weather:
     A csv is half-hourly where it has FLUXNET's columns of time, else daily.
     """
     if path.suffix != ".csv":
-        found = weather.read(path)
+        forcing = weather.read(path)
     elif readers.detect(path).format == "fluxnet":
-        found = read_fluxnet(path, site)
+        forcing = read_fluxnet(path, site)
     else:
-        found = read_smear(path, site)
-    for note in found.notes:
+        forcing = read_smear(path, site)
+    for note in forcing.notes:
         log.info("forcing %s: %s", path, note)
-    return found
+    return forcing
 
 
 def read_smear(path: Path, site: Stand) -> Weather:

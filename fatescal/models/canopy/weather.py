@@ -149,19 +149,19 @@ def _read_datm(folder: Path) -> tuple[int, dict[str, Array], list[Path]]:
     files: list[Path] = []
     spans = set()
     for stream, names in STREAMS.items():
-        found = sorted(
+        monthly = sorted(
             (match.group(1), path)
             for path in folder.glob("*.nc")
             if f".{stream}." in path.name and (match := re.search(r"(\d{4}-\d\d)\.nc$", path.name))
         )
-        if not found:
+        if not monthly:
             raise BadInput(f"no {stream} files in {folder}", expected=f"*.{stream}.*YYYY-MM.nc")
-        pieces = [_read_file(path, names) for _, path in found]
-        for (day, piece), (next_day, _), (_, path) in zip(pieces, pieces[1:], found[1:], strict=False):
+        pieces = [_read_file(path, names) for _, path in monthly]
+        for (day, piece), (next_day, _), (_, path) in zip(pieces, pieces[1:], monthly[1:], strict=False):
             if day + len(piece[names[0]]) // STEPS_PER_DAY != next_day:
                 raise BadInput(f"a gap before {path.name}", expected="one file a month, none missing")
         values |= {name: np.concatenate([piece[name] for _, piece in pieces]) for name in names}
-        files += [path for _, path in found]
+        files += [path for _, path in monthly]
         spans.add((pieces[0][0], len(values[names[0]])))
     if len(spans) > 1:
         raise BadInput(f"the streams in {folder} cover different months")

@@ -14,7 +14,7 @@ from fatescal.models.clm_fates import namelist
 from fatescal.models.clm_fates.cime import CimeError
 from fatescal.models.clm_fates.externals import commit
 
-_CULPRIT = (  # what CIME quotes as wrong
+_WRONG_NAME = (  # what CIME quotes as wrong
     r"streamname '([^']+)' that is not",
     r"[Vv]ariable (?:name )?'?(\w+)'? (?:not|is not|found)",
     r"valid values for (\w+)",
@@ -70,18 +70,18 @@ class Plan:
         What CIME quotes as wrong comes first. Lists of valid values, and paths, do not count.
         """
         names = [*self.xml, *(name for values in self.user_nl.values() for name in values)]
-        for pattern in _CULPRIT:
+        for pattern in _WRONG_NAME:
             for wrong in re.findall(pattern, line):
                 for name in names:
                     if wrong.lower() in {name.lower(), *name.lower().split(":")}:
                         return name
         text = re.sub(r"\[[^\]]*\]|(?<![\w.:])/\S+", " ", line)
-        scores = {name: sum(_has_word(text, part) for part in {name, *name.split(":")}) for name in names}
+        scores = {name: sum(_names(text, part) for part in {name, *name.split(":")}) for name in names}
         best = max(scores, key=lambda name: scores[name], default="")
         if best and scores[best]:
             return best
         for option, value in self.create.items():
-            if _has_word(line if value.startswith("/") else text, value):
+            if _names(line if value.startswith("/") else text, value):
                 return option
         land = re.search(r"CLM\d\d", self.create["compset"])
         return "compset" if land is not None and land[0] in text else ""
@@ -94,5 +94,5 @@ class Plan:
         return {"source": [str(self.source), commit(self.source, "HEAD")], **self.create, "user_mods": mods}
 
 
-def _has_word(text: str, word: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text) is not None
+def _names(text: str, term: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(term)}(?!\w)", text) is not None

@@ -2,7 +2,7 @@
 
 Every step compares what is there with what is wanted, so that a build goes on wherever it was interrupted.
 What a change needs beyond that (`case.setup --reset`, a clean build) is written down in the case before CIME
-is told of it.
+gets it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fatescal.models.clm_fates.case_verification import verify
 from fatescal.models.clm_fates.case_xml import change_xml
 from fatescal.models.clm_fates.cime import Case, CimeError, call, running_builds, user_files
 from fatescal.models.clm_fates.install import CREATE_NEWCASE, digests, edits
-from fatescal.models.clm_fates.seats import instance_namelists
+from fatescal.models.clm_fates.instance_files import instance_namelists
 from fatescal.models.clm_fates.template import FILES
 from fatescal.models.clm_fates.watched_tool import Say
 
@@ -46,7 +46,7 @@ def build(
     Raises
     ------
     BadInput
-        When CIME refuses something, with the config's key, or what it wrote is not what was asked for; when
+        When CIME refuses something, with the config's key, or what it wrote is not what was requested; when
         input data is missing, or the case is in use.
     RunFailed
         When the model does not compile.
@@ -221,8 +221,8 @@ def _write_namelists(plan: Plan, case: Case, record: CaseRecord, say: Say) -> No
 def _line(file: str, key: str, value: namelist.Value) -> str:
     if file != "user_nl_datm_streams":
         return f"{key} = {namelist.fortran(value)}"
-    words = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
-    return f"{key}={','.join(words)}"
+    items = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+    return f"{key}={','.join(items)}"
 
 
 def _with_block(text: str, lines: list[str]) -> str:

@@ -1,5 +1,5 @@
 """From a config to the case that `fatescal build` makes: the defaults, and what CIME would take without a
-word.
+message.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALWAYS = {  # XML variables of every case that members run from
 }
 # What DATM calls the stream of a field.
 STREAMS = {"Faxa_swdn": "Solar", "Faxa_precn": "Precip", "Sa_tbot": "TPQW"}
-KEYS = {  # where the config, or the machine file, says what create_newcase is told
+KEYS = {  # where the config, or the machine file, sets the arguments of create_newcase
     "compset": "model.build.compset",
     "res": "model.build.res",
     "mpilib": "model.build.mpilib",
@@ -68,7 +68,7 @@ def plan(options: ClmFatesOptions, context: Context) -> Plan:
     Raises
     ------
     BadInput
-        For what is missing, and for what CIME would take without a word and be wrong.
+        For what is missing, and for what CIME would take without a message and be wrong.
     """
     from fatescal.models.clm_fates.build_plan import Plan
     from fatescal.models.clm_fates.site_folder import SiteFolder
@@ -136,8 +136,8 @@ def _keys(build: BuildOptions) -> dict[str, str]:
     """Return where the config says what, by the names that CIME's errors use."""
     keys = {name: f"model.build.xml.{name}" for name in build.xml}
     for file in ("user_nl_clm", "user_nl_datm", "user_nl_datm_streams"):
-        given: Mapping[str, object] = getattr(build, file)
-        keys |= {key: f"model.build.{file}.{key}" for key in given}
+        changes: Mapping[str, object] = getattr(build, file)
+        keys |= {key: f"model.build.{file}.{key}" for key in changes}
     return keys
 
 
@@ -217,10 +217,10 @@ def expanded(key: str, value: Any) -> Any:
     """Return the files, in order of their names, that a pattern such as ``/x/*.Solr.*.nc`` stands for."""
     if not key.endswith(":datafiles") or not isinstance(value, str) or "*" not in value:
         return value
-    found = sorted(glob(value))
-    if not found:
+    files = sorted(glob(value))
+    if not files:
         raise BadInput(f"model.build.user_nl_datm_streams.{key}: no file is called {value}")
-    return found
+    return files
 
 
 def _refuse_traps(made: Plan, options: ClmFatesOptions) -> None:

@@ -1,4 +1,4 @@
-"""Whether what CIME holds, and wrote for the model, is what was asked for."""
+"""Whether what CIME holds, and wrote for the model, is what was requested."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _parts(written: str) -> list[str | float]:
     >>> _parts(".TRUE.,'a b', 1.0d0") == _parts("T,'a b',1")
     True
     """
-    found: list[str | float] = []
-    for word in re.findall(r"'[^']*'|\"[^\"]*\"|[^,\s]+", written):
-        plain = word.strip("'\" ")
+    parts: list[str | float] = []
+    for text in re.findall(r"'[^']*'|\"[^\"]*\"|[^,\s]+", written):
+        plain = text.strip("'\" ")
         try:
-            found.append(float(plain.lower().replace("d", "e")))
+            parts.append(float(plain.lower().replace("d", "e")))
         except ValueError:
             logical = re.fullmatch(r"\.?(t|f)(rue|alse)?\.?", plain.lower())
-            found.append(logical[1] if logical else plain)
-    return found
+            parts.append(logical[1] if logical else plain)
+    return parts

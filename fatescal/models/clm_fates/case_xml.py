@@ -15,7 +15,7 @@ NEEDS = {  # what a change of a variable in a file of the case needs, beyond new
     "env_batch.xml": ("setup",),
     "env_build.xml": ("clean", "build"),
 }
-PLACE = ("PTS_LON", "PTS_LAT")  # CIME takes them with --force
+COORDINATES = ("PTS_LON", "PTS_LAT")  # CIME takes them with --force
 
 
 def change_xml(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
@@ -29,9 +29,9 @@ def change_xml(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
         first = {name: min(now[name]) for name in changed if name not in before}
         record.keep(before={**before, **first})
         record.need("namelists", *(step for name in changed for step in NEEDS.get(case.file_of(name), ())))
-        place = {name: value for name, value in changed.items() if name in PLACE}
-        _set(plan, case, {name: value for name, value in changed.items() if name not in PLACE})
-        _set(plan, case, place, "--force")
+        coordinates = {name: value for name, value in changed.items() if name in COORDINATES}
+        _set(plan, case, {name: value for name, value in changed.items() if name not in COORDINATES})
+        _set(plan, case, coordinates, "--force")
         say(f"xml           {', '.join(f'{name}={value}' for name, value in changed.items())}")
     record.keep(before={name: v for name, v in record.content["before"].items() if name in plan.xml})
 
@@ -39,13 +39,13 @@ def change_xml(plan: Plan, case: Case, record: CaseRecord, say: Say) -> None:
 def xml_values(plan: Plan, case: Case, names: Mapping[str, str]) -> dict[str, set[str]]:
     """Return the values of variables, all of which the case must have."""
     try:
-        found = case.values(names)
+        values = case.values(names)
     except CimeError as error:
         raise plan.blamed(error) from None
-    lacking = next((name for name in names if name not in found), None)
+    lacking = next((name for name in names if name not in values), None)
     if lacking is not None:
         raise BadInput(f"{plan.key(lacking)}: ./xmlquery in {case.path} gives no value of {lacking}")
-    return found
+    return values
 
 
 def _set(plan: Plan, case: Case, values: Mapping[str, str], *flags: str) -> None:
@@ -60,17 +60,17 @@ def _set(plan: Plan, case: Case, values: Mapping[str, str], *flags: str) -> None
                 raise BadInput(f"{plan.key(name)}: {error}") from None
 
 
-def all_are(found: set[str], wanted: str) -> bool:
-    return all(_same(value, wanted) for value in found)
+def all_are(values: set[str], wanted: str) -> bool:
+    return all(_same(value, wanted) for value in values)
 
 
-def _same(found: str, wanted: str) -> bool:
+def _same(value: str, wanted: str) -> bool:
     """Tell whether two values are the same, as numbers where they are numbers.
 
     >>> _same("389.80", "389.8"), _same("TRUE", "true"), _same("a", "b")
     (True, True, False)
     """
     try:
-        return float(found) == float(wanted)
+        return float(value) == float(wanted)
     except ValueError:
-        return found == wanted or {found.upper(), wanted.upper()} in ({"TRUE"}, {"FALSE"})
+        return value == wanted or {value.upper(), wanted.upper()} in ({"TRUE"}, {"FALSE"})

@@ -24,7 +24,7 @@ class Entry:
 
     when: datetime
     phase: str
-    word: str
+    event: str
     rest: str
 
 
@@ -34,51 +34,51 @@ def length(case: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def since(case: Path, place: int) -> list[Entry]:
+def since(case: Path, offset: int) -> list[Entry]:
     """Return the entries behind `place`; all of them where the file has become shorter, so is another."""
     path = case / FILE
     if not path.is_file():
         return []
     content = path.read_bytes()
-    return entries(content[place if place <= len(content) else 0 :].decode(errors="replace"))
+    return entries(content[offset if offset <= len(content) else 0 :].decode(errors="replace"))
 
 
 def entries(text: str) -> list[Entry]:
     """Return the entries of a CaseStatus, or of a part of one.
 
     >>> text = "2026-11-22 09:08:39: case.run success 12 \\n -----------\\n"
-    >>> [(e.phase, e.word, e.rest) for e in entries(text)]
+    >>> [(e.phase, e.event, e.rest) for e in entries(text)]
     [('case.run', 'success', '12')]
     """
-    found = (_ENTRY.search(block) for block in _RULE.split(text))
-    blocks = ((m, m[4] + m.string[m.end() :]) for m in found if m is not None)
+    starts = (_ENTRY.search(block) for block in _RULE.split(text))
+    blocks = ((m, m[4] + m.string[m.end() :]) for m in starts if m is not None)
     return [Entry(datetime.fromisoformat(m[1]), m[2], m[3], rest.strip()) for m, rest in blocks]
 
 
 def succeeded(run: list[Entry]) -> bool | None:
-    """Tell whether the last run succeeded; None while it has not ended, or has ended without a word."""
-    last = {entry.phase: entry.word for entry in run}
-    words = last.get(MODEL), last.get(RUN)
-    if "error" in words:
+    """Tell whether the last run succeeded; None while it has not ended, or has ended without a result."""
+    last = {entry.phase: entry.event for entry in run}
+    events = last.get(MODEL), last.get(RUN)
+    if "error" in events:
         return False
-    return True if words == ("success", "success") else None
+    return True if events == ("success", "success") else None
 
 
 def error(run: list[Entry]) -> str:
-    """Return the last error's words; nothing where there is none."""
-    said = [entry.rest for entry in run if entry.word == "error" and entry.rest]
-    return said[-1] if said else ""
+    """Return the last error's message; nothing where there is none."""
+    errors = [entry.rest for entry in run if entry.event == "error" and entry.rest]
+    return errors[-1] if errors else ""
 
 
 def submitted(run: list[Entry]) -> str | None:
-    """Return the number of the job that was last submitted, or that says it runs; None where none is told."""
-    told = (e.rest for e in run if e.phase in (SUBMIT, RUN) and e.word != "error")
-    numbers = [found[1] for rest in told if (found := re.match(r"(?:case\.run:)?(\d+)\b", rest))]
+    """Return the number of the job last submitted, or that says it runs; None where there is none."""
+    lines = (e.rest for e in run if e.phase in (SUBMIT, RUN) and e.event != "error")
+    numbers = [match[1] for rest in lines if (match := re.match(r"(?:case\.run:)?(\d+)\b", rest))]
     return numbers[-1] if numbers else None
 
 
 def seconds(run: list[Entry]) -> float:
-    """Return how long the model last ran [s]; 0 where that is not told."""
-    times = {entry.word: entry.when for entry in run if entry.phase == MODEL}
+    """Return how long the model last ran [s]; 0 where that is not known."""
+    times = {entry.event: entry.when for entry in run if entry.phase == MODEL}
     ended = times.get("success") or times.get("error")
     return (ended - times["starting"]).total_seconds() if ended and "starting" in times else 0.0

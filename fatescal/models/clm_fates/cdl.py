@@ -108,8 +108,8 @@ def _declare(file: netCDF4.Dataset, text: str) -> None:
     if attribute is None:
         raise ValueError("neither a variable nor an attribute")
     owner = file[attribute[1]] if attribute[1] else file
-    words = _strings(attribute[3])
-    owner.setncattr(attribute[2], "".join(words) if words else _numbers(attribute[3].split(",")))
+    texts = _strings(attribute[3])
+    owner.setncattr(attribute[2], "".join(texts) if texts else _numbers(attribute[3].split(",")))
 
 
 def _fill(file: netCDF4.Dataset, text: str) -> str:
@@ -118,7 +118,7 @@ def _fill(file: netCDF4.Dataset, text: str) -> str:
     variable = file[name.strip()]
     if variable.dtype.kind == "S":
         width = variable.shape[-1] if variable.shape else 1
-        rows = [list(word.ljust(width, "\0")) for word in _strings(values)]
+        rows = [list(string.ljust(width, "\0")) for string in _strings(values)]
         variable[:] = np.array(rows, "S1").reshape(variable.shape)
     else:
         import netCDF4
@@ -128,17 +128,17 @@ def _fill(file: netCDF4.Dataset, text: str) -> str:
     return name.strip()
 
 
-def _numbers(words: Sequence[str], missing: float = np.nan) -> Array:
+def _numbers(texts: Sequence[str], missing: float = np.nan) -> Array:
     """Return numbers as CDL writes them.
 
     >>> _numbers(["1", " 2.5f", "_", "1.d3"], missing=-9)
     array([   1. ,    2.5,   -9. , 1000. ])
     """
-    plain = [re.sub(r"[fFdDlLsSbB]$", "", w.strip()).replace("d", "e") for w in words]
-    return np.array([missing if word == "_" else float(word) for word in plain])
+    plain = [re.sub(r"[fFdDlLsSbB]$", "", w.strip()).replace("d", "e") for w in texts]
+    return np.array([missing if text == "_" else float(text) for text in plain])
 
 
 def _strings(text: str) -> list[str]:
     """Return the strings in a value, their escapes resolved."""
-    found = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
-    return [re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), word) for word in found]
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
+    return [re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), string) for string in strings]

@@ -80,20 +80,20 @@ def _environment() -> dict[str, str]:
     return {"USER": getpass.getuser()} | dict(os.environ)
 
 
-def error_line(said: str) -> str:
+def error_line(output: str) -> str:
     """Return the ERROR of a command, in one line, with the errors in the log that it points to.
 
     >>> error_line("Loading\\nERROR: For your changes to take effect, run:\\n./case.setup --reset\\n")
     'ERROR: For your changes to take effect, run: ./case.setup --reset'
     """
-    found = re.search(r"^ERROR.*", said, re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for line in (found[0] if found else said).splitlines() if line.strip()]
-    words = " ".join(lines[:4] if found else lines[-4:])
-    log = re.search(r"\bcat (/[^\s'\",]+)", words)
+    match = re.search(r"^ERROR.*", output, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for line in (match[0] if match else output).splitlines() if line.strip()]
+    message = " ".join(lines[:4] if match else lines[-4:])
+    log = re.search(r"\bcat (/[^\s'\",]+)", message)
     if log is not None and Path(log[1]).is_file():
         errors = compiler_errors(Path(log[1]).read_text(errors="replace"))
-        words += ". Its errors: " + " | ".join(errors)
-    return words
+        message += ". Its errors: " + " | ".join(errors)
+    return message
 
 
 def compiler_errors(text: str) -> list[str]:
@@ -107,8 +107,8 @@ def compiler_errors(text: str) -> list[str]:
     errors: list[str] = []
     for i, line in enumerate(lines):
         if _COMPILER_ERROR.search(line) and not _NO_ERROR.search(line):
-            place = next((p for p in reversed(lines[max(0, i - 6) : i]) if _LOCATION.match(p)), "")
-            errors.append(f"{place} {line}".strip())
+            location = next((p for p in reversed(lines[max(0, i - 6) : i]) if _LOCATION.match(p)), "")
+            errors.append(f"{location} {line}".strip())
     errors = list(dict.fromkeys(errors))
     return errors[:QUOTED] or [line for line in lines if line][-QUOTED:]
 
@@ -152,21 +152,21 @@ class Case:
         names = list(variables)
         if not names:
             return {}
-        found: dict[str, set[str]] = {}
+        values: dict[str, set[str]] = {}
         for line in self("xmlquery", "--no-resolve", ",".join(names)).splitlines():
             pair = re.match(r"\s+(\w+): ?(.*)$", line)
             if pair is not None:
                 each = (
                     re.findall(r"'\w+:([^']*)'", pair[2]) if pair[2].startswith("['") else [pair[2].strip()]
                 )
-                found.setdefault(pair[1], set()).update(each)
-        return found
+                values.setdefault(pair[1], set()).update(each)
+        return values
 
     def change(self, values: Mapping[str, str], *flags: str) -> None:
         """Set variables."""
         if values:
-            words = [f"{name}={value}".replace(",", "\\,") for name, value in values.items()]
-            self("xmlchange", *flags, ",".join(words))
+            settings = [f"{name}={value}".replace(",", "\\,") for name, value in values.items()]
+            self("xmlchange", *flags, ",".join(settings))
 
     def set_up(self, *flags: str) -> None:
         """Call case.setup, and keep newer versions from making the case a git repository."""

@@ -153,16 +153,16 @@ class ClmFates(Model):
         template = self.template
         replaced = None if self._parameter_file is None else template.path("fates_paramfile")
         named = [path for path in template.named if path != replaced]
-        found: dict[str, list[Source]] = {
+        files: dict[str, list[Source]] = {
             "model.run_directory": [*template.texts, *named],
             "model.executable": [template.executable],
         }
         if self._parameter_file is not None:
-            found["model.parameter_file"] = [self._parameter_file]
+            files["model.parameter_file"] = [self._parameter_file]
         if template.site is not None:
             site = template.site
-            found["model.site"] = [site.surface, *(path for paths in site.forcing.values() for path in paths)]
-        return found
+            files["model.site"] = [site.surface, *(path for paths in site.forcing.values() for path in paths)]
+        return files
 
     @property
     def first(self) -> date:
@@ -175,7 +175,7 @@ class ClmFates(Model):
         return inspect(self.template, self.first, self.start, self.end, self.variables)
 
     def check(self) -> None:
-        """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        """Raise `BadInput` for whatever would make every run fail, or be wrong without a message."""
         self.check_inputs()
         require_libraries(self.template.executable)
 
@@ -263,7 +263,7 @@ class ClmFates(Model):
         Raises
         ------
         ModelFailed
-            With the cause in words.
+            With the cause.
         """
         first, finidat = self.start, None
         if self.shares_spin_up:
@@ -308,12 +308,12 @@ class ClmFates(Model):
         except ModelFailed as failure:
             if failure.kind == Status.TIME_OUT:
                 limit = f"still running after {self._timeout:g} s, ended"
-                raise ModelFailed(Status.TIME_OUT, outcome.told(folder, limit)) from None
+                raise ModelFailed(Status.TIME_OUT, outcome.report(folder, limit)) from None
         written = folder / EXIT_CODE
         code = written.read_text().strip() if written.is_file() else ""
         if not code.isdigit():
-            words = "no exit code was written: killed from outside, or the disk is full"
-            raise ModelFailed(Status.MODEL_ERROR, outcome.told(folder, words))
+            ending = "no exit code was written: killed from outside, or the disk is full"
+            raise ModelFailed(Status.MODEL_ERROR, outcome.report(folder, ending))
         self.judge(folder, int(code), first, last)
 
     def judge(self, folder: Path, code: int, first: date, last: date) -> None:
@@ -322,13 +322,13 @@ class ClmFates(Model):
 
     def _records(self, folder: Path, first: date) -> int:
         """Return the number of days in the output of a run that began on `first`; of none other."""
-        found = self.read(folder)
-        begin = found["time"].attrs["units"].split()[2]
-        if begin != str(first) or found["time_bounds"][0, 0] != 0:
+        history = self.read(folder)
+        begin = history["time"].attrs["units"].split()[2]
+        if begin != str(first) or history["time_bounds"][0, 0] != 0:
             raise ModelFailed(
                 Status.TRUNCATED, f"{folder}: the history begins on {begin}, of another run? Expected {first}"
             )
-        return found.sizes["time"]
+        return history.sizes["time"]
 
     def _restart(self, folder: Path, day: date) -> Path:
         """Return the state that a run left for the beginning of `day`."""

@@ -15,7 +15,7 @@ from fatescal.storage.inputs import Sources
 
 
 class Cime(Section):
-    """What CIME is told when a case is made (`fatescal build`)."""
+    """The arguments with which CIME makes a case (`fatescal build`)."""
 
     machine: str
     """Name of the machine in CIME."""
@@ -93,24 +93,24 @@ ON_OFF = ("CLM_FORCE_COLDSTART", "CLM_ACCELERATED_SPINUP")  # YAML reads on and 
 _XML = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}  # for editors
 
 
-def _xml_words(value: Any) -> Any:
+def _xml_texts(value: Any) -> Any:
     """Return XML values as CIME writes them; YAML takes ``on``, dates and ``12:00:00`` for something else."""
     if not isinstance(value, dict):
         return value
-    return {name: _xml_word(str(name), given) for name, given in value.items()}
+    return {name: _xml_text(str(name), item) for name, item in value.items()}
 
 
-def _xml_word(name: str, value: Any) -> str:
+def _xml_text(name: str, value: Any) -> str:
     if isinstance(value, bool):
-        words = ("off", "on") if name in ON_OFF else ("FALSE", "TRUE")
-        return words[value]
+        texts = ("off", "on") if name in ON_OFF else ("FALSE", "TRUE")
+        return texts[value]
     if name == "JOB_WALLCLOCK_TIME" and isinstance(value, int):
         return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
     return str(value)
 
 
 class BuildOptions(Section):
-    """The case that `fatescal build` makes: the words of create_newcase, xmlchange and the user_nl files."""
+    """The case that `fatescal build` makes: the arguments of create_newcase, XML values, user_nl files."""
 
     case: str
     """Folder of the case."""
@@ -122,7 +122,7 @@ class BuildOptions(Section):
     """MPI library of the case."""
     user_mods: tuple[str, ...] = ()
     """Folders of user_mods."""
-    xml: Annotated[dict[str, str], BeforeValidator(_xml_words), WithJsonSchema(_XML)] = Field(
+    xml: Annotated[dict[str, str], BeforeValidator(_xml_texts), WithJsonSchema(_XML)] = Field(
         default_factory=dict
     )
     """Values of XML variables."""
@@ -153,7 +153,7 @@ class ClmFatesOptions(ModelOptions):
     case: str | None = None
     """A CIME case that is there; it goes before `build`."""
     run_directory: str | None = None
-    """A run directory in place of a case."""
+    """A run directory instead of a case."""
     executable: str | None = None
     """The cesm.exe, where `run_directory` is given."""
     execution: Literal["processes", "multi-instance"] = "processes"
@@ -167,7 +167,7 @@ class ClmFatesOptions(ModelOptions):
     spinup: SpinupOptions = SpinupOptions()
     """How the model comes to its state on the first day."""
     parameter_file: str | None = None
-    """FATES parameter file in place of the case's."""
+    """FATES parameter file instead of the case's."""
     namelist: dict[str, bool | int | Finite | str] = Field(default_factory=dict)
     """Keys of lnd_in and their values."""
     timeout: str | Positive | None = None
@@ -235,25 +235,25 @@ class ClmFatesOptions(ModelOptions):
         if self.case is not None or other.case is not None or self.build.case != other.build.case:
             return ""
         same = (self.source, self.build, self.site) == (other.source, other.build, other.site)
-        told = "and the two are built otherwise; give each a folder of its own"
-        return "" if same else f"`model.build.case` is that of {{other}}, {told}"
+        reason = "and the two are built otherwise; give each a folder of its own"
+        return "" if same else f"`model.build.case` is that of {{other}}, {reason}"
 
     def located(self, context: Context) -> Self:
-        """Return the options with the run directory that the case tells, and a site from the web unpacked."""
-        told: dict[str, object] = {}
+        """Return the options with the run directory of the case, and a site from the web unpacked."""
+        changes: dict[str, object] = {}
         if self.run_directory is None:
-            told |= self._of_case(context)
+            changes |= self._of_case(context)
         if self.site is not None and self.site.url is not None:
             from fatescal.models.clm_fates.case_plan import site_folder
 
-            told |= {"site": SiteOptions(path=str(site_folder(self, context)))}
-        return self.model_copy(update=told)
+            changes |= {"site": SiteOptions(path=str(site_folder(self, context)))}
+        return self.model_copy(update=changes)
 
     def _of_case(self, context: Context) -> dict[str, object]:
         """Return where the case runs, and what, as it tells."""
         from fatescal.models.clm_fates.batch_case import require_idle_case
         from fatescal.models.clm_fates.cime import of_case
-        from fatescal.models.clm_fates.seats import keep_single
+        from fatescal.models.clm_fates.instance_files import keep_single
 
         case = self._case(context)
         run_directory, executable = of_case(case)
@@ -305,10 +305,10 @@ class ClmFatesOptions(ModelOptions):
         )
 
     def sources(self, model: Model) -> Sources:
-        """Return the model's files; those of which a case has told where they are under the case's key."""
-        found = dict(model.files() or {})
+        """Return the model's files; those that a case names under the case's key."""
+        sources = dict(model.files() or {})
         if self.run_directory is None:
             case = "model.build.case" if self.case is None else "model.case"
-            of_case = [name for name in ("model.run_directory", "model.executable") if name in found]
-            found[case] = [source for name in of_case for source in found.pop(name)]
-        return found
+            of_case = [name for name in ("model.run_directory", "model.executable") if name in sources]
+            sources[case] = [source for name in of_case for source in sources.pop(name)]
+        return sources

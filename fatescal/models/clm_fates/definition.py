@@ -29,7 +29,7 @@ OURS = re.compile(
 KINDS: dict[str, tuple[type, ...]] = {
     "logical": (bool,), "integer": (int,), "real": (int, float), "char": (str,),
 }  # fmt: skip
-WORDS = {"logical": "true or false", "integer": "a whole number", "real": "a number", "char": "a text"}
+DESCRIPTIONS = {"logical": "true or false", "integer": "a whole number", "real": "a number", "char": "a text"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Checkout:
         BadInput
             When the definition cannot be read.
         """
-        found: dict[str, Key] = {}
+        keys: dict[str, Key] = {}
         for path in sorted(self.root.glob(DEFINITION)) if self.root is not None else ():
             if path.name.endswith(("_drv.xml", "_drv_flds.xml")):
                 continue  # of other files than lnd_in
@@ -87,10 +87,10 @@ class Checkout:
             for entry in entries:
                 kind = re.match(r"[a-z]*", entry.get("type", "").strip().lower())
                 values = tuple(v.strip() for v in entry.get("valid_values", "").split(",") if v.strip())
-                found[str(entry.get("id")).lower()] = Key(
+                keys[str(entry.get("id")).lower()] = Key(
                     entry.get("group", ""), kind[0] if kind else "", values
                 )
-        return found
+        return keys
 
     @cached_property
     def fields(self) -> frozenset[str]:
@@ -102,7 +102,7 @@ class Checkout:
         return frozenset(name for path in files for name in FIELD.findall(_text(path)))
 
 
-def require_keys(given: Mapping[str, namelist.Value], lnd_in: str, checkout: Checkout) -> list[str]:
+def require_keys(changes: Mapping[str, namelist.Value], lnd_in: str, checkout: Checkout) -> list[str]:
     """Return lines about keys of which not all can be known.
 
     Parameters
@@ -118,7 +118,7 @@ def require_keys(given: Mapping[str, namelist.Value], lnd_in: str, checkout: Che
         For a key that the model does not have, or a value that it does not know.
     """
     present = {key.lower(): value for key, value in namelist.items(lnd_in).items()}
-    for name, value in given.items():
+    for name, value in changes.items():
         where = f"model.namelist.{name}"
         if OURS.fullmatch(name.lower()):
             raise BadInput(f"{where} is set by fatescal for each member", hint="take the key away")
@@ -129,21 +129,21 @@ def require_keys(given: Mapping[str, namelist.Value], lnd_in: str, checkout: Che
             _refuse(where, name, [*checkout.keys] or [*present], checkout)
         else:
             _require_alike(where, value, present[name.lower()])
-    unknown = "" if checkout.keys or not given else ", ".join(given)
+    unknown = "" if checkout.keys or not changes else ", ".join(changes)
     at = f"no checkout at {checkout.root}" if checkout.root else "lnd_in names no checkout"
     return [f"namelist      {unknown}: whether these values are valid is not known ({at})"] if unknown else []
 
 
 def _refuse(where: str, name: str, known: Iterable[str], checkout: Checkout) -> None:
     near = difflib.get_close_matches(name.lower(), list(known), n=1)
-    place = "the model" if checkout.keys else "lnd_in of the case"
+    owner = "the model" if checkout.keys else "lnd_in of the case"
     more = (
         ""
         if checkout.keys
         else "; another key of the model goes into user_nl_clm of the case, where CIME checks it"
     )
     raise BadInput(
-        f"{where}: {place} has no such key",
+        f"{where}: {owner} has no such key",
         hint=(f"did you mean {near[0]}?" if near else "the keys of lnd_in") + more,
     )
 
@@ -154,7 +154,7 @@ def _require_value(where: str, value: namelist.Value, key: Key) -> None:
     if kinds is not None and (
         not isinstance(value, kinds) or (isinstance(value, bool) and key.kind != "logical")
     ):
-        raise BadInput(f"{where}", expected=WORDS[key.kind], got=repr(value))
+        raise BadInput(f"{where}", expected=DESCRIPTIONS[key.kind], got=repr(value))
     if key.values and str(value) not in key.values:
         near = difflib.get_close_matches(str(value), key.values, n=1, cutoff=0.4)
         raise BadInput(
@@ -169,7 +169,7 @@ def _require_alike(where: str, value: namelist.Value, present: str) -> None:
     """Raise `BadInput` for a value of another type than the present one; no more is known here."""
     kind = "char" if present.startswith("'") else "logical" if present.startswith(".") else "real"
     if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "logical"):
-        raise BadInput(where, expected=f"{WORDS[kind]}, as {present} in the case", got=repr(value))
+        raise BadInput(where, expected=f"{DESCRIPTIONS[kind]}, as {present} in the case", got=repr(value))
 
 
 def _text(path: Path) -> str:

@@ -74,18 +74,16 @@ def opened(path: Path, what: str) -> netCDF4.Dataset:
         raise BadInput(f"{what}: {path} cannot be opened: {error.strerror or error}") from None
 
 
-def require_place(
-    what: str, path: Path, data: netCDF4.Dataset, place: Sequence[float], within: float
-) -> None:
+def require_site(what: str, path: Path, data: netCDF4.Dataset, site: Sequence[float], within: float) -> None:
     """Raise `BadInput` where a file's point lies elsewhere than `place` [degrees north, east]."""
     if not {"LATIXY", "LONGXY"} <= set(data.variables):
         return
     there = float(np.squeeze(data["LATIXY"][:])), float(np.squeeze(data["LONGXY"][:]))
-    apart = abs(there[0] - place[0]), abs((there[1] - place[1] + 180) % 360 - 180)
+    apart = abs(there[0] - site[0]), abs((there[1] - site[1] + 180) % 360 - 180)
     if max(apart) > within:
         raise BadInput(
             f"{what} {path} is of another place",
-            expected=f"{place[0]:g} N {place[1]:g} E, as PTS_LAT and PTS_LON of the case",
+            expected=f"{site[0]:g} N {site[1]:g} E, as PTS_LAT and PTS_LON of the case",
             got=f"{there[0]:g} N {there[1]:g} E",
         )
 
@@ -108,7 +106,7 @@ def require_dimensions(stream: str, path: Path, data: netCDF4.Dataset, names: It
             )
 
 
-def describe(stream: Stream, place: Sequence[float], first: date, start: date, end: date) -> str:
+def describe(stream: Stream, site: Sequence[float], first: date, start: date, end: date) -> str:
     """Return a line about a stream of weather, whose files hold the years of the output in a way it can read.
 
     Parameters
@@ -125,12 +123,12 @@ def describe(stream: Stream, place: Sequence[float], first: date, start: date, e
     BadInput
         For whatever ends the model, or is read as something else without a message.
     """
-    read = [_read(stream, file, place) for file in stream.files]
+    read = [_read(stream, file, site) for file in stream.files]
     _require_years(stream, {int(y) for records, _ in read for y in np.unique(records.years)}, start, end)
     _require_steady(stream, [records for records, _ in read])
     stamp = _stamp(stream, [records for records, _ in read])
     _require_stamp(stream, stamp, max(records.step for records, _ in read))
-    _require_sun(stream, read, place)
+    _require_sun(stream, read, site)
     span = f"{stream.year_first} to {stream.year_last}, {len(stream.files)} files"
     line = f"forcing       {stream.name}: {span}, stamped at the {stamp or 'unknown part'} of the interval"
     if first < start:
@@ -144,12 +142,12 @@ def _years_of_spin_up(stream: Stream, first: date, start: date) -> list[int]:
     return [stream.year_read(year) for year in range(first.year, last + 1)]
 
 
-def _read(stream: Stream, path: Path, place: Sequence[float]) -> tuple[Records, Array | None]:
+def _read(stream: Stream, path: Path, site: Sequence[float]) -> tuple[Records, Array | None]:
     """Return the records of a file, and its solar radiation where it holds that."""
     with opened(path, f"stream {stream.name}") as data:
         if not stream.has_mesh:
             require_dimensions(stream.name, path, data, [name for name, _ in stream.fields])
-            require_place("the forcing", path, data, place, SAME_CELL)
+            require_site("the forcing", path, data, site, SAME_CELL)
         solar = next((name for name, field in stream.fields if field == "Faxa_swdn"), None)
         values = None
         if solar is not None and not stream.has_mesh:
@@ -269,9 +267,7 @@ def _require_stamp(stream: Stream, stamp: Stamp, step: float) -> None:
     )
 
 
-def _require_sun(
-    stream: Stream, read: Sequence[tuple[Records, Array | None]], place: Sequence[float]
-) -> None:
+def _require_sun(stream: Stream, read: Sequence[tuple[Records, Array | None]], site: Sequence[float]) -> None:
     """Raise `BadInput` where the radiation, as it is read, is not centred on noon at the place."""
     if any(values is None for _, values in read) or not read:
         return
@@ -281,20 +277,20 @@ def _require_sun(
     late = {"start": 0.5, "end": -0.5}.get(READ_AS.get(stream.interpolation, ""), 0.0)
     days = np.concatenate([records.days for records, _ in read]) + late * step
     energy = np.concatenate([values for _, values in read if values is not None])
-    angle = 2 * np.pi * ((days % 1) + place[1] / 360)
+    angle = 2 * np.pi * ((days % 1) + site[1] / 360)
     mean = np.sum(energy * np.exp(1j * angle))
     noon = (np.angle(mean) / (2 * np.pi) * 24) % 24
     if abs(noon - 12) > SUN_SHIFT:
         raise BadInput(
             f"stream {stream.name}: its solar radiation, as it is read, is centred on {noon:.1f} h of solar "
-            f"time at {place[1]:g} E",
+            f"time at {site[1]:g} E",
             expected="12 h: stamps in UTC",
             hint="local time in the files? Another longitude?",
         )
 
 
 def spans(years: Sequence[int]) -> str:
-    """Return years in words.
+    """Return years as a text.
 
     >>> spans([2004, 2005, 2006, 2009])
     '2004-2006, 2009'

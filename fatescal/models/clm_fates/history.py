@@ -71,10 +71,10 @@ def read(folder: Path, variables: Sequence[str], prefix: str) -> xr.Dataset:
 
 def _read(path: Path, variables: Sequence[str]) -> xr.Dataset:
     """Return the series of one file, each one value a record."""
-    found = output.read(path, [*variables, BOUNDS])
-    n = found.sizes["time"]
+    data = output.read(path, [*variables, BOUNDS])
+    n = data.sizes["time"]
     for name in variables:
-        field = found[name]
+        field = data[name]
         if field.size != n or field.dims[0] != "time":
             sizes = ", ".join(f"{dim}={size}" for dim, size in field.sizes.items())
             raise ModelFailed(
@@ -82,8 +82,6 @@ def _read(path: Path, variables: Sequence[str]) -> xr.Dataset:
             )
         if "units" not in field.attrs:
             raise ModelFailed(Status.WRONG_UNIT, f"{path}: {name} has no unit")
-    if not {"units", "calendar"} <= found["time"].attrs.keys() or found[BOUNDS].shape != (n, 2):
+    if not {"units", "calendar"} <= data["time"].attrs.keys() or data[BOUNDS].shape != (n, 2):
         raise ModelFailed(Status.TRUNCATED, f"{path}: its time axis has no unit, calendar or bounds")
-    return found.assign(
-        {name: ("time", found[name].values.reshape(n), found[name].attrs) for name in variables}
-    )
+    return data.assign({name: ("time", data[name].values.reshape(n), data[name].attrs) for name in variables})

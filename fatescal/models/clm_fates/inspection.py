@@ -1,4 +1,4 @@
-"""What can be known before the first core-hour: files, place, years, plant types and history fields of a
+"""What can be known before any compute time is used: files, place, years, plant types and history fields of a
 case.
 """
 
@@ -21,10 +21,10 @@ from fatescal.models.clm_fates.definition import Checkout, require_keys
 from fatescal.models.clm_fates.template import Template
 
 NEEDED = ("fsurdat", "paramfile")  # of lnd_in
-WANTED = ("fsnowoptics", "fsnowaging")  # where it names them; other files that it names may be absent
+OPTIONAL = ("fsnowoptics", "fsnowaging")  # where it names them; other files that it names may be absent
 MANY = 100  # history fields that a list of all of them has at least
 MOST_NAMED = 12  # missing files that a message names
-SAME_PLACE = 0.01  # degrees between the case and its surface data
+SAME_SITE = 0.01  # degrees between the case and its surface data
 
 
 def inspect(template: Template, first: date, start: date, end: date, variables: Sequence[str]) -> list[str]:
@@ -47,16 +47,16 @@ def inspect(template: Template, first: date, start: date, end: date, variables: 
         raise BadInput(
             f"the case runs with calendar {calendar}", expected="NO_LEAP", hint="./xmlchange CALENDAR=NO_LEAP"
         )
-    place = _coordinates_of_case(template)
-    lines = [f"place         {place[0]:.4f} N {place[1]:.4f} E"]
-    for key in (*NEEDED, *[key for key in WANTED if namelist.get(template.lnd_in, key) is not None]):
+    site = _coordinates_of_case(template)
+    lines = [f"place         {site[0]:.4f} N {site[1]:.4f} E"]
+    for key in (*NEEDED, *[key for key in OPTIONAL if namelist.get(template.lnd_in, key) is not None]):
         with forcing.opened(template.path(key), f"lnd_in: {key}") as data:
             if key == "fsurdat":
-                forcing.require_place("the surface data", template.path(key), data, place, SAME_PLACE)
+                forcing.require_site("the surface data", template.path(key), data, site, SAME_SITE)
     weather = [stream for stream in template.streams if stream.is_weather]
     if not weather:
         raise BadInput(f"{template.run_directory}/datm.streams.xml has no stream of weather")
-    lines += [forcing.describe(stream, place, first, start, end) for stream in weather]
+    lines += [forcing.describe(stream, site, first, start, end) for stream in weather]
     for stream in (stream for stream in template.streams if not stream.is_weather):
         for file in stream.files:
             with forcing.opened(file, f"stream {stream.name}") as data:
@@ -104,10 +104,10 @@ def require_libraries(executable: Path) -> None:
     Without `ldd`, or for a script, nothing is known.
     """
     try:
-        said = subprocess.run(["ldd", str(executable)], capture_output=True, text=True).stdout
+        libraries = subprocess.run(["ldd", str(executable)], capture_output=True, text=True).stdout
     except OSError:
         return
-    missing = re.findall(r"^\s*(\S+) => not found", said, re.MULTILINE)
+    missing = re.findall(r"^\s*(\S+) => not found", libraries, re.MULTILINE)
     if missing:
         raise BadInput(
             f"model: {executable} needs libraries that are not found here: {', '.join(missing)}",
@@ -120,12 +120,12 @@ def _coordinates_of_case(template: Template) -> tuple[float, float]:
     """Return latitude and longitude [degrees north, east] of a single-point case."""
     text = template.files["nuopc.runconfig"]
     try:
-        place = float(str(runconfig.get(text, "scol_lat"))), float(str(runconfig.get(text, "scol_lon")))
+        site = float(str(runconfig.get(text, "scol_lat"))), float(str(runconfig.get(text, "scol_lon")))
     except ValueError:
-        place = -999.0, -999.0
-    if not -90 <= place[0] <= 90:
-        raise BadInput("the case is not of a single point", expected="PTS_LAT and PTS_LON", got=place)
-    return place
+        site = -999.0, -999.0
+    if not -90 <= site[0] <= 90:
+        raise BadInput("the case is not of a single point", expected="PTS_LAT and PTS_LON", got=site)
+    return site
 
 
 def _require_fields(template: Template, variables: Sequence[str], checkout: Checkout) -> list[str]:
@@ -147,10 +147,10 @@ def _require_fields(template: Template, variables: Sequence[str], checkout: Chec
     for name in variables:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            place = "lnd.log" if has_run else f"{checkout.root}/src"
+            where = "lnd.log" if has_run else f"{checkout.root}/src"
             raise BadInput(
                 f"observations.variables: the model has no history field {name}",
-                hint=f"did you mean {near[0]}?" if near else f"a field in {place}",
+                hint=f"did you mean {near[0]}?" if near else f"a field in {where}",
             )
     return [] if has_run else [f"{named} are in the source; the first run shows whether they are switched on"]
 

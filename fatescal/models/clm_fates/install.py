@@ -75,16 +75,16 @@ def edits(root: Path) -> dict[str, str]:
     New files count where they can be part of the model; parameter files, which the namelist names, do not.
     """
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all")
-    found: dict[str, str] = {}
+    edited: dict[str, str] = {}
     for folder in (root, *(root / external.path for external in externals(root))):
         if not (folder / ".git").exists():
             continue
-        entries = [(word[:2], Path(word[3:])) for word in git(folder, "status", *options).stdout.split("\0")]
+        entries = [(line[:2], Path(line[3:])) for line in git(folder, "status", *options).stdout.split("\0")]
         kept = [
             path for state, path in entries if state.strip() and (state != "??" or path.suffix in SOURCES)
         ]
-        found |= digests(root, (folder / path for path in kept))
-    return {name: digest for name, digest in found.items() if not Path(name).is_relative_to(PARAMETER_FILES)}
+        edited |= digests(root, (folder / path for path in kept))
+    return {name: digest for name, digest in edited.items() if not Path(name).is_relative_to(PARAMETER_FILES)}
 
 
 def digests(root: Path, files: Iterable[Path]) -> dict[str, str]:

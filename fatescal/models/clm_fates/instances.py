@@ -89,7 +89,7 @@ class MultiInstance(Model):
         return {key: several for key, several in self.single.files().items() if key != "model.executable"}
 
     def check(self) -> None:
-        """Raise `BadInput` for whatever would make every run fail, or be wrong without a word."""
+        """Raise `BadInput` for whatever would make every run fail, or be wrong without a message."""
         template = self.single.template
         where = f"./check_input_data --download in {self.case}, or put them there, or correct the paths"
         inputdata.require_all(template.lnd_in, template.streams, where)

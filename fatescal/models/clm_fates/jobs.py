@@ -16,7 +16,7 @@ from pathlib import Path
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.hpc.launch import launch, never, visible
 from fatescal.hpc.schedulers.base import End, Job
-from fatescal.models.clm_fates import casestatus, inputdata, namelist, outcome, seats
+from fatescal.models.clm_fates import casestatus, inputdata, instance_files, namelist, outcome
 from fatescal.models.clm_fates.batch_case import BatchCase, cluster_variables, in_queue, require_idle
 from fatescal.models.clm_fates.case_record import LOG
 from fatescal.models.clm_fates.clm_model import ClmFates
@@ -114,7 +114,7 @@ class Jobs(BatchCase):
             return None
         members = list(written) * (1 if len(written) > 1 else 2)  # a single instance would not be numbered
         self._prepare([written[name] for name in members], segment)
-        seats.move_aside(
+        instance_files.move_aside(
             self.run_directory, self.case_name, self.run_directory / f"before-{int(time.time())}"
         )
         marks = [self._mark(waiting[name]) for name in members]
@@ -136,7 +136,7 @@ class Jobs(BatchCase):
         changes = single.template.land_changes(n_days, single.variables, own, segment.finidat)
         return {"finidat": self._cold_or_warm, **single.template.keys, **changes}
 
-    def _case_submit(self, submission: Submission, said: Path) -> None:
+    def _case_submit(self, submission: Submission, submit_log: Path) -> None:
         """Call case.submit, whose exit code tells nothing of the model; without a queue it runs it."""
         queued = self.queued
         try:
@@ -146,14 +146,14 @@ class Jobs(BatchCase):
                 timeout=None,
                 hide=self._hide,
                 extra=self._extra,
-                log=str(said),
+                log=str(submit_log),
                 stop=never if queued else self._stop,
             )
         except ModelFailed as failure:
             entries = casestatus.since(self.case, submission.place)
             if queued or not any(entry.phase == casestatus.MODEL for entry in entries):
                 reason = casestatus.error(entries) or failure.reason
-                absent = inputdata.listed(said.read_text(encoding="utf-8", errors="replace"))
+                absent = inputdata.listed(submit_log.read_text(encoding="utf-8", errors="replace"))
                 names = f". Missing: {', '.join(map(str, absent))}" if absent else ""
                 raise RunFailed(f"./case.submit in {self.case}: {reason}{names}") from None
 
@@ -166,8 +166,8 @@ class Jobs(BatchCase):
         """Set the case up for so many instances, with their namelists."""
         n, single = len(changes), self.single
         fewer_or_more = self.ask("NINST") != str(n)
-        wanted: dict[str, object] = {"NINST": n} if fewer_or_more else {}
-        wanted |= {
+        settings: dict[str, object] = {"NINST": n} if fewer_or_more else {}
+        settings |= {
             "MULTI_DRIVER": "TRUE",
             "DOUT_S": "FALSE",
             "RUN_TYPE": "startup",
@@ -181,8 +181,8 @@ class Jobs(BatchCase):
             # CLM takes a blank finidat in a cold start alone, and ignores any other one there.
             "CLM_FORCE_COLDSTART": "off" if str(changes[0]["finidat"]).strip() else "on",
         }
-        self.cime("xmlchange", ",".join(f"{key}={value}" for key, value in wanted.items()))
-        seats.write_namelists(self.case, changes)
+        self.cime("xmlchange", ",".join(f"{key}={value}" for key, value in settings.items()))
+        instance_files.write_namelists(self.case, changes)
         if single.template.sequence != single.template.files["nuopc.runseq"]:
             (self.case / "nuopc.runseq").write_text(single.template.sequence)  # goes before CIME's own
         if fewer_or_more:
@@ -190,7 +190,7 @@ class Jobs(BatchCase):
         if self.ask("BUILD_COMPLETE") != "TRUE":
             self.of_case(lambda case: case.build(self.case / LOG))
         self.cime("preview_namelists")
-        seats.require_read(self.run_directory, changes)
+        instance_files.require_read(self.run_directory, changes)
 
     def _require_free(self) -> None:
         """Raise `BadInput` when a job of the case waits or runs, which uses the same files."""
@@ -229,8 +229,8 @@ class Jobs(BatchCase):
         """Return a submission with its job's number, where one was given."""
         if submission.number is not None or not self.queued:
             return submission
-        told = casestatus.submitted(casestatus.since(self.case, submission.place))
-        return replace(submission, number=told or next(iter(self._in_queue()), None))
+        number = casestatus.submitted(casestatus.since(self.case, submission.place))
+        return replace(submission, number=number or next(iter(self._in_queue()), None))
 
     def _wait(self, submission: Submission, jobs: Path) -> Job | None:
         """Return the job when it has ended, as far as the scheduler still knows it."""
@@ -276,15 +276,15 @@ class Jobs(BatchCase):
         n_decided = 0
         for name, (mark, failure) in ends.items():
             if ran_out and whole and failure is not None and failure.kind == Status.TRUNCATED:
-                words = f"still running when {job} ended; {len(whole)} others had finished"
-                failure = ModelFailed(Status.TIME_OUT, outcome.told(jobs / name, words))
+                ending = f"still running when {job} ended; {len(whole)} others had finished"
+                failure = ModelFailed(Status.TIME_OUT, outcome.report(jobs / name, ending))
             if failure is None or failure.kind != Status.TRUNCATED or succeeded:
                 self._decide(jobs / name, mark, failure, seconds)
                 n_decided += 1
                 if failure is not None and not succeeded:
                     log.warning("%s/%s ended the whole job: %s", jobs.parent.name, name, failure.reason)
         number = job.number if job is not None else f"{int(time.time())}"
-        seats.move_aside(self.run_directory, self.case_name, jobs / f"job-{number}")
+        instance_files.move_aside(self.run_directory, self.case_name, jobs / f"job-{number}")
         (jobs / NOTE).unlink(missing_ok=True)
         stage, which = jobs.parent.name, job or "the job"
         log.info("%s: %s: %d of %d members are done", stage, which, n_decided, len(ends))
@@ -296,16 +296,16 @@ class Jobs(BatchCase):
         self, submission: Submission, succeeded: bool | None, jobs: Path, segment: RunSegment
     ) -> dict[str, tuple[str, ModelFailed | None]]:
         """Move what the instances left to the members' folders; return each one's mark and failure."""
-        blamed = seats.died(seats.log_text(self.run_directory, "cesm"))
+        blamed = instance_files.died(instance_files.log_text(self.run_directory, "cesm"))
         blamed = blamed if 2 * len(blamed) <= len(submission.members) else set()  # so many are not to blame
-        seated = list(enumerate(zip(submission.members, submission.marks, strict=True), 1))
-        mine = {name: (seat, mark) for seat, (name, mark) in seated}
-        mine |= {name: (seat, mark) for seat, (name, mark) in seated if seat in blamed}  # of one in two seats
+        by_instance = list(enumerate(zip(submission.members, submission.marks, strict=True), 1))
+        mine = {name: (instance, mark) for instance, (name, mark) in by_instance}
+        mine |= {name: (instance, mark) for instance, (name, mark) in by_instance if instance in blamed}
         ends: dict[str, tuple[str, ModelFailed | None]] = {}
-        for name, (seat, mark) in mine.items():
+        for name, (instance, mark) in mine.items():
             restart = segment.restart
-            seats.collect(self.run_directory, self.case_name, seat, jobs / name, restart=restart)
-            ends[name] = mark, self._end(jobs / name, seat in blamed, succeeded, segment)
+            instance_files.collect(self.run_directory, self.case_name, instance, jobs / name, restart=restart)
+            ends[name] = mark, self._end(jobs / name, instance in blamed, succeeded, segment)
         return ends
 
     def _decide(self, folder: Path, mark: str, failure: ModelFailed | None, seconds: float) -> None:
@@ -324,7 +324,7 @@ class Jobs(BatchCase):
         except ModelFailed as failure:
             if not succeeded and (blamed or outcome.cause(folder)):
                 return ModelFailed(
-                    Status.MODEL_ERROR, outcome.told(folder, "failed, and ended the job of all")
+                    Status.MODEL_ERROR, outcome.report(folder, "failed, and ended the job of all")
                 )
             return failure
         return None
@@ -345,5 +345,5 @@ class Jobs(BatchCase):
             raise RunFailed(f"{job}. Try: fewer instances a node (MAX_TASKS_PER_NODE in {self.case})")
         started = any(entry.phase == casestatus.MODEL for entry in entries)
         if not all_decided and not started and end is not End.MACHINE_FAILED:
-            words = casestatus.error(entries) or f"{self.case}/{casestatus.FILE} gives no reason"
-            raise RunFailed(f"{job or 'the job'} ended before the model started: {words}")
+            reason = casestatus.error(entries) or f"{self.case}/{casestatus.FILE} gives no reason"
+            raise RunFailed(f"{job or 'the job'} ended before the model started: {reason}")

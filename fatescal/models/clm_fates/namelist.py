@@ -31,10 +31,10 @@ def get(text: str, key: str) -> str | None:
     >>> get(" fsurdat = '/a/b.nc'\\n use_fates = .true.\\n", "fsurdat")
     '/a/b.nc'
     """
-    found = re.search(_line(key), text, re.MULTILINE)
-    if found is None:
+    match = re.search(_line(key), text, re.MULTILINE)
+    if match is None:
         return None
-    value = found[2].strip()
+    value = match[2].strip()
     return value[1:-1] if re.fullmatch(r"'[^']*'", value) else value
 
 
@@ -44,8 +44,8 @@ def items(text: str) -> dict[str, str]:
     >>> items("&a\\n x = 'u',\\n     'v'\\n y(2) = 1\\n/\\n!# z = 3\\n")
     {'x': "'u','v'", 'y(2)': '1'}
     """
-    found = re.findall(_line(r"(\w+(?:\(\d+\))?)", escaped=True), text, re.MULTILINE)
-    return {key: re.sub(r"\s*\n\s*", "", value).strip() for _, key, value in found}
+    entries = re.findall(_line(r"(\w+(?:\(\d+\))?)", escaped=True), text, re.MULTILINE)
+    return {key: re.sub(r"\s*\n\s*", "", value).strip() for _, key, value in entries}
 
 
 def files(text: str) -> dict[str, str]:
@@ -70,8 +70,8 @@ def numbers(text: str) -> dict[str, float]:
     {'dtmin': 60.0, 'n_melt': 10.0}
     """
     real = r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[ed]))(?:[ed][-+]?\d+)?"
-    found = re.findall(rf"^[ \t]*(\w+)[ \t]*=[ \t]*({real})[ \t]*$", text, re.MULTILINE | re.IGNORECASE)
-    return {key: float(value.lower().replace("d", "e")) for key, value in found}
+    entries = re.findall(rf"^[ \t]*(\w+)[ \t]*=[ \t]*({real})[ \t]*$", text, re.MULTILINE | re.IGNORECASE)
+    return {key: float(value.lower().replace("d", "e")) for key, value in entries}
 
 
 def edit(text: str, changes: Mapping[str, Value | None], group: str = "clm_inparm") -> str:

@@ -1,4 +1,4 @@
-"""How a run of cesm.exe ended: the cause in words, from its exit code and its logs."""
+"""How a run of cesm.exe ended: the cause, from its exit code and its logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKTRACE = re.compile(
 LINES = 12  # of each log that are quoted
 TIMED_OUT = 124  # exit code of `timeout`
 
-# What the logs say, in the order in which it counts, and what it means. Groups go into the words.
+# What the logs say, in the order in which it counts, and what it means. Groups go into the meaning.
 CAUSES: tuple[tuple[str, str], ...] = (
     (r"Cant find: (\w+)", "the FATES parameter file has no parameter {}"),
     (r"Error reading\.\s+Var:\s*(\w+)", "the FATES parameter file has no parameter {}"),
@@ -57,18 +57,20 @@ def judge(folder: Path, code: int, records: Callable[[], int], expected: int) ->
     """
     if code:
         kind = Status.TIME_OUT if code == TIMED_OUT else Status.MODEL_ERROR
-        raise ModelFailed(kind, told(folder, f"exit code {code}"))
-    for name, words in SUCCESS.items():
-        if words not in _text(folder / name):
-            raise ModelFailed(Status.TRUNCATED, told(folder, f"{folder / name} does not say {words}"))
-    found = records()
-    if found != expected:
-        raise ModelFailed(Status.TRUNCATED, f"{folder} holds {found} records of history. Expected {expected}")
+        raise ModelFailed(kind, report(folder, f"exit code {code}"))
+    for name, success in SUCCESS.items():
+        if success not in _text(folder / name):
+            raise ModelFailed(Status.TRUNCATED, report(folder, f"{folder / name} does not say {success}"))
+    n_records = records()
+    if n_records != expected:
+        raise ModelFailed(
+            Status.TRUNCATED, f"{folder} holds {n_records} records of history. Expected {expected}"
+        )
 
 
-def told(folder: Path, ending: str) -> str:
+def report(folder: Path, ending: str) -> str:
     """Return how a run ended: its cause where the logs give one, how far it came, and lines of the logs."""
-    lines = [f"{ending}: {found}" if (found := cause(folder)) else ending]
+    lines = [f"{ending}: {reason}" if (reason := cause(folder)) else ending]
     reached = re.findall(r"^\s*Model Date: (\d{4}-\d\d-\d\d)", _text(folder / "med.log"), re.MULTILINE)
     lines += [f"it came to {reached[-1]}"] if reached else []
     return "\n".join([*lines, *(end for name in QUOTED if (end := _end(folder / name)))])
@@ -77,10 +79,10 @@ def told(folder: Path, ending: str) -> str:
 def cause(folder: Path) -> str:
     """Return why a run failed, as its logs tell; nothing where they do not."""
     logs = "\n".join(_text(folder / name) for name in QUOTED)
-    for pattern, words in CAUSES:
-        found = re.search(pattern, logs, re.MULTILINE)
-        if found:
-            return words.format(*found.groups())
+    for pattern, meaning in CAUSES:
+        match = re.search(pattern, logs, re.MULTILINE)
+        if match:
+            return meaning.format(*match.groups())
     return ""
 
 
@@ -93,10 +95,10 @@ def _end(path: Path) -> str:
 
     They are its last lines; of one that ends in a backtrace its first, up to the addresses.
     """
-    lines, place = _text(path).splitlines(), "last"
+    lines, which = _text(path).splitlines(), "last"
     trace = next((i for i, line in enumerate(lines) if BACKTRACE.match(line)), None)
     if path.name in HEADED and trace is not None:
-        lines, place = lines[:trace], "first"
+        lines, which = lines[:trace], "first"
         lines = [line for line in lines if not re.match(r"\s*\(t_initf\)", line)][:LINES]
-    told = [f"    {line}" for line in lines[-LINES:] if line.strip()]
-    return "\n".join([f"The {place} lines of {path}:", *told]) if told else ""
+    shown = [f"    {line}" for line in lines[-LINES:] if line.strip()]
+    return "\n".join([f"The {which} lines of {path}:", *shown]) if shown else ""

@@ -29,7 +29,7 @@ MOST_OF_PARAMETER, MOST_OF_TEXT = 4096, 512  # of one parameter, of one string
 
 
 def read(path: Path) -> ParameterFile:
-    """Return a parameter file of either kind, told by its suffix.
+    """Return a parameter file of either kind, by its suffix.
 
     Raises
     ------
@@ -73,12 +73,12 @@ class ParameterFile(ABC):
     @cached_property
     def cells(self) -> dict[str, tuple[str, int]]:
         """Parameter and element of every flat name."""
-        found = {}
+        cells = {}
         for name, array in self.arrays.items():
             axes = [self._labels(d, n) for d, n in zip(self.dims[name], array.shape, strict=True) if n > 1]
             for i, labels in enumerate(itertools.product(*axes)):
-                found["_".join([name, *labels])] = (name, i)
-        return found
+                cells["_".join([name, *labels])] = (name, i)
+        return cells
 
     @cached_property
     def defaults(self) -> dict[str, float]:
@@ -204,7 +204,7 @@ def _beyond_fortran(text: str) -> str:
         return "FATES knows no escaped quotation mark, and finds one string without an end"
     if (n := len(re.sub(r"\s", "", text))) > MOST_CHARACTERS:
         return f"it has {n} characters that are not blank, FATES reads {MOST_CHARACTERS}"
-    if (n := max((len(word) - 2 for word in re.findall(r'"[^"]*"', text)), default=0)) > MOST_OF_TEXT:
+    if (n := max((len(quoted) - 2 for quoted in re.findall(r'"[^"]*"', text)), default=0)) > MOST_OF_TEXT:
         return f"a text has {n} characters, FATES reads {MOST_OF_TEXT}"
     for name, begin in ((m[1], m.end()) for m in re.finditer(r'"(fates_\w+)"\s*:\s*{', text)):
         if (n := len(re.sub(r"\s", "", text[begin : text.find("}", begin)]))) > MOST_OF_PARAMETER:

@@ -14,8 +14,8 @@ def get(text: str, key: str) -> str | None:
     >>> get("CLOCK_attributes::\\n     stop_n = 1\\n::\\n", "stop_n")
     '1'
     """
-    found = re.search(_line(key), text, re.MULTILINE)
-    return None if found is None else found[2].strip()
+    match = re.search(_line(key), text, re.MULTILINE)
+    return None if match is None else match[2].strip()
 
 
 def edit(text: str, changes: Mapping[str, object]) -> str:

@@ -82,7 +82,7 @@ class SiteFolder:
                 expected="one file surfdata*.nc",
                 got=", ".join(path.name for path in surfaces) or "none",
             )
-        forcing = {field: _months(folder, files, word) for field, word in STREAMS.items()}
+        forcing = {field: _months(folder, files, stream) for field, stream in STREAMS.items()}
         spans = {(_month(paths[0]) // 12, _month(paths[-1]) // 12) for paths in forcing.values()}
         if len(spans) > 1:
             raise BadInput(f"model.site: the forcing in {folder} covers different years: {sorted(spans)}")
@@ -102,22 +102,22 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in (*folders, *files))
 
 
-def _months(folder: Path, files: list[Path], word: str) -> tuple[Path, ...]:
+def _months(folder: Path, files: list[Path], stream: str) -> tuple[Path, ...]:
     """Return the monthly files of one stream, whole years without gaps."""
-    found = sorted((p for p in files if f".{word}" in p.name and _month(p) >= 0), key=_month)
-    if not found:
+    paths = sorted((p for p in files if f".{stream}" in p.name and _month(p) >= 0), key=_month)
+    if not paths:
         _refuse_other_shapes(files)
-        raise BadInput(f"model.site: {folder} has no forcing files *.{word}*.YYYY-MM.nc")
-    months = [_month(path) for path in found]
+        raise BadInput(f"model.site: {folder} has no forcing files *.{stream}*.YYYY-MM.nc")
+    months = [_month(path) for path in paths]
     expected = list(range(months[0] // 12 * 12, (months[-1] // 12 + 1) * 12))
     wrong = sorted(set(expected).symmetric_difference(months)) or [m for m in months if months.count(m) > 1]
     if wrong:
         raise BadInput(
-            f"model.site: {word} files in {folder} lack months or hold them twice",
+            f"model.site: {stream} files in {folder} lack months or hold them twice",
             expected="whole years, one file a month",
-            got=f"{len(found)} files; look at {wrong[0] // 12}-{wrong[0] % 12 + 1:02d}",
+            got=f"{len(paths)} files; look at {wrong[0] // 12}-{wrong[0] % 12 + 1:02d}",
         )
-    return tuple(found)
+    return tuple(paths)
 
 
 def _refuse_other_shapes(files: list[Path]) -> None:
@@ -166,10 +166,10 @@ def _download(url: str, sha256: str, archive: Path) -> None:
             f"model.site: {url} cannot be downloaded: {reason}",
             hint="download and unpack it yourself, and give `path`",
         ) from None
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != sha256.lower():
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != sha256.lower():
         raise BadInput(
-            f"model.site: {url} is another file than expected", expected=f"sha256 {sha256}", got=found
+            f"model.site: {url} is another file than expected", expected=f"sha256 {sha256}", got=digest
         )
 
 

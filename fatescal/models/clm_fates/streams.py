@@ -113,14 +113,14 @@ def _stream(node: ElementTree.Element) -> Stream:
         year_first=number("year_first"),
         year_last=number("year_last"),
         year_align=number("year_align"),
-        files=tuple(Path(text) for text in _words(node, "datafiles")),
-        fields=tuple((pair[0], pair[1]) for pair in (line.split() for line in _words(node, "datavars"))),
+        files=tuple(Path(text) for text in _texts(node, "datafiles")),
+        fields=tuple((pair[0], pair[1]) for pair in (line.split() for line in _texts(node, "datavars"))),
         interpolation=str(node.findtext("tintalgo", "linear")).strip(),
         mesh=str(node.findtext("meshfile", "none")).strip(),
         offset=float(node.findtext("offset", "0")),
     )
 
 
-def _words(node: ElementTree.Element, key: str) -> Sequence[str]:
+def _texts(node: ElementTree.Element, key: str) -> Sequence[str]:
     below = node.find(key)
     return [child.text.strip() for child in below if child.text] if below is not None else []

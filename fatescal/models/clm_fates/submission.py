@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from fatescal.models.clm_fates import outcome, seats
+from fatescal.models.clm_fates import instance_files, outcome
 
 JOBS, NOTE, RESULT = "jobs", "submission.json", "result.json"
 
@@ -25,7 +25,7 @@ class RunSegment:
 
 @dataclass(frozen=True)
 class Submission:
-    """What was submitted: members by seat, their marks, the length of CaseStatus before, the job's number.
+    """What was submitted: members by instance, their marks, length of CaseStatus before, the job's number.
 
     Without a number it is about to be submitted, or has been while this program died.
     """
@@ -53,7 +53,7 @@ def noted(path: Path) -> dict[str, Any] | None:
 def end_of_log(jobs: Path) -> str:
     """Return the end of what the last failed job logged."""
     folders = sorted(jobs.glob("job-*"), key=lambda path: path.stat().st_mtime)
-    text = seats.log_text(folders[-1], "cesm") if folders else ""
+    text = instance_files.log_text(folders[-1], "cesm") if folders else ""
     lines = [f"    {line}" for line in text.splitlines()[-outcome.LINES :]]
     return (
         "\n".join([f"the last lines of cesm.log in {folders[-1]}:", *lines]) if lines else "it logged nothing"

@@ -24,7 +24,7 @@ BEYOND = 10.0  # times the smallest and largest default of any plant type
 
 @dataclass(frozen=True)
 class Targets:
-    """The three places."""
+    """The three files."""
 
     fates: parameter_file.ParameterFile
     scalars: Mapping[str, float]
@@ -73,12 +73,12 @@ class Targets:
         self.require_possible(theta)
         changes: dict[str, namelist.Value] = {}
         for key, file in (("fates_paramfile", self.fates), ("paramfile", self.clm)):
-            mine = {name: value for name, value in theta.items() if self._place(name) is file}
+            mine = {name: value for name, value in theta.items() if self._owner(name) is file}
             if mine or key == "fates_paramfile":
                 target = folder / f"{key}{file.path.suffix}"
                 file.write(target, mine)
                 changes[key] = str(target)
-        return changes | {name: value for name, value in theta.items() if self._place(name) is self.scalars}
+        return changes | {name: value for name, value in theta.items() if self._owner(name) is self.scalars}
 
     def require_possible(self, theta: Mapping[str, float]) -> None:
         """Raise `ModelFailed` for a value that no plant type comes near.
@@ -99,8 +99,8 @@ class Targets:
                 )
 
     def _range(self, name: str) -> tuple[float, float]:
-        place = self._place(name)
-        family = place.family(name) if isinstance(place, parameter_file.ParameterFile) else [place[name]]
+        owner = self._owner(name)
+        family = owner.family(name) if isinstance(owner, parameter_file.ParameterFile) else [owner[name]]
         values = np.asarray(family)
         least, most = float(np.abs(values).min()) / BEYOND, float(np.abs(values).max()) * BEYOND
         if (values > 0).all():
@@ -109,7 +109,7 @@ class Targets:
             return -most, -least
         return (-most, most) if most > 0 else (-math.inf, math.inf)
 
-    def _place(self, name: str) -> parameter_file.ParameterFile | Mapping[str, float]:
+    def _owner(self, name: str) -> parameter_file.ParameterFile | Mapping[str, float]:
         if name in self.fates.defaults:
             return self.fates
         return self.scalars if name in self.scalars else self.clm

@@ -52,14 +52,14 @@ class Template:
             When one is missing.
         """
         try:
-            found = {name: (self.run_directory / name).read_text(encoding="utf-8") for name in FILES}
+            files = {name: (self.run_directory / name).read_text(encoding="utf-8") for name in FILES}
         except OSError as error:
             raise BadInput(
                 f"{error.filename} cannot be read: {error.strerror}",
                 expected=f"a run directory with {', '.join(FILES)}",
                 hint="./preview_namelists in the case writes them",
             ) from None
-        return found if self.site is None else found | self._at_site(self.site, found)
+        return files if self.site is None else files | self._at_site(self.site, files)
 
     @staticmethod
     def _at_site(site: SiteFolder, files: Mapping[str, str]) -> dict[str, str]:
@@ -123,10 +123,10 @@ class Template:
     @cached_property
     def named(self) -> list[Path]:
         """The files that these name, those of the site aside: parameters, surface data, forcing, meshes."""
-        words = re.findall(r"'([^'\n]*/[^'\n]*)'", self.lnd_in)
+        names = re.findall(r"'([^'\n]*/[^'\n]*)'", self.lnd_in)
         for name, text in self.files.items():
-            words += [] if name == "lnd_in" else re.findall(r"/[^\s'\"<>,]+", text)
-        paths = [self.run_directory / word for word in words]
+            names += [] if name == "lnd_in" else re.findall(r"/[^\s'\"<>,]+", text)
+        paths = [self.run_directory / name for name in names]
         paths += [path for stream in self.streams for path in stream.files]
         own = set() if self.site is None else {self.site.surface, *sum(self.site.forcing.values(), ())}
         return [path for path in dict.fromkeys(paths) if path not in own and path.is_file()]

@@ -1,4 +1,4 @@
-"""Measurements as flux people have them: the format found out, columns as numbers, times in UTC.
+"""Measurements as flux people have them: the format detected, columns as numbers, times in UTC.
 
 `read` is the way in. docs/formats.md says what is read, guessed, stated and refused.
 """

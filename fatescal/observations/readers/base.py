@@ -81,41 +81,41 @@ class Layout:
     flags: frozenset[str] = frozenset()
 
     @property
-    def words(self) -> str:
-        """The layout as it is told to the user."""
+    def summary(self) -> str:
+        """The layout as a user reads it."""
         return ", ".join((self.format, self.written, *self.notes))
 
     def column(self, name: str) -> int | None:
-        """Return the place of a column, its name written with or without quotes; None if there is none.
+        """Return the index of a column, its name written with or without quotes; None if there is none.
 
         Raises
         ------
         BadInput
             If several columns are called so.
         """
-        for wanted in (name, name.strip().strip("\"'")):
-            if (count := self.names.count(wanted)) > 1:
-                raise BadInput(f"{count} columns are called {wanted!r}", hint="give them different names")
+        for spelling in (name, name.strip().strip("\"'")):
+            if (count := self.names.count(spelling)) > 1:
+                raise BadInput(f"{count} columns are called {spelling!r}", hint="give them different names")
             if count:
-                return self.names.index(wanted)
+                return self.names.index(spelling)
         return None
 
-    def place(self, name: str, path: str) -> int:
-        """Return the place of a column.
+    def index(self, name: str, path: str) -> int:
+        """Return the index of a column.
 
         Raises
         ------
         BadInput
             If there is none of that name; the nearest one is offered.
         """
-        place = self.column(name)
-        if place is None:
+        index = self.column(name)
+        if index is None:
             raise BadInput(
                 f"{path} has no column {name!r}",
                 expected=f"one of {', '.join(self.names)}",
                 hint=did_you_mean(name, self.names, cutoff=0.4),
             )
-        return place
+        return index
 
     def spelled(self, name: str) -> str:
         """Return the name of a column of time as the file spells it, where capitals alone differ."""
@@ -167,7 +167,7 @@ class Reader(Section):
         """Return the requested columns, float64, indexed by the ascending start of rows, and the layout.
 
         Times are in UTC where the file or `request.time_zone` tells, else as written; NaN is missing. What
-        is guessed or assumed is said in the layout's notes; what can't be known raises `BadInput`.
+        is guessed or assumed stands in the layout's notes; what can't be known raises `BadInput`.
         """
         raise NotImplementedError
 

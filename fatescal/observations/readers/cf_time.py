@@ -26,7 +26,7 @@ _CLOCK = re.compile(r"\d[T ]+\d{1,2}:")  # a zone can only follow a time of day
 def starts(
     data: Any, time: Any, series: Sequence[Any], request: Request, path: str
 ) -> tuple[pd.DatetimeIndex, list[str]]:
-    """Return the start of each row's interval, and what is to be said of it.
+    """Return the start of each row's interval, and notes about it.
 
     Bounds of the time axis tell the intervals; else the comment of `cell_methods`, the axis' name or
     `request.time_stamp` whether a stamp is the start, middle or end; else the start is assumed.
@@ -54,15 +54,17 @@ def starts(
     notes = [] if calendars.canonical(calendar) == "standard" else [f"calendar {calendar}"]
     notes += ["times of a zone turned to UTC"] * utc
     if bounds is not None:
-        moments, place, said = _of_bounds(time, moments, bounds, request.time_stamp, path)
-        notes += said
+        moments, position, bounds_notes = _of_bounds(time, moments, bounds, request.time_stamp, path)
+        notes += bounds_notes
     else:
         comments = " ".join(c for v in (time, *series) for c in _comments(v))
-        place = intervals.position([time.name], [comments], "", "netcdf", request.time_stamp, path)
-        if not place.source:
+        position = intervals.position([time.name], [comments], "", "netcdf", request.time_stamp, path)
+        if not position.source:
             _require_starts(np.sort(moments), time.name, path)
-    index, words = intervals.starts(Stamps(moments, "moment", utc), place, request.time_zone, path)
-    return index, [*notes, *words]
+    index, interval_notes = intervals.starts(
+        Stamps(moments, "moment", utc), position, request.time_zone, path
+    )
+    return index, [*notes, *interval_notes]
 
 
 def _comments(variable: Any) -> list[str]:
@@ -131,7 +133,7 @@ def _bounds(data: Any, time: Any, unit: str, calendar: str, path: str) -> Array 
 def _of_bounds(
     time: Any, moments: Array, bounds: Array, key: str | None, path: str
 ) -> tuple[Array, intervals.Position, list[str]]:
-    """Starts (N) of the intervals, where they stand, and what is to be said of intervals with gaps."""
+    """Starts (N) of the intervals, where they stand, and notes about intervals with gaps."""
     low, high = bounds.T
     for wrong, what in (((moments < low) | (moments > high), "not in"), (low == high, "without length in")):
         if wrong.any():

@@ -27,7 +27,7 @@ DIGITS = {  # forms of times that are digits alone, by their number
 }
 FIRST_YEAR, LAST_YEAR = 1700, 2300
 _PIVOT = 69  # two-digit years from here on are of the last century, as in POSIX
-_PLAIN = {"YYYY", "YYYYMMDD", "YYYYMMDDhhmm", "YYYYMMDDhhmmss"}  # nothing to be said of
+_PLAIN = {"YYYY", "YYYYMMDD", "YYYYMMDDhhmm", "YYYYMMDDhhmmss"}  # unambiguous
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Stamps:
     resolution : str
         'year', 'month' or 'day' where the texts name whole ones, else 'moment'.
     notes : tuple of str
-        What is to be said of how they were read.
+        Notes about how they were read.
     midnight : bool
         Whether an hour of 24 occurs, which the end of an interval may have, but not its start.
     """
@@ -131,10 +131,10 @@ def _of_iso(cells: pd.Series, path: str) -> Stamps:
     )
 
 
-def _all_or_none(said: Array, path: str) -> bool:
-    if said.any() and not said.all():
+def _all_or_none(has_offset: Array, path: str) -> bool:
+    if has_offset.any() and not has_offset.all():
         raise BadInput(f"{path}: some times have an offset, others don't", hint="write all times alike")
-    return bool(said.any())
+    return bool(has_offset.any())
 
 
 def _of_form(cells: pd.Series, path: str, form: str) -> Stamps:
@@ -230,8 +230,8 @@ def _of_parts(cells: pd.Series, path: str) -> Stamps:
     if utc:
         moments = moments - np.array([_seconds(text) for text in parts[7]]).astype("timedelta64[s]")
     resolution = "moment" if any(parts[3]) else "month" if shape[2] == "-" else "day"
-    told = "4" in shape[:1] or ("a" in shape and "4" in shape) or shape[2] == "-"
-    return Stamps(moments, resolution, utc, () if told else (f"{cells.iloc[0]} read as {order}",))
+    certain = "4" in shape[:1] or ("a" in shape and "4" in shape) or shape[2] == "-"
+    return Stamps(moments, resolution, utc, () if certain else (f"{cells.iloc[0]} read as {order}",))
 
 
 def _shape(parts: Array, cells: pd.Series, path: str) -> str:
@@ -273,10 +273,10 @@ def _ordered(date: list[Array], order: str, clock: list[Array], shape: str) -> t
 
 
 def _seconds(offset: str) -> int:
-    found = re.fullmatch(r"([+-])(\d\d):?(\d\d)?", offset)
-    if not found:
+    match = re.fullmatch(r"([+-])(\d\d):?(\d\d)?", offset)
+    if not match:
         return 0
-    return (-1 if found[1] == "-" else 1) * (int(found[2]) * 3600 + int(found[3] or 0) * 60)
+    return (-1 if match[1] == "-" else 1) * (int(match[2]) * 3600 + int(match[3] or 0) * 60)
 
 
 def _only(read: Mapping[str, tuple[Array, Array]], cells: pd.Series, path: str) -> tuple[str, Array]:

@@ -35,32 +35,32 @@ class Position:
         'start', 'middle' or 'end'.
     source : str
         What tells so: 'name', 'key', 'format' or '' where it is assumed.
-    words : str
+    description : str
         The same for the user.
     """
 
     where: str
     source: str
-    words: str
+    description: str
 
 
-def told(texts: Iterable[str]) -> str | None:
+def edge(texts: Iterable[str]) -> str | None:
     """Return 'start', 'middle' or 'end' where names of columns or units of time say so.
 
-    >>> told(["TIMESTAMP_END"]), told(["dateTimeStart"]), told(["date", "time"]), told(["weekend"])
+    >>> edge(["TIMESTAMP_END"]), edge(["dateTimeStart"]), edge(["date", "time"]), edge(["weekend"])
     ('end', 'start', None, None)
     """
-    found = {_NAMES[word] for text in texts for word in _words_of(text) if word in _NAMES}
-    return found.pop() if len(found) == 1 else None
+    edges = {_NAMES[term] for text in texts for term in _terms(text) if term in _NAMES}
+    return edges.pop() if len(edges) == 1 else None
 
 
 def stem(name: str) -> list[str]:
-    """Return the words of a name that do not say where a stamp stands."""
-    return [word for word in _words_of(name) if word not in _NAMES]
+    """Return the terms of a name that do not say where a stamp stands."""
+    return [term for term in _terms(name) if term not in _NAMES]
 
 
-def _words_of(text: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)]
+def _terms(text: str) -> list[str]:
+    return [term.lower() for term in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)]
 
 
 def position(
@@ -82,7 +82,7 @@ def position(
     BadInput
         If the config contradicts a name.
     """
-    by_name = told(names) or told(units)
+    by_name = edge(names) or edge(units)
     if by_name and key and by_name != key:
         raise BadInput(
             f"{path}: observations.time_stamp is {key}, but {' '.join(names)} the {by_name} of an interval",
@@ -102,7 +102,7 @@ def position(
 
 
 def starts(
-    stamps: Stamps, place: Position, zone: str | None, path: str
+    stamps: Stamps, position: Position, zone: str | None, path: str
 ) -> tuple[pd.DatetimeIndex, list[str]]:
     """Return the start of each row's interval, in UTC where the texts or `zone` tell, and notes for the user.
 
@@ -113,7 +113,7 @@ def starts(
     """
     import pandas as pd
 
-    if place.where == "start" and stamps.midnight:
+    if position.where == "start" and stamps.midnight:
         raise BadInput(
             f"{path}: times at 24:00 end an interval, but are taken for its start",
             expected="observations.time_stamp: end, or times from 0:00 to 23:59",
@@ -121,53 +121,55 @@ def starts(
     order = np.argsort(stamps.moments, kind="stable")
     local = stamps.moments[order]
     whole_days = bool((np.diff(local).astype(np.int64) % 86400 == 0).all())
-    shifted = _shifted(local, stamps.resolution, place, path) if whole_days else local
+    shifted = _shifted(local, stamps.resolution, position, path) if whole_days else local
     index = pd.DatetimeIndex(shifted if stamps.utc else to_utc(pd.DatetimeIndex(shifted), zone))
     if not whole_days:  # the clock may be changed between two stamps
         if not index.is_monotonic_increasing:
             again = np.argsort(index, kind="stable")
             index, order, local = index[again], order[again], local[again]
         index = pd.DatetimeIndex(
-            _shifted(index.to_numpy().astype("datetime64[s]"), stamps.resolution, place, path)
+            _shifted(index.to_numpy().astype("datetime64[s]"), stamps.resolution, position, path)
         )
     back = np.empty(len(order), dtype=int)
     back[order] = np.arange(len(order))
-    return index[back], _words(stamps, place, local, shifted if whole_days else index.to_numpy(), path)
+    return index[back], _notes(stamps, position, local, shifted if whole_days else index.to_numpy(), path)
 
 
-def _words(stamps: Stamps, place: Position, local: Array, first: Array, path: str) -> list[str]:
+def _notes(stamps: Stamps, position: Position, local: Array, first: Array, path: str) -> list[str]:
     steps = np.diff(local).astype(np.int64)
     named = stamps.resolution in ("year", "month") or (
         stamps.resolution == "day" and (not len(steps) or int(np.median(steps)) == 86400)
     )
-    if named and place.where == "start":
+    if named and position.where == "start":
         return [f"stamps name whole {stamps.resolution}s"]
-    if place.where == "start":
-        return [place.words]
-    return [f"{place.words}: the first begins {str(first[0].astype('datetime64[m]')).replace('T', ' ')}"]
+    if position.where == "start":
+        return [position.description]
+    return [
+        f"{position.description}: the first begins {str(first[0].astype('datetime64[m]')).replace('T', ' ')}"
+    ]
 
 
-def _shifted(moments: Array, resolution: str, place: Position, path: str) -> Array:
+def _shifted(moments: Array, resolution: str, position: Position, path: str) -> Array:
     """Starts of the intervals of ascending stamps (N)."""
-    if place.where == "start":
+    if position.where == "start":
         return moments
     if resolution in ("year", "month"):
         raise BadInput(
-            f"{path}: times name whole {resolution}s, which have no {place.where}",
+            f"{path}: times name whole {resolution}s, which have no {position.where}",
             hint="leave observations.time_stamp out",
         )
     if len(moments) < 2:
         raise BadInput(
             f"{path}: how long the interval of a single row is can't be known", expected="at least two rows"
         )
-    if (monthly := _months(moments, place)) is not None:
+    if (monthly := _months(moments, position)) is not None:
         return monthly
-    if resolution == "day" and (place.where == "middle" or place.source == "name"):
+    if resolution == "day" and (position.where == "middle" or position.source == "name"):
         moments = moments + (
-            _DAY // 2 if place.where == "middle" else _DAY
+            _DAY // 2 if position.where == "middle" else _DAY
         )  # the day is part of its interval
     lengths = row_lengths(moments)
-    if place.where == "end":
+    if position.where == "end":
         return moments - lengths
     begins = moments - lengths // 2
     if resolution == "day" and (begins != begins.astype("datetime64[D]")).any():
@@ -178,7 +180,7 @@ def _shifted(moments: Array, resolution: str, place: Position, path: str) -> Arr
     return begins
 
 
-def _months(moments: Array, place: Position) -> Array | None:
+def _months(moments: Array, position: Position) -> Array | None:
     """Starts of months or years, where stamps are the ends or middles of such; None where they aren't."""
     months = moments.astype("datetime64[M]")
     steps = np.diff(months).astype(np.int64)
@@ -187,16 +189,16 @@ def _months(moments: Array, place: Position) -> Array | None:
     day = (moments.astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64) + 1
     length = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
     step = int(steps.min())
-    if place.where == "end" and (day == 1).all() and (moments == moments.astype("datetime64[D]")).all():
+    if position.where == "end" and (day == 1).all() and (moments == moments.astype("datetime64[D]")).all():
         return (months - step).astype("datetime64[s]")
-    if place.where == "end" and (day == length).all():
+    if position.where == "end" and (day == length).all():
         return (months + 1 - step).astype("datetime64[s]")
-    if place.where == "middle" and step == 1 and (abs(day - length / 2) <= 2).all():
+    if position.where == "middle" and step == 1 and (abs(day - length / 2) <= 2).all():
         return months.astype("datetime64[s]")
     mid_year = np.isin(months.astype(np.int64) % 12, (5, 6)) & (steps.min() == 12)
     return (
         months.astype("datetime64[Y]").astype("datetime64[s]")
-        if place.where == "middle" and mid_year.all()
+        if position.where == "middle" and mid_year.all()
         else None
     )
 

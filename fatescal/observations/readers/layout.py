@@ -1,4 +1,4 @@
-"""How a table is written: what is found out from its beginning."""
+"""How a table is written: what is detected from its beginning."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def head_of(path: Path) -> Head:
         comments = _comments(lines, path)
     except BadInput as error:
         return Head(path, first, refusal=error)
-    places = [k for k in range(len(comments), len(lines)) if lines[k].strip()][:12]
-    separator = _separator(lines[places[0]])
-    rows = [_cells(lines[k], separator) for k in places]
-    return Head(path, first, comments, rows, separator, places, stored)
+    filled = [k for k in range(len(comments), len(lines)) if lines[k].strip()][:12]
+    separator = _separator(lines[filled[0]])
+    rows = [_cells(lines[k], separator) for k in filled]
+    return Head(path, first, comments, rows, separator, filled, stored)
 
 
 def text_layout(format: str, head: Head, names: list[str], above: int, below: list[str]) -> TextLayout:

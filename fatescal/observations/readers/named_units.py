@@ -7,9 +7,9 @@ import re
 
 def of_header(names: list[str], header: list[str]) -> dict[str, str]:
     """Return the units of columns from a header line ``# units: GPP,NEE g C m-2 d-1; ET mm d-1``."""
-    told = "".join(line for line in header if re.match(r"#\s*units?\s*:", line, re.IGNORECASE))
+    line_of_units = "".join(line for line in header if re.match(r"#\s*units?\s*:", line, re.IGNORECASE))
     units: dict[str, str] = {}
-    for part in told.partition(":")[2].split(";"):
+    for part in line_of_units.partition(":")[2].split(";"):
         listed, _, unit = re.sub(r"\(.*?\)", "", part).strip().partition(" ")  # remarks aside
         units |= {name: unit for name in listed.split(",") if name in names}
     return units

@@ -60,7 +60,7 @@ class NetCDF(Reader):
             raise BadInput(f"{path} is netCDF, whose times are numbers", hint="leave time_format out")
         with _opened(head.path) as data:
             layout = _layout(data, path)
-            series = {name: data[layout.names[layout.place(name, path)]] for name in request.columns}
+            series = {name: data[layout.names[layout.index(name, path)]] for name in request.columns}
             time = _time_axis(data, list(series.values()), request.time_column, path)
             _check_dimensions(self.point, data, path)
             index, notes = cf_time.starts(data, time, list(series.values()), request, path)
@@ -152,9 +152,9 @@ def _unit(name: str, variable: Any) -> dict[str, str]:
     """The unit of a variable by its name; of moles, what they are of where its standard name tells."""
     standard = _text(variable, "standard_name")
     alias = "co2_flux" if "carbon" in standard else "h2o_flux" if "water" in standard else name
-    told = of_units_row([name], [_text(variable, "units")])
-    if not told or "mol" not in told[name]:
-        return told
+    units = of_units_row([name], [_text(variable, "units")])
+    if not units or "mol" not in units[name]:
+        return units
     return {name: of_units_row([alias], [_text(variable, "units")])[alias]}
 
 
@@ -194,16 +194,16 @@ def _time_axis(data: Any, series: Sequence[Any], chosen: object, path: str) -> A
 
 
 def _check_dimensions(point: dict[str, int], data: Any, path: str) -> None:
-    for name, place in point.items():
+    for name, index in point.items():
         if name not in data.dimensions:
             raise BadInput(
                 f"{path} has no dimension {name!r}, named in format.point",
                 expected=f"one of {', '.join(data.dimensions)}",
                 hint=did_you_mean(name, data.dimensions),
             )
-        if place >= len(data.dimensions[name]):
+        if index >= len(data.dimensions[name]):
             raise BadInput(
-                f"{path}: format.point has place {place} of dimension {name}",
+                f"{path}: format.point has place {index} of dimension {name}",
                 expected=f"0 to {len(data.dimensions[name]) - 1}",
             )
 
@@ -211,7 +211,7 @@ def _check_dimensions(point: dict[str, int], data: Any, path: str) -> None:
 def _values(
     variable: Any, time: Any, point: dict[str, int], request: Request, path: str
 ) -> tuple[Array, list[str]]:
-    """The values (N) of a variable at the point, NaN where missing, and what is to be said of them."""
+    """The values (N) of a variable at the point, NaN where missing, and notes about them."""
     axis, index = time.dimensions[0], []
     for name, size in zip(variable.dimensions, variable.shape, strict=True):
         if name != axis and size != 1 and name not in point:
@@ -237,7 +237,7 @@ def _values(
 
 
 def _out_of_range(variable: Any, index: tuple[Any, ...], masked: Array) -> list[str]:
-    """What is to be said of values that are missing by the file's valid range, not by its fill value."""
+    """Notes about values that are missing by the file's valid range, not by its fill value."""
     if not {"valid_min", "valid_max", "valid_range"} & set(variable.ncattrs()):
         return []
     variable.set_auto_maskandscale(False)

@@ -25,7 +25,7 @@ def numbers(
     absent: Sequence[float | str] = (),
     present: Sequence[float] = (),
 ) -> tuple[Array, list[str]]:
-    """Return the numbers (N) of a column's cells, NaN where missing, and what is to be said of them.
+    """Return the numbers (N) of a column's cells, NaN where missing, and notes about them.
 
     Missing are the texts, fill values and codes of `missing_codes`, those that may be measurements where they
     lie far outside all other values. Cells with decimal commas are read where the whole column has no point.
@@ -61,7 +61,7 @@ def take_out_codes(
     absent: Sequence[float | str] = (),
     present: Sequence[float] = (),
 ) -> list[str]:
-    """Put NaN for the numbers among `values` (N) that mean missing, and return what is to be said of it.
+    """Put NaN for the numbers among `values` (N) that mean missing, and return notes about it.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _parsed(cells: Array, kept: Array, name: str, path: str) -> Array:
 
 
 def _decimal_commas(text: pd.Series, kept: Array, path: str) -> tuple[Array, list[str]]:
-    """Cells with their decimal commas turned to points, and what is said of it."""
+    """Cells with their decimal commas turned to points, and a note about it."""
     cells = text.to_numpy(dtype=object)
     some = [cell for cell in cells[kept] if "," in cell]
     row = next((k for k in np.flatnonzero(kept) if not _COMMA.fullmatch(cells[k])), None)
@@ -123,7 +123,7 @@ def _decimal_commas(text: pd.Series, kept: Array, path: str) -> tuple[Array, lis
 
 
 def _take_out_suspects(values: Array, measured: Array, name: str, path: str) -> list[str]:
-    """Put NaN for known codes far outside all other values; return what is said of it.
+    """Put NaN for known codes far outside all other values; return notes about it.
 
     Raises
     ------

@@ -48,7 +48,7 @@ KINDS = {  # first bytes: what the file is, what to do
     b"<html": ("a web page, perhaps that of a login", "download the file itself"),
 }
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
-_HEAD = 1 << 16  # bytes that the encoding is told from
+_HEAD = 1 << 16  # bytes that the encoding is detected from
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 

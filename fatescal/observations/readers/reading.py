@@ -55,7 +55,7 @@ def read(
     time_column : str or sequence of str, optional
         The column of time, or several that make it up; see `time_columns`.
     format : str or Reader, optional
-        A format by its name, or with its options; found out without it.
+        A format by its name, or with its options; detected without it.
     time_stamp : {'start', 'middle', 'end'}, optional
         Where a stamp stands in its interval, where neither names nor format tell.
     time_format : str, optional
@@ -70,9 +70,9 @@ def read(
         can be read in several ways, a column without any value.
     """
     reader, head = _reader(Path(path), format)
-    wanted = tuple(dict.fromkeys(columns))
+    names = tuple(dict.fromkeys(columns))
     return reader.read(
-        head, Request(wanted, time_column, time_zone, time_stamp, time_format, missing, not_missing)
+        head, Request(names, time_column, time_zone, time_stamp, time_format, missing, not_missing)
     )
 
 
@@ -95,5 +95,5 @@ def _reader(path: Path, format: str | Reader | None) -> tuple[Reader, Head]:
 
 
 def _has_defaults(reader: type[Reader]) -> bool:
-    """Whether a format can be found out: one with an option that must be given can't."""
+    """Whether a format can be detected: one with an option that must be given can't."""
     return not any(field.is_required() for field in reader.model_fields.values())

@@ -44,18 +44,18 @@ class TextTable(Reader):
 
     def names(self, head: Head) -> list[str]:
         """Return the names of the columns."""
-        place = self.rows_above(head)
-        return head.rows[place] if len(head.rows) > place else []
+        row = self.rows_above(head)
+        return head.rows[row] if len(head.rows) > row else []
 
     def below(self, head: Head) -> list[str]:
         """Return the cells of the row below the names."""
-        place = self.rows_above(head) + 1
-        return head.rows[place] if len(head.rows) > place else []
+        row = self.rows_above(head) + 1
+        return head.rows[row] if len(head.rows) > row else []
 
     def layout(self, head: Head) -> TextLayout:
         """Return the layout. Rows below the names without a number or date are units and the like."""
-        place, names = self.rows_above(head), self.names(head)
-        return text_layout(self.kind, head, names, place, self.below(head))
+        row, names = self.rows_above(head), self.names(head)
+        return text_layout(self.kind, head, names, row, self.below(head))
 
     def read(self, head: Head, request: Request) -> tuple[pd.DataFrame, Layout]:
         """Return the requested columns and the layout; see `Reader.read`."""
@@ -63,21 +63,21 @@ class TextTable(Reader):
 
         layout, path = self.layout(head), str(head.path)
         times = _time_columns(self, layout, request.time_column, path)
-        times, place = _placed(self, layout, times, request.time_stamp, path)
+        times, position = _with_position(self, layout, times, request.time_stamp, path)
         columns = [name for name in request.columns if name not in times]
         text = _text(head.path, layout, (*times, *columns))
         stamps = _stamps(text, times, layout, request.time_format, path)
         written = pd.DatetimeIndex(stamps.moments)
         if written.has_duplicates:
-            raise _given_twice(written, times, layout, path)
-        index, words = intervals.starts(stamps, place, request.time_zone, path)
-        notes = [*stamps.notes, *["offsets of the times turned to UTC"] * stamps.utc, *words]
+            raise _repeated(written, times, layout, path)
+        index, interval_notes = intervals.starts(stamps, position, request.time_zone, path)
+        notes = [*stamps.notes, *["offsets of the times turned to UTC"] * stamps.utc, *interval_notes]
         if len(times) > 1 and request.time_column is None and layout.format == "csv":
             notes.insert(0, f"times from {', '.join(times)}")
         table = {}
         for name in columns:
-            table[name], said = numbers(text[name], path, request.missing, request.not_missing)
-            notes += said
+            table[name], column_notes = numbers(text[name], path, request.missing, request.not_missing)
+            notes += column_notes
         layout = replace(layout, notes=(*layout.notes, *notes))
         return pd.DataFrame(table, index=index).sort_index(), layout
 
@@ -98,18 +98,18 @@ def _time_columns(
     )
 
 
-def _placed(
+def _with_position(
     table: TextTable, layout: TextLayout, times: list[str], key: str | None, path: str
 ) -> tuple[list[str], intervals.Position]:
     """The columns of time and where their stamps stand; the column of starts instead of that of ends."""
-    places = [k for name in times if (k := layout.column(name)) is not None and k < len(layout.units_row)]
-    units = [layout.units_row[k] for k in places]
-    place = intervals.position(times, units, table.stamp, layout.format, key, path)
-    if place.source == "name" and place.where != "start" and len(times) == 1:
+    indices = [k for name in times if (k := layout.column(name)) is not None and k < len(layout.units_row)]
+    units = [layout.units_row[k] for k in indices]
+    position = intervals.position(times, units, table.stamp, layout.format, key, path)
+    if position.source == "name" and position.where != "start" and len(times) == 1:
         for other in layout.names:
-            if intervals.told([other]) == "start" and intervals.stem(other) == intervals.stem(times[0]):
+            if intervals.edge([other]) == "start" and intervals.stem(other) == intervals.stem(times[0]):
                 return [other], intervals.Position("start", "name", f"starts of intervals from {other}")
-    return times, place
+    return times, position
 
 
 def _stamps(
@@ -125,14 +125,14 @@ def _stamps(
 
 
 def _incomplete(times: list[str], layout: Layout, path: str) -> BadInput:
-    found = next((s for s in time_columns.sets_of(layout.names) if set(times) <= set(s)), None)
+    complete = next((s for s in time_columns.sets_of(layout.names) if set(times) <= set(s)), None)
     return BadInput(
         f"{path}: {', '.join(times)} alone does not tell the time",
-        hint=f"time_column: [{', '.join(found)}]" if found else f"time_column: {time_columns.EXPECTED}",
+        hint=f"time_column: [{', '.join(complete)}]" if complete else f"time_column: {time_columns.EXPECTED}",
     )
 
 
-def _given_twice(index: pd.DatetimeIndex, times: list[str], layout: Layout, path: str) -> BadInput:
+def _repeated(index: pd.DatetimeIndex, times: list[str], layout: Layout, path: str) -> BadInput:
     twice = index[index.duplicated()]
     more = [s for s in time_columns.sets_of(layout.names) if set(times) < set(s)]
     hint = f"time_column: [{', '.join(more[0])}]" if more else "keep one row for each time"
@@ -145,13 +145,13 @@ def _text(path: Path, layout: TextLayout, names: Sequence[str]) -> pd.DataFrame:
     """The cells of some columns as text; empty where a row is shorter.
 
     A further column past the last one shows whether rows are longer than the names: pandas does not look
-    where it is told which columns to keep.
+    when it gets the columns to keep.
     """
     import pandas as pd
 
-    places = {name: layout.place(name, str(path)) for name in names}
+    indices = {name: layout.index(name, str(path)) for name in names}
     width = len(layout.names)
-    wanted = sorted({*places.values(), width})
+    kept = sorted({*indices.values(), width})
     mark = " " if layout.separator == r"\s+" else layout.separator
     with text_of(path) as (file, _):
         for _ in range(layout.skip):
@@ -159,7 +159,7 @@ def _text(path: Path, layout: TextLayout, names: Sequence[str]) -> pd.DataFrame:
         numbered: Any = _Numbered(mark.join(map(str, range(width + 1))) + "\n", file)
         try:
             text = pd.read_csv(
-                numbered, sep=layout.separator, usecols=[str(k) for k in wanted], dtype=str, index_col=False,
+                numbered, sep=layout.separator, usecols=[str(k) for k in kept], dtype=str, index_col=False,
                 skipinitialspace=True, na_filter=False,
             ).fillna("")  # fmt: skip
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -173,7 +173,7 @@ def _text(path: Path, layout: TextLayout, names: Sequence[str]) -> pd.DataFrame:
             expected=f"{width} cells, as there are names",
             hint=_LONGER.get(layout.separator, "a name for each column"),
         )
-    return pd.DataFrame({name: text[str(place)].rename(name) for name, place in places.items()})
+    return pd.DataFrame({name: text[str(place)].rename(name) for name, place in indices.items()})
 
 
 _TIME = re.compile("date|time", re.IGNORECASE)

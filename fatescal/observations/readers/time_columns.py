@@ -57,7 +57,7 @@ def sets_of(names: Sequence[str]) -> list[list[str]]:
     for name in names:
         if (kind := role(name)) is not None:
             columns.setdefault(kind, []).append(name)
-    found = []
+    sets = []
     for kinds in SETS:
         needed = [kind for kind in kinds if kind not in _CLOCK]
         if not all(len(columns.get(kind, ())) == 1 for kind in needed):
@@ -69,9 +69,9 @@ def sets_of(names: Sequence[str]) -> list[list[str]]:
             chosen.append(columns[kind][0])
         if kinds[0] == "year" and len(chosen) == len(needed) and len(columns.get("time", ())) == 1:
             chosen += columns["time"]
-        found.append(chosen)
+        sets.append(chosen)
     # both calendar date and day of the year: the same twice
-    return found[:1] if len(found) == 2 and found[0][0] == found[1][0] else found
+    return sets[:1] if len(sets) == 2 and sets[0][0] == sets[1][0] else sets
 
 
 def assemble(text: pd.DataFrame, names: Sequence[str], path: str, form: str | None = None) -> Stamps:

@@ -60,7 +60,7 @@ class Prior(Choice):
         return -np.inf if lower is None else lower, np.inf if upper is None else upper
 
     def resolved(self, default: float | None) -> Self:
-        """Return the prior with numbers in place of `default` and of relative bounds.
+        """Return the prior with numbers instead of `default` and of relative bounds.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Prior(Choice):
 
     @property
     def description(self) -> str:
-        """A resolved prior in words.
+        """A resolved prior as a phrase.
 
         >>> from fatescal.parameters.priors import Normal
         >>> Normal(mean=5.0, sd=1.0).description

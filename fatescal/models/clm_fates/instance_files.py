@@ -99,13 +99,13 @@ def instance_namelists(case: Path) -> list[Path]:
     return sorted(path for path in case.glob("user_nl_*") if _NUMBERED.search(path.name))
 
 
-def suffix(seat: int) -> str:
-    """Return how the files of an instance are told apart.
+def suffix(instance: int) -> str:
+    """Return the suffix of the files of an instance.
 
     >>> suffix(7)
     '_0007'
     """
-    return f"_{seat:04d}"
+    return f"_{instance:04d}"
 
 
 def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | None]]) -> None:
@@ -121,12 +121,12 @@ def write_namelists(case: Path, changes: Sequence[Mapping[str, namelist.Value | 
     plain = {path.name: path.read_text(encoding="utf-8") for path in sorted(case.glob("user_nl_*"))}
     if "user_nl_clm" not in plain:
         raise BadInput(f"model.case: {case} has no user_nl_clm", hint="./case.setup with NINST=1 writes it")
-    for seat, own in enumerate(changes, 1):
+    for instance, own in enumerate(changes, 1):
         for name, text in plain.items():
             if name == "user_nl_clm":
                 text = land_namelist(text, own)
             if name not in SHARED:
-                (case / f"{name}{suffix(seat)}").write_text(text, encoding="utf-8")
+                (case / f"{name}{suffix(instance)}").write_text(text, encoding="utf-8")
 
 
 def land_namelist(plain: str, changes: Mapping[str, namelist.Value | None]) -> str:
@@ -144,15 +144,15 @@ def land_namelist(plain: str, changes: Mapping[str, namelist.Value | None]) -> s
 
 def require_read(run_directory: Path, changes: Sequence[Mapping[str, namelist.Value | None]]) -> None:
     """Raise `RunFailed` unless the namelists that CIME made of ours hold each member's files and numbers."""
-    for seat, own in enumerate(changes, 1):
-        path = run_directory / f"lnd_in{suffix(seat)}"
+    for instance, own in enumerate(changes, 1):
+        path = run_directory / f"lnd_in{suffix(instance)}"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         numbers = namelist.numbers(text)
         for key, value in own.items():
-            found = numbers.get(key) if isinstance(value, float) else namelist.get(text, key)
-            if isinstance(value, str | float) and found != value:
+            present = numbers.get(key) if isinstance(value, float) else namelist.get(text, key)
+            if isinstance(value, str | float) and present != value:
                 raise RunFailed(
-                    f"{path} has {key} = {found}. Expected {value}, as in user_nl_clm{suffix(seat)}. "
+                    f"{path} has {key} = {present}. Expected {value}, as in user_nl_clm{suffix(instance)}. "
                     "Try: ./preview_namelists in the case, and read what it says"
                 )
 
@@ -166,43 +166,45 @@ def move_aside(run_directory: Path, case_name: str, folder: Path) -> None:
         shutil.move(path, folder / path.name)
 
 
-def collect(run_directory: Path, case_name: str, seat: int, folder: Path, *, restart: bool = False) -> None:
+def collect(
+    run_directory: Path, case_name: str, instance: int, folder: Path, *, restart: bool = False
+) -> None:
     """Move the history and logs of an instance to a member's folder, under the names a single run gives them.
 
     With `restart` its state as well. Again after an interruption it moves what is left.
     """
-    stem = f"{case_name}.clm2{suffix(seat)}."
+    stem = f"{case_name}.clm2{suffix(instance)}."
     patterns = [f"{stem}h*.nc", *([f"{stem}r.*.nc"] if restart else [])]
     for path in [path for pattern in patterns for path in run_directory.glob(pattern)]:
         shutil.move(path, folder / f"{CASE_NAME}.clm2.{path.name.removeprefix(stem)}")
     for path in [
-        *run_directory.glob(f"{case_name}.*{suffix(seat)}.r*"),
-        *run_directory.glob(f"rpointer.*{suffix(seat)}*"),
+        *run_directory.glob(f"{case_name}.*{suffix(instance)}.r*"),
+        *run_directory.glob(f"rpointer.*{suffix(instance)}*"),
     ]:
         path.unlink()  # what only a restart needs
     for component in LOGS:
-        text = log_text(run_directory, f"{component}{suffix(seat)}")
+        text = log_text(run_directory, f"{component}{suffix(instance)}")
         if not text and component == "drv":  # some versions write one for all
             text = log_text(run_directory, component)
         if text:
             (folder / f"{component}.log").write_text(text, encoding="utf-8")
     for path in run_directory.glob("PET*.ESMF_LogFile"):
-        if re.findall(r"\d+", path.name)[0].lstrip("0") == str(seat - 1).lstrip("0"):
+        if re.findall(r"\d+", path.name)[0].lstrip("0") == str(instance - 1).lstrip("0"):
             shutil.copy(path, folder / "PET0.ESMF_LogFile")
 
 
 def log_text(run_directory: Path, name: str) -> str:
     """Return the last log of a name, ``name.log.LID``, which CIME compresses after a success."""
-    found = sorted(run_directory.glob(f"{name}.log.*"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    logs = sorted(run_directory.glob(f"{name}.log.*"), key=lambda path: path.stat().st_mtime)
+    if not logs:
         return ""
-    content = found[-1].read_bytes()
-    content = gzip.decompress(content) if found[-1].suffix == ".gz" else content
+    content = logs[-1].read_bytes()
+    content = gzip.decompress(content) if logs[-1].suffix == ".gz" else content
     return content.decode("utf-8", "replace")
 
 
 def died(cesm_log: str) -> set[int]:
-    """Return the seats of the ranks that died of themselves, as the launcher tells.
+    """Return the instances of the ranks that died of themselves, as the launcher tells.
 
     >>> died("srun: error: c1-2: task 6: Segmentation fault\\nsrun: error: c1-2: tasks 0-5,7: Killed\\n")
     {7}
