@@ -129,7 +129,7 @@ def _written(loc: tuple[Any, ...], raw: Any, missing: bool) -> list[str]:
     between, and where the mistake is one of a section as a whole at the end."""
     keys = []
     for i, part in enumerate(loc):
-        held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
+        held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and part in range(len(raw))
         if held:
             raw = raw[part]
         if held or (missing and i == len(loc) - 1):

@@ -21,6 +21,7 @@ MISTAKES = {
     "misspelt column": ("observations.variables.GPP.column", "GPPP", "'GPP'"),
     "unknown unit": ("observations.variables.GPP.unit", "bananas", "bananas"),
     "periods without data": ("observations.calibration", ["1990-01-01", "1990-12-31"], "2004-01-01"),
+    "period without an end": ("observations.calibration", ["2004-01-01"], "calibration.1: field required (line"),
     "reversed period": ("observations.calibration", ["2004-02-29", "2004-01-01"], "reversed"),
     "overlapping periods": ("observations.validation", ["2004-02-01", "2004-03-30"], "overlap"),
     "bounds reversed": (
