@@ -84,6 +84,7 @@ def _known_kinds(model: Any, where: tuple[Any, ...]) -> list[str]:
 WORDS = {  # of pydantic, that mean little to who writes YAML
     "a valid dictionary": "a section with keys (a: 1)",
     "a valid list": "a list ([a, b])",
+    "a valid tuple": "a list ([a, b])",
     "a valid string": "text",
     "a valid number, unable to parse string as a number": "a number",
     "a valid integer, unable to parse string as an integer": "a whole number",
@@ -100,7 +101,12 @@ def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Li
     """Return the first mistakes in words, one line each, of what should be a `model` and is `raw`."""
     messages: dict[tuple[str, ...], list[str]] = {}
     got: dict[tuple[str, ...], str] = {}
-    for mistake in error.errors():
+    errors = error.errors()
+    # pydantic counts the items that are right: a wrong one makes a list too short as well
+    wrong_within = {m["loc"][:-1] for m in errors}
+    for mistake in errors:
+        if mistake["type"] == "too_short" and mistake["loc"] in wrong_within:
+            continue
         where = tuple(_written(mistake["loc"], raw, mistake["type"] == "missing"))
         messages.setdefault(where, []).append(_words(mistake, model))
         if mistake["type"] not in ("extra_forbidden", "missing", "value_error", *TAGS):

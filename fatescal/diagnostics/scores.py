@@ -198,7 +198,7 @@ USUAL = tuple(score.kind for score in OWN)
 
 def _known(name: Any) -> Any:
     """Refuse a name that no score has."""
-    if name not in SCORES:
+    if not isinstance(name, str) or name not in SCORES:
         near = did_you_mean(name, SCORES) or f"known are {', '.join(SCORES)}"
         raise ValueError(f"unknown score {name!r}; {UNUSABLE.get(str(name)) or near}")
     return name
