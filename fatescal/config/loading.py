@@ -239,8 +239,14 @@ def _raw(path: Path, what: str, expected: str) -> tuple[dict[str, Any], Lines]:
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(raw, dict):
-        raise BadInput(f"{path} is not a {what}", expected=expected, got=raw)
+        raise BadInput(f"{path} is not a {what}", expected=expected, got=_short(raw))
     return raw, lines
+
+
+def _short(raw: Any) -> str:
+    """Return the beginning of what stands in a file, which may be a table of many rows."""
+    text = str(raw)
+    return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
 def _valid(model: type[Checked], path: Path, raw: dict[str, Any], lines: Lines, **more: Any) -> Checked:

@@ -331,6 +331,15 @@ def test_what_is_no_config_is_refused(tmp_path, capsys, text):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_table_in_place_of_a_config_is_refused_in_one_line(tmp_path, capsys):
+    path = tmp_path / "fluxes.csv"
+    path.write_text("date,GPP\n" + "2004-01-01,1.5\n" * 1000)
+    assert main(["check", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert "fluxes.csv is not a config" in message
+    assert len(message) < 400
+
+
 def test_a_missing_config_is_refused(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
