@@ -125,6 +125,18 @@ def test_after_a_reset_the_run_goes_on_with_the_edited_file(tmp_path):
     assert (run / "discarded" / "1" / "members" / "evaluation-00").is_dir()
 
 
+def test_after_a_reset_no_score_of_before_is_shown(tmp_path, capsys):
+    config, run = local(tmp_path), tmp_path / "run"
+    assert main([str(config)]) == 0
+    assert main(["status", str(run)]) == 0
+    assert "climatology" in capsys.readouterr().out
+    assert main(["reset", str(run), "--from", "evaluation-00"]) == 0
+    assert main(["status", str(run)]) == 0
+    assert "climatology" not in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    assert not [name for name in ("scorecard.csv", "scorecard.txt") if (run / name).exists()]
+
+
 def test_a_file_that_is_gone_and_one_that_comes_beside_are_named(tmp_path, capsys):
     config = local(tmp_path)
     assert main([str(config)]) == 0
