@@ -268,7 +268,7 @@ def revived(raw: dict[str, Any]) -> Config:
         If they are of another version of fatescal.
     """
     try:
-        return (SeveralSites if "sites" in raw else OneSite).model_validate(raw)
+        return (SeveralSites if "sites" in raw else OneSite).model_validate(raw, context={"snapshot": True})
     except ValidationError as error:
         raise BadInput(str(error)) from None
 

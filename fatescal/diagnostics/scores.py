@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import ValidationInfo, WithJsonSchema
 
 from fatescal.base.errors import did_you_mean
 from fatescal.base.families import UNUSABLE, family
@@ -196,18 +197,19 @@ SCORES: dict[str, type[Score]] = family(Score, OWN, "fatescal.scores", attrgette
 USUAL = tuple(score.kind for score in OWN)
 
 
-def _known(name: Any) -> Any:
-    """Refuse a name that no score has."""
+def _known(name: Any, info: ValidationInfo) -> Any:
+    """Refuse a name that no score has, but in the snapshot of a run: its folder is read also where the
+    package of a score is not.
+    """
+    if info.context is not None and info.context.get("snapshot"):
+        return name
     if not isinstance(name, str) or name not in SCORES:
         near = did_you_mean(name, SCORES) or f"known are {', '.join(SCORES)}"
         raise ValueError(f"unknown score {name!r}; {UNUSABLE.get(str(name)) or near}")
     return name
 
 
-if TYPE_CHECKING:
-    ScoreName = str
-else:
-    ScoreName = Annotated[Literal[tuple(SCORES)], BeforeValidator(_known)]
+ScoreName = Annotated[str, BeforeValidator(_known), WithJsonSchema({"enum": list(SCORES), "type": "string"})]
 
 
 def score_table(
