@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import ValidationInfo, WithJsonSchema
 
-from fatescal.base.errors import did_you_mean
+from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE, family
 from fatescal.base.options import BeforeValidator
 from fatescal.base.types import Array
@@ -252,6 +252,11 @@ def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
     them.
 
     Only scores that every fold has.
+
+    Raises
+    ------
+    BadInput
+        If they have none in common.
     """
 
     def keyed(card: Scorecard) -> dict[tuple[str, ...], float]:
@@ -260,6 +265,12 @@ def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
 
     folds = [keyed(card) for card in cards]
     common = [key for key in folds[0] if all(key in fold for fold in folds)]
+    if not common:
+        raise BadInput(
+            "the folds have no score in common",
+            got="; ".join(", ".join(dict.fromkeys(card.score.tolist())) for card in cards),
+            hint="run them with the same run.scores",
+        )
     values = np.array([[fold[key] for key in common] for fold in folds])
     variable, period, ensemble, score = (np.array(part) for part in zip(*common, strict=True))
     sd = values.std(axis=0, ddof=1) if len(folds) > 1 else np.full(len(common), np.nan)
