@@ -23,7 +23,7 @@ MISTAKES = {
     "periods without data": ("observations.calibration", ["1990-01-01", "1990-12-31"], "2004-01-01"),
     "score that is a list": ("run.scores", [["rmse"]], "run.scores.0: unknown score ['rmse']; did you mean"),
     "score by itself": ("run.scores", "rmse", "run.scores: input should be a list ([a, b]), got 'rmse'"),
-    "period without an end": ("observations.calibration", ["2004-01-01"], "calibration.1: field required (line"),
+    "period without an end": ("observations.calibration", ["2004-01-01"], "calibration.1: field required"),
     "reversed period": ("observations.calibration", ["2004-02-29", "2004-01-01"], "reversed"),
     "overlapping periods": ("observations.validation", ["2004-02-01", "2004-03-30"], "overlap"),
     "bounds reversed": (
