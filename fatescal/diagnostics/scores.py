@@ -12,11 +12,10 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import ValidationInfo, WithJsonSchema
 
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE, family
-from fatescal.base.options import BeforeValidator
+from fatescal.base.options import BeforeValidator, ValidationInfo, WithJsonSchema
 from fatescal.base.types import Array
 from fatescal.storage.records import Observations, Scorecard
 
