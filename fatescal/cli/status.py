@@ -11,6 +11,7 @@ from fatescal.base.errors import Status
 from fatescal.cli.run_folder import Fold, load_config, opened, stages_reached
 from fatescal.ensemble import preparation
 from fatescal.hpc.communicator import Communicator
+from fatescal.report.outputs import SCORECARDS
 from fatescal.storage.stage_graph import EFFECTS
 from fatescal.workflow.snapshot import (
     differences,
@@ -43,7 +44,7 @@ def status(where: Path, comm: Communicator, fold: Fold = None, machine: str | No
             print(f"{folder.name:28s} {len([*folder.rglob('member.json')])} runs with one parameter moved")
         elif folder.name not in finished and folder != prepared:
             print(f"{folder.name:28s} under way: {_under_way(folder)}")
-    if (directory / "scorecard.txt").exists():
+    if (directory / "scorecard.txt").exists() and any(key in finished for key in SCORECARDS):
         print((directory / "scorecard.txt").read_text())
     for line in edited_files(directory, reached):
         print(line)

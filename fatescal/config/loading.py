@@ -84,6 +84,7 @@ def _known_kinds(model: Any, where: tuple[Any, ...]) -> list[str]:
 PLAIN_TERMS = {  # of pydantic, that mean little to who writes YAML
     "a valid dictionary": "a section with keys (a: 1)",
     "a valid list": "a list ([a, b])",
+    "a valid tuple": "a list ([a, b])",
     "a valid string": "text",
     "a valid number, unable to parse string as a number": "a number",
     "a valid integer, unable to parse string as an integer": "a whole number",
@@ -100,7 +101,12 @@ def _explain(error: ValidationError, model: type[BaseModel], raw: Any, lines: Li
     """Return the first mistakes, a line each, of what should be a `model` and is `raw`."""
     messages: dict[tuple[str, ...], list[str]] = {}
     got: dict[tuple[str, ...], str] = {}
-    for mistake in error.errors():
+    errors = error.errors()
+    # pydantic counts the items that are right: a wrong one makes a list too short as well
+    wrong_within = {m["loc"][:-1] for m in errors}
+    for mistake in errors:
+        if mistake["type"] == "too_short" and mistake["loc"] in wrong_within:
+            continue
         where = tuple(_written(mistake["loc"], raw, mistake["type"] == "missing"))
         messages.setdefault(where, []).append(_explanation(mistake, model))
         if mistake["type"] not in ("extra_forbidden", "missing", "value_error", *TAGS):
@@ -131,7 +137,7 @@ def _written(loc: tuple[Any, ...], raw: Any, missing: bool) -> list[str]:
     between, and where the mistake is one of a section as a whole at the end."""
     keys = []
     for i, part in enumerate(loc):
-        held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
+        held = part in raw if isinstance(raw, dict) else isinstance(raw, list) and part in range(len(raw))
         if held:
             raw = raw[part]
         if held or (missing and i == len(loc) - 1):
@@ -235,8 +241,14 @@ def _raw(path: Path, what: str, expected: str) -> tuple[dict[str, Any], Lines]:
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(raw, dict):
-        raise BadInput(f"{path} is not a {what}", expected=expected, got=raw)
+        raise BadInput(f"{path} is not a {what}", expected=expected, got=_short(raw))
     return raw, lines
+
+
+def _short(raw: Any) -> str:
+    """Return the beginning of what stands in a file, which may be a table of many rows."""
+    text = str(raw)
+    return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
 def _valid(model: type[Checked], path: Path, raw: dict[str, Any], lines: Lines, **more: Any) -> Checked:
@@ -258,7 +270,7 @@ def revived(raw: dict[str, Any]) -> Config:
         If they are of another version of fatescal.
     """
     try:
-        return (SeveralSites if "sites" in raw else OneSite).model_validate(raw)
+        return (SeveralSites if "sites" in raw else OneSite).model_validate(raw, context={"snapshot": True})
     except ValidationError as error:
         raise BadInput(str(error)) from None
 

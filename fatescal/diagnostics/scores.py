@@ -9,13 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from fatescal.base.errors import did_you_mean
+from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE, family
-from fatescal.base.options import BeforeValidator
+from fatescal.base.options import BeforeValidator, ValidationInfo, WithJsonSchema
 from fatescal.base.types import Array
 from fatescal.storage.records import Observations, Scorecard
 
@@ -196,18 +196,19 @@ SCORES: dict[str, type[Score]] = family(Score, OWN, "fatescal.scores", attrgette
 USUAL = tuple(score.kind for score in OWN)
 
 
-def _known(name: Any) -> Any:
-    """Refuse a name that no score has."""
-    if name not in SCORES:
+def _known(name: Any, info: ValidationInfo) -> Any:
+    """Refuse a name that no score has, but in the snapshot of a run: its folder is read also where the
+    package of a score is not.
+    """
+    if info.context is not None and info.context.get("snapshot"):
+        return name
+    if not isinstance(name, str) or name not in SCORES:
         near = did_you_mean(name, SCORES) or f"known are {', '.join(SCORES)}"
         raise ValueError(f"unknown score {name!r}; {UNUSABLE.get(str(name)) or near}")
     return name
 
 
-if TYPE_CHECKING:
-    ScoreName = str
-else:
-    ScoreName = Annotated[Literal[tuple(SCORES)], BeforeValidator(_known)]
+ScoreName = Annotated[str, BeforeValidator(_known), WithJsonSchema({"enum": list(SCORES), "type": "string"})]
 
 
 def score_table(
@@ -250,6 +251,11 @@ def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
     them.
 
     Only scores that every fold has.
+
+    Raises
+    ------
+    BadInput
+        If they have none in common.
     """
 
     def keyed(card: Scorecard) -> dict[tuple[str, ...], float]:
@@ -258,6 +264,12 @@ def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
 
     folds = [keyed(card) for card in cards]
     common = [key for key in folds[0] if all(key in fold for fold in folds)]
+    if not common:
+        raise BadInput(
+            "the folds have no score in common",
+            got="; ".join(", ".join(dict.fromkeys(card.score.tolist())) for card in cards),
+            hint="run them with the same run.scores",
+        )
     values = np.array([[fold[key] for key in common] for fold in folds])
     variable, period, ensemble, score = (np.array(part) for part in zip(*common, strict=True))
     sd = values.std(axis=0, ddof=1) if len(folds) > 1 else np.full(len(common), np.nan)

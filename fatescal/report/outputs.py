@@ -160,6 +160,8 @@ def write(results: Results, directory: Path) -> Path:
             directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True))
         )
         atomic.write(directory / "scorecard.txt", lambda part: part.write_text(_scored(results, card)))
+    else:
+        _remove(directory, "scorecard.csv", "scorecard.txt")
     if posterior is not None:
         following = [name for name in results.prior.rules if name in posterior.draws_following]
         header = [*posterior.parameter, *following]
@@ -169,10 +171,15 @@ def write(results: Results, directory: Path) -> Path:
         atomic.write(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
         atomic.write(directory / "posterior.nc", lambda part: _write_chains(part, results))
     else:
-        for stale in ("posterior.csv", "posterior.nc"):
-            with suppress(FileNotFoundError):
-                (directory / stale).unlink()
+        _remove(directory, "posterior.csv", "posterior.nc")
     return write_page(results, directory / "report")
+
+
+def _remove(directory: Path, *stale: str) -> None:
+    """Remove files of what a run has reached no more, since a stage was reset."""
+    for name in stale:
+        with suppress(FileNotFoundError):
+            (directory / name).unlink()
 
 
 def _scored(results: Results, card: Scorecard) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from fatescal.report.markup import Markup, element, framed, number
-from fatescal.report.registry import sections
+from fatescal.report.registry import OWN, sections
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage import atomic
+
+log = logging.getLogger(__name__)
 
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;\
@@ -46,7 +50,7 @@ def write(results: Results, folder: Path) -> Path:
 
 def page(results: Results) -> str:
     """Return the page of a run, with a section for everything the run has reached."""
-    made = {section: section().render(results) for section in sections().values()}
+    made = {section: _rendered(section, results) for section in sections().values()}
     shown = {section: markup for section, markup in made.items() if markup is not None}
     links = (element("a", section.title, href=f"#{section.kind}") for section in shown)
     head = element(
@@ -57,6 +61,18 @@ def page(results: Results) -> str:
     )
     body = element("body", _head(results), element("nav", *links), *shown.values())
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
+
+
+def _rendered(section: type[ReportSection], results: Results) -> Markup | None:
+    """Return a section; one of another package that fails is logged and left out: the run is not lost."""
+    try:
+        return section().render(results)
+    except Exception as error:
+        if section in OWN:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("the report lacks the section %s, which failed: %s", section.kind, reason)
+        return None
 
 
 def _head(results: Results) -> Markup:

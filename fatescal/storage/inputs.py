@@ -62,7 +62,8 @@ class Register:
         """Return the register of a run, empty where there is none that can be read."""
         try:
             content = json.loads((run / NAME).read_text())
-            return cls(content["seen"], content["known"], content.get("written", {}))
+            parts = (content["seen"], content["known"], content.get("written", {}))
+            return cls(*parts) if all(isinstance(part, dict) for part in parts) else cls()
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 

@@ -123,13 +123,15 @@ class Snapshot:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
-        assert {"config", "folder", "versions"} <= set(content)
-    except (OSError, yaml.YAMLError, AssertionError, TypeError) as error:
-        raise BadInput(
-            f"{path} cannot be read: {error or 'it is not the config of a run'}",
-            hint="another run.directory; the stages of this one are kept",
-        ) from None
-    return content
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error)
+    else:
+        if isinstance(content, dict) and {"config", "folder", "versions"} <= set(content):
+            return content
+        reason = "it is not the config of a run"
+    raise BadInput(
+        f"{path} cannot be read: {reason}", hint="another run.directory; the stages of this one are kept"
+    )
 
 
 def _with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:

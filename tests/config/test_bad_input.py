@@ -21,6 +21,9 @@ MISTAKES = {
     "misspelt column": ("observations.variables.GPP.column", "GPPP", "'GPP'"),
     "unknown unit": ("observations.variables.GPP.unit", "bananas", "bananas"),
     "periods without data": ("observations.calibration", ["1990-01-01", "1990-12-31"], "2004-01-01"),
+    "score that is a list": ("run.scores", [["rmse"]], "run.scores.0: unknown score ['rmse']; did you mean"),
+    "score by itself": ("run.scores", "rmse", "run.scores: input should be a list ([a, b]), got 'rmse'"),
+    "period without an end": ("observations.calibration", ["2004-01-01"], "calibration.1: field required"),
     "reversed period": ("observations.calibration", ["2004-02-29", "2004-01-01"], "reversed"),
     "overlapping periods": ("observations.validation", ["2004-02-01", "2004-03-30"], "overlap"),
     "bounds reversed": (
@@ -328,6 +331,15 @@ def test_what_is_no_config_is_refused(tmp_path, capsys, text):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_table_in_place_of_a_config_is_refused_in_one_line(tmp_path, capsys):
+    path = tmp_path / "fluxes.csv"
+    path.write_text("date,GPP\n" + "2004-01-01,1.5\n" * 1000)
+    assert main(["check", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert "fluxes.csv is not a config" in message
+    assert len(message) < 400
+
+
 def test_a_missing_config_is_refused(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
@@ -475,6 +487,15 @@ def test_a_mistake_in_a_config_is_told_with_its_line(tmp_path, capsys):
         message = capsys.readouterr().err
         assert words in message
         assert f"(line {line})" in message
+
+
+def test_a_list_of_one_wrong_item_is_not_called_too_short(tmp_path, capsys):
+    config = write_problem(tmp_path)
+    change(config, "run.scores", ["rsme"])
+    assert main(["check", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "run.scores.0: unknown score 'rsme'; did you mean 'rmse'?" in said
+    assert "at least 1 item" not in said
 
 
 def test_sections_of_a_config_may_share_an_anchor(tmp_path, capsys):

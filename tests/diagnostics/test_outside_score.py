@@ -53,6 +53,13 @@ def test_a_score_of_another_package_is_in_scorecard_and_report(tmp_path: Path) -
     assert "<b>NSE</b>: one minus the squared error over the variance of the observations; best at 1" in page
     assert "CRPS" not in page
 
+    for verb in ("report", "status"):  # where the package is not
+        without = fatescal(1, verb, str(run))
+        assert without.returncode == 0, without.stderr
+        assert without.stderr == ""
+    assert (run / "scorecard.txt").read_text() == card
+    assert '<th scope="col">nash-sutcliffe</th>' in (run / "report" / "index.html").read_text()
+
     write_problem(tmp_path, run={"stop_after": "prior", "scores": ["rmse"]})
     other = fatescal(0, path, PYTHONPATH=outside)
     assert other.returncode == 2, other.stderr

@@ -650,6 +650,7 @@ def test_a_packed_table_is_read(tmp_path, content):
         (zipped("a.csv")[:40], "damaged"), (bytes(range(256)), "binary file"), (b"", "no row with the names"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (gzip.compress(b"RDX3\nX\n"), "R data file"),
+        (b"date,GPP\n2004-01-01," + b"1" * 200_000, "fluxes.csv can't be read as a table.*131072"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",  # bytes hold the time of day
 )  # fmt: skip

@@ -61,3 +61,16 @@ def test_a_section_of_another_package_is_on_the_page_and_a_broken_one_is_told(tm
     without = fatescal(0, "report", tmp_path / "run")
     assert without.returncode == 0, without.stderr
     assert "failed-members" not in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+def test_a_section_that_fails_is_left_out_and_named(tmp_path: Path) -> None:
+    path = write_problem(tmp_path, run={"stop_after": "default"})
+    outside = package(tmp_path / "site", failed_members="others_section:Failures")
+    source = tmp_path / "site" / "others_section.py"
+    source.write_text(SECTION.replace("return [paragraph", "results.nothing\n        return [paragraph"))
+    done = fatescal(1, path, PYTHONPATH=outside)
+    assert done.returncode == 0, done.stderr
+    assert "the report lacks the section failed-members, which failed: AttributeError" in done.stderr
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert 'href="#scorecard"' in page
+    assert "failed-members" not in page

@@ -125,6 +125,38 @@ def test_after_a_reset_the_run_goes_on_with_the_edited_file(tmp_path):
     assert (run / "discarded" / "1" / "members" / "evaluation-00").is_dir()
 
 
+def test_after_a_reset_no_score_of_before_is_shown(tmp_path, capsys):
+    config, run = local(tmp_path), tmp_path / "run"
+    assert main([str(config)]) == 0
+    assert main(["status", str(run)]) == 0
+    assert "climatology" in capsys.readouterr().out
+    assert main(["reset", str(run), "--from", "evaluation-00"]) == 0
+    assert main(["status", str(run)]) == 0
+    assert "climatology" not in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    assert not [name for name in ("scorecard.csv", "scorecard.txt") if (run / name).exists()]
+
+
+DAMAGED = {
+    "bytes": ("config.yaml", b"\xff\xfe\x80", "config.yaml cannot be read: "),
+    "a list": ("config.yaml", b"[1, 2]", "config.yaml cannot be read: it is not the config of a run"),
+    "cut short": ("config.yaml", b"config: {}", "config.yaml cannot be read: it is not the config of a run"),
+    "another register": ("inputs.json", b'{"seen": [], "known": 3}', ""),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_file_of_a_run_is_told_without_a_traceback(tmp_path, capsys, what):
+    name, content, words = DAMAGED[what]
+    config, run = local(tmp_path), tmp_path / "run"
+    assert main([str(config)]) == 0
+    (run / name).write_bytes(content)
+    assert main(["report", str(run)]) == (2 if words else 0)
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+
+
 def test_a_file_that_is_gone_and_one_that_comes_beside_are_named(tmp_path, capsys):
     config = local(tmp_path)
     assert main([str(config)]) == 0

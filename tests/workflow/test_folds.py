@@ -109,6 +109,14 @@ def test_scores_are_averaged_over_folds_key_by_key():
     assert sd.tolist() == [2.0**0.5, 0.0]
 
 
+def test_folds_without_a_score_in_common_are_refused():
+    def card(score):
+        return Scorecard(*(np.array([x]) for x in ("a", "validation", "prior", score)), np.ones(1))
+
+    with pytest.raises(BadInput, match=r"no score in common\. Got rmse; bias\. Try: .*run\.scores"):
+        over_folds([card("rmse"), card("bias")])
+
+
 def test_a_fold_of_too_few_years_or_in_other_words_is_refused(tmp_path):
     config = write_problem(tmp_path)
     refused = fatescal(0, "check", "--fold", "1/2", config)

@@ -61,7 +61,11 @@ def head_of(path: Path) -> Head:
         return Head(path, first, refusal=error)
     filled = [k for k in range(len(comments), len(lines)) if lines[k].strip()][:12]
     separator = _separator(lines[filled[0]])
-    rows = [_cells(lines[k], separator) for k in filled]
+    try:
+        rows = [_cells(lines[k], separator) for k in filled]
+    except csv.Error as error:  # a cell longer than any of a table
+        refusal = BadInput(f"{path} can't be read as a table: {error}", expected="a table as text")
+        return Head(path, first, refusal=refusal)
     return Head(path, first, comments, rows, separator, filled, stored)
 
 
