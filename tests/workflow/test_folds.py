@@ -111,7 +111,8 @@ def test_scores_are_averaged_over_folds_key_by_key():
 
 def test_folds_without_a_score_in_common_are_refused():
     def card(score):
-        return Scorecard(*(np.array([x]) for x in ("a", "validation", "prior", score)), np.ones(1))
+        variable, period, ensemble, name = (np.array([x]) for x in ("a", "validation", "prior", score))
+        return Scorecard(variable, period, ensemble, name, np.ones(1))
 
     with pytest.raises(BadInput, match=r"no score in common\. Got rmse; bias\. Try: .*run\.scores"):
         over_folds([card("rmse"), card("bias")])
