@@ -20,6 +20,7 @@ from fatescal.update.ienks import IEnKS
 from fatescal.update.registry import schemes
 
 DRAWS = 4000  # of the pooled chains, at most, that stand for the posterior
+MOST_MEMBERS = 100_000  # beyond what any cluster runs: a mistyped number
 DEFAULT_SCHEME, DEFAULT_EMULATOR = IEnKS.kind, OutputsEmulator.kind
 
 
@@ -32,7 +33,7 @@ class CalibrateSection(UpdateScheme):
 
     scheme: str
     """the update scheme"""
-    members: Annotated[Whole, Field(ge=4)]
+    members: Annotated[Whole, Field(ge=4, le=MOST_MEMBERS)]
     """size of the ensemble, with the default run"""
     design: AnyDesign = IndependentDraws()
     """where the first ensemble lies: prior, lhs, sobol, uniform, or a csv file of parameter values"""
