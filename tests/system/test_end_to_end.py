@@ -20,6 +20,7 @@ from linear import MODEL, PRIOR, fatescal, require_exact, run_program, write_pro
 from running import children, digests, require_scored, start, wait_for
 
 from fatescal.cli.arguments import DEFAULT_CONFIG
+from fatescal.emulate.registry import EMULATORS
 from fatescal.storage import stage_graph
 from fatescal.update.registry import SCHEMES
 
@@ -195,6 +196,11 @@ def test_verbs_on_a_finished_run(reference, tmp_path):
     assert "Traceback" not in wrong.stderr
 
 
+def derived(record: type) -> list[type]:
+    """Return a record and all that derive from it."""
+    return [record, *(made for own in record.__subclasses__() for made in derived(own))]
+
+
 def test_the_graph_names_what_every_stage_is_made_from(reference):
     for path in sorted((reference / "run" / "stages").glob("*.h5")):
         with h5py.File(path) as file:
@@ -204,7 +210,8 @@ def test_the_graph_names_what_every_stage_is_made_from(reference):
         assert family is not None, path.stem
         assert family.record is not None
         assert SCHEMES  # whose states are records of the family
-        assert record in {c.__name__ for c in (family.record, *family.record.__subclasses__())}
+        assert EMULATORS  # and what they learn
+        assert record in {made.__name__ for made in derived(family.record)}
         known = {one.key for key in inputs if (one := stage_graph.family(key)) is not None}
         assert known <= set(family.inputs), path.stem
         expected = {"observations": {"observations.file"}, "evaluation": {"model.command"}}
