@@ -198,7 +198,8 @@ def test_verbs_on_a_finished_run(reference, tmp_path):
 
 def derived(record: type) -> list[type]:
     """Return a record and all that derive from it."""
-    return [record, *(made for own in record.__subclasses__() for made in derived(own))]
+    below: list[type] = record.__subclasses__()
+    return [record, *(made for own in below for made in derived(own))]
 
 
 def test_the_graph_names_what_every_stage_is_made_from(reference):
