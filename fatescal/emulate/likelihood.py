@@ -41,6 +41,7 @@ from fatescal.emulate.gaussian_process import GPMixture
 BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above which no run can fit
 # nats above `expected`: what sd of Phi of about 2 gains, beyond which the gate refuses an emulator anyway
 MOST_GAIN = 3.0
+KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
 STARTS = 3  # best runs from which the optimum is looked for
 STEP = 1e-4  # of the difference quotients, in prior sd
 Mode = Callable[[Array, Array], Array]
@@ -65,8 +66,22 @@ def marginal(residual: Array, variance: Array) -> Array:
     return -0.5 * np.sum(residual**2 / (1.0 + variance) + np.log1p(variance), axis=1)
 
 
+def sd_of_misfit(residual: Array, variance: Array) -> Array:
+    """Return the sd (M) of Phi = 1/2 sum r^2, r normal with means `residual` and `variance` (M, K)."""
+    return np.sqrt(np.sum(residual**2 * variance + 0.5 * variance**2, axis=1))
+
+
+def charge(sd: Array) -> Array:
+    """Return what is taken off log L (M) where the sd of Phi (M) exceeds `KNOWN`: half the square of the rest.
+
+    >>> charge(np.array([1.0, 5.0])).tolist()
+    [0.0, 4.5]
+    """
+    return 0.5 * np.maximum(sd - KNOWN, 0.0) ** 2
+
+
 def charged(mode: Mode, residual: Array, variance: Array) -> Array:
-    """Return log L (M) of a mode, at most `MOST_GAIN` above `expected`.
+    """Return log L (M) of a mode, at most `MOST_GAIN` above `expected`, less the `charge` of its ignorance.
 
     What a mode gains over `expected` is left as it is where small, and bounded where large: G tanh(gain / G).
 
@@ -76,7 +91,8 @@ def charged(mode: Mode, residual: Array, variance: Array) -> Array:
     ([-1.0], True)
     """
     sure = expected(residual, variance)
-    return sure + MOST_GAIN * np.tanh((mode(residual, variance) - sure) / MOST_GAIN)
+    gain = MOST_GAIN * np.tanh((mode(residual, variance) - sure) / MOST_GAIN)
+    return sure + gain - charge(sd_of_misfit(residual, variance))
 
 
 MODES: Mapping[str, Mode] = {"plug-in": plug_in, "expected": expected, "marginal": marginal}

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood, Map
+from fatescal.emulate import likelihood
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.fit import fit_outputs, in_order
 from fatescal.emulate.gaussian_process import Fitted, GPMixture, Process
@@ -16,8 +17,6 @@ from fatescal.emulate.kernels import JOINT, GPSpec, trend_degree
 from fatescal.emulate.surrogates import MisfitSurrogate, members, processes
 from fatescal.emulate.training import near_limit, nearest_rows, principal_axes, twins
 from fatescal.storage.records import Observations, TrainingSet
-
-KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class MisfitEmulator(Emulator):
         return transform.inverse(mean[:, 0]), transform.slope(mean[:, 0]) * np.sqrt(variance[:, 0])
 
     def log_likelihood(self, surrogate: MisfitSurrogate, obs: Observations) -> LogLikelihood:
-        """Return u (M, P) -> log L (M) = -Phi, less half the square of the sd of Phi beyond `KNOWN`.
+        """Return u (M, P) -> log L (M) = -Phi, less the `charge` of its ignorance.
 
         Chains must not sit where no run vouches for the emulator.
         """
@@ -126,7 +125,7 @@ class MisfitEmulator(Emulator):
 
         def evaluate(u: Array) -> Array:
             phi, sd = self.misfit(surrogate, obs, *process(u))
-            return -phi - 0.5 * np.maximum(sd - KNOWN, 0.0) ** 2
+            return -phi - likelihood.charge(sd)
 
         return evaluate
 

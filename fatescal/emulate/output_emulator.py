@@ -66,7 +66,8 @@ class OutputsEmulator(Emulator):
         near = np.ones(len(u), dtype=bool) if few else nearest_rows(phi, u.shape[1])
         mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
-        degrees = sorted({0, trend_degree(len(u), u.shape[1], rows_each=6)})
+        # A quadratic one runs away outside the runs (real fluxes, eight parameters: sd of Phi 12).
+        degrees = sorted({0, min(1, trend_degree(len(u), u.shape[1], rows_each=6))})
         forms = [GPSpec(k, d, w) for k, w in KINDS for d in degrees if w or few]
         own = few & (latent.std(axis=0) > 1.0)  # noise is 1
         n_rough = len(u) if few else max(ROUGH, 2 * trend(u[:1], degrees[-1]).shape[1])
@@ -123,9 +124,9 @@ class OutputsEmulator(Emulator):
     ) -> tuple[Array, Array]:
         """Return Phi (M) of the latent outputs `mean` (M, K) and its sd (M) from their `variance`."""
         target, rest = self._project(surrogate, obs)
-        error2 = (target - mean) ** 2
-        phi = 0.5 * (np.sum(error2, axis=1) + rest)
-        return phi, np.sqrt(np.sum(error2 * variance + 0.5 * variance**2, axis=1))
+        residual = target - mean
+        phi = 0.5 * (np.sum(residual**2, axis=1) + rest)
+        return phi, likelihood.sd_of_misfit(residual, variance)
 
     def log_likelihood(self, surrogate: OutputsSurrogate, obs: Observations) -> LogLikelihood:
         """Return u (M, P) -> log L (M) with the emulator's own error as the variance mode says,
