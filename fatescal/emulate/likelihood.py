@@ -18,7 +18,7 @@ above the true optimum. `auto` tells the two cases apart by the residuals at the
 posterior.
 
 **Ignorance is charged for in every mode** (`charged`): no mode may exceed `expected` by more than
-`MOST_GAIN`. Where no run vouches for the emulator, s^2 sums to tens or thousands and `expected` falls by half
+`MOST_GAIN`, and where the sd of Phi exceeds 2 half the square of the rest is taken off. Where no run vouches for the emulator, s^2 sums to tens or thousands and `expected` falls by half
 of that, so that chains stay where the runs are. Without it the first posterior of a bucket model sat where
 the median sd of Phi was 154, and after two refinements 1 % of the draws still did and made the sd of a
 parameter 1.64 times too large. Since modes then differ by at most `MOST_GAIN`, a change of `auto` from one
