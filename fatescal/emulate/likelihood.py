@@ -18,15 +18,14 @@ above the true optimum. `auto` tells the two cases apart by the residuals at the
 posterior.
 
 **Ignorance is charged for in every mode** (`charged`): no mode may exceed `expected` by more than
-`MOST_GAIN`, and where the sd of Phi exceeds 2 half the square of the rest is taken off. Where no run vouches for the emulator, s^2 sums to tens or thousands and `expected` falls by half
-of that, so that chains stay where the runs are. Without it the first posterior of a bucket model sat where
-the median sd of Phi was 154, and after two refinements 1 % of the draws still did and made the sd of a
-parameter 1.64 times too large. Since modes then differ by at most `MOST_GAIN`, a change of `auto` from one
-round to the next moves no chain out of the known region.
- Rejected, all on nine
-parameters and real fluxes: to decide output by output (the few that fit then buy ignorance for all: 34 nats),
-to forgive only what exceeds the structural residual rho^2 (80 nats), to be linear in rho (770 nats, a mean
-that runs away).
+`MOST_GAIN`, and where the sd of Phi exceeds 2 half the square of the rest is taken off. Where no run vouches
+for the emulator, s^2 sums to tens or thousands and `expected` falls by half of that, so that chains stay
+where the runs are. Without it the first posterior of a bucket model sat where the median sd of Phi was 154,
+and after two refinements 1 % of the draws still did and made the sd of a parameter 1.64 times too large.
+Since modes then differ by at most `MOST_GAIN`, a change of `auto` from one round to the next moves no chain
+out of the known region. Rejected, all on nine parameters and real fluxes: to decide output by output (the few
+that fit then buy ignorance for all: 34 nats), to forgive only what exceeds the structural residual rho^2 (80
+nats), to be linear in rho (770 nats, a mean that runs away).
 """
 
 from __future__ import annotations
