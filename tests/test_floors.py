@@ -130,15 +130,6 @@ def test_the_house_fits_on_one_screen():
     assert len(entries) <= 18, sorted(entries)
 
 
-# Files whose comments tell of experiments with CLM-FATES, or name its conventions: the list may only shrink.
-NAMING_A_MODEL = {
-    "emulate/encoder.py",
-    "emulate/fit.py",
-    "emulate/kernels.py",
-    "emulate/likelihood.py",
-}
-
-
 def test_nothing_but_its_own_folder_knows_clm_fates():
     """No name, text, comment or import; the embedded model has its parameter names, the registry a line."""
     word = re.compile(r"\b(cime|ctsm|clm_fates|fates)\b", re.IGNORECASE)
@@ -147,7 +138,7 @@ def test_nothing_but_its_own_folder_knows_clm_fates():
         name = path.relative_to(PACKAGE).as_posix()
         if not name.startswith(("models/clm_fates/", "models/canopy/")) and word.search(path.read_text()):
             naming.add(name)
-    assert naming <= NAMING_A_MODEL | {"models/registry.py"}
+    assert naming <= {"models/registry.py"}
     line = "from fatescal.models.clm_fates.clm_options import ClmFatesOptions"
     left = (PACKAGE / "models/registry.py").read_text().replace(line, "")
     assert not word.search(left.replace("ClmFatesOptions", ""))

@@ -18,7 +18,7 @@ def encode(
     large residual: one more mode, the discarded part of the residual, holds all of it, so that 2 Phi changes
     by less than `discarded`, too. (More principal modes instead would be 153 in the place of 21 for the
     embedded model on real fluxes: nine parameters, 496 runs.) A share of the variance is no criterion: runs
-    far from the optimum make up nearly all of it, and 99 % still moved Phi by 25 in a real CLM-FATES
+    far from the optimum make up nearly all of it, and 99 % still moved Phi by 25 in a real land model's
     ensemble.
 
     Parameters

@@ -10,7 +10,7 @@ variance there, and observation noise 1, per output and but for constants:
 | `marginal` | log N(r; 0, 1 + s^2) | log E L (Cleary et al. 2021, eq. 2.17): right where the model can fit the data |
 | `auto` | `marginal`, or `expected` where no run can fit the data | the default |
 
-`expected` does not count the emulator's error as error: 16 real CLM-FATES runs give a posterior as narrow as
+`expected` does not count the emulator's error as error: 16 runs of a real model give a posterior as narrow as
 the noise alone would make it, at the wrong place. `marginal` rewards ignorance where the model cannot fit the
 data: a residual of 20 sd, as the structural error of the embedded model leaves in some outputs on real
 Hyytiala fluxes, is forgiven wherever s is as large, and chains sat 12 prior sd away from every run, 300 nats
