@@ -19,6 +19,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from fatescal.base.types import Array
 from fatescal.emulate.output_emulator import OutputsEmulator
+from fatescal.emulate.surrogates import OutputsSurrogate
 from fatescal.parameters.priors import LogitNormal, Normal, Prior
 from fatescal.storage.records import Observations, TrainingSet
 
@@ -43,8 +44,8 @@ def ensemble(path: Path, n_members: int, priors: Sequence[Prior]) -> tuple[Array
     return np.stack([prior.u(theta[:, p]) for p, prior in enumerate(priors)], axis=1), g
 
 
-def own(u: Array, g: Array, new: Array) -> Array:
-    """Return fatescal's prediction (D) at `new` (1, P)."""
+def learnt(u: Array, g: Array) -> tuple[OutputsEmulator, OutputsSurrogate]:
+    """Return fatescal's emulator of whitened outputs `g` (J, D) at `u` (J, P), and what it has learnt."""
     day = np.arange(g.shape[1]).astype("datetime64[D]").astype("datetime64[s]")
     name = np.full(g.shape[1], "flux")
     obs = Observations(
@@ -52,6 +53,12 @@ def own(u: Array, g: Array, new: Array) -> Array:
     )
     emulator = OutputsEmulator()
     surrogate = emulator.fit(np.random.default_rng(0), TrainingSet(u, g, np.zeros(len(u))), obs)
+    return emulator, surrogate
+
+
+def own(u: Array, g: Array, new: Array) -> Array:
+    """Return fatescal's prediction (D) at `new` (1, P)."""
+    emulator, surrogate = learnt(u, g)
     return surrogate.mean + surrogate.basis @ emulator.predict(surrogate, new)[0][0]
 
 

@@ -20,21 +20,14 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
-from clm_fates_emulator import NOISE, VCMAX, ensemble
+from clm_fates_emulator import NOISE, SIX, ensemble, learnt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from fatescal.base.types import Array
-from fatescal.emulate.output_emulator import OutputsEmulator
-from fatescal.parameters.priors import LogitNormal
-from fatescal.storage.records import Observations, TrainingSet
 
 N_RUNS, N_MODES = 73, 20
-# the file's defaults are the medians
-PRIORS = [LogitNormal(median=v, scale=1.0, bounds=(0.25 * v, 1.75 * v)) for v in VCMAX.values()] + 3 * [
-    LogitNormal(median=8.0, scale=1.0, bounds=(1.0, 20.0))
-]
 Prediction = tuple[Array, Array]  # predicted outputs (M, D); squared standardised errors (M, K)
 
 
@@ -50,13 +43,7 @@ def splits(n_learn: int, repeats: int) -> Iterator[tuple[Array, Array]]:
 
 def own(u: Array, g: Array, new: Array, truth: Array) -> Prediction:
     """Return what fatescal predicts at `new` (M, P) and how that stands to the `truth` (M, D)."""
-    day = np.arange(g.shape[1]).astype("datetime64[D]").astype("datetime64[s]")
-    name = np.full(g.shape[1], "flux")
-    obs = Observations(
-        y=g.mean(axis=0), noise=np.ones(g.shape[1]), start=day, end=day, variable=name, unit=name, period=name
-    )
-    emulator = OutputsEmulator()
-    surrogate = emulator.fit(np.random.default_rng(0), TrainingSet(u, g, np.zeros(len(u))), obs)
+    emulator, surrogate = learnt(u, g)
     mean, variance = emulator.predict(surrogate, new)
     latent = (truth - surrogate.mean) @ surrogate.basis
     return surrogate.mean + mean @ surrogate.basis.T, (latent - mean) ** 2 / variance
@@ -100,8 +87,8 @@ def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     warnings.simplefilter("ignore", ConvergenceWarning)  # of the peer's length scales at their bounds
     path = Path(os.environ["FATESCAL_DATA"]) / "ctsm" / "clm_fates_hyytiala_2005_lhs97_train.nc"
-    u, g = ensemble(path, N_RUNS, PRIORS)
-    print(f"{N_RUNS} runs, {len(PRIORS)} parameters, {g.shape[1]} daily values of {', '.join(NOISE)}\n")
+    u, g = ensemble(path, N_RUNS, SIX)
+    print(f"{N_RUNS} runs, {len(SIX)} parameters, {g.shape[1]} daily values of {', '.join(NOISE)}\n")
     print("| learnt from | emulator | rmse | median | worst run | MSSE | median | CPU s |")
     print("|---|---|---|---|---|---|---|---|")
     for n_learn, n_repeats in ((29, repeats), (49, repeats), (66, max(1, repeats // 4))):

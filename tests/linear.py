@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -164,3 +165,26 @@ def evaluated(config: Path, machine: Machine | None = None) -> Evaluation:
     result = problem.members.evaluate("evaluation-00", u, comm, store)
     assert result is not None or not comm.is_root
     return result  # type: ignore[return-value]
+
+
+CHECK = """
+import contextlib, io, json, sys
+from fatescal.__main__ import main
+results = []
+for path in sys.argv[1:]:
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+        results.append((main(["check", path]), err.getvalue()))
+print(json.dumps(results))
+"""
+
+
+def checked(folder: Path, python_path: str, changes: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Return exit code and message of `check` for the problem with each of some changes, by one process."""
+    paths = []
+    for number, sections in enumerate(changes):
+        (folder / f"config-{number}").mkdir()
+        paths.append(write_problem(folder / f"config-{number}", **sections))
+    command = [sys.executable, "-c", CHECK, *map(str, paths)]
+    done = run_program(command, folder, PYTHONPATH=python_path)
+    assert done.returncode == 0, done.stderr
+    return [(code, message) for code, message in json.loads(done.stdout.splitlines()[-1])]

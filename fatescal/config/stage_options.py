@@ -70,10 +70,7 @@ def scheme(raw: Any) -> str:
     BadInput
         If another package brings the scheme, and it cannot be used.
     """
-    if isinstance(raw, CalibrateSection):
-        return raw.scheme
-    name = raw.get("scheme") if isinstance(raw, dict) else None
-    name = DEFAULT_SCHEME if name is None else str(name)
+    name = _chosen(raw, "scheme", CalibrateSection, DEFAULT_SCHEME)
     if name in UNUSABLE and name not in SECTIONS:
         raise BadInput(f"calibrate.scheme: unknown scheme {name!r}; {UNUSABLE[name]}")
     return name
@@ -88,9 +85,9 @@ class EmulateSection(Emulator):
     target: str
     """the emulator"""
     force: bool = False
-    """sample an emulator that failed its validation; the report says so"""
+    """Sample an emulator that failed its validation; the report says so."""
     rounds: Annotated[Whole, Field(ge=0)] = 3
-    """how many more, while the emulator or its posterior is not confirmed"""
+    """More rounds at most, while the emulator or its posterior is not confirmed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -102,6 +99,14 @@ class EmulateSection(Emulator):
 def emulate_section(emulator: type[Emulator]) -> type[EmulateSection]:
     """Return the section `emulate` of an emulator: the common keys and the emulator's own."""
     return _made("Emulate", "target", emulator, EmulateSection, DEFAULT_EMULATOR)
+
+
+def _chosen(raw: Any, key: str, section: type[Section], default: str) -> str:
+    """Return the value of `key` in a section, raw or read already; the default where it is left out."""
+    if isinstance(raw, section):
+        return str(getattr(raw, key))
+    name = raw.get(key) if isinstance(raw, dict) else None
+    return default if name is None else str(name)
 
 
 def _with_options(cls: type[Section], raw: Any, sections: Mapping[str, type[Section]], key: str) -> Any:
@@ -147,10 +152,7 @@ def emulator(raw: Any) -> str:
     BadInput
         If another package brings the emulator, and it cannot be used.
     """
-    if isinstance(raw, EmulateSection):
-        return raw.target
-    name = raw.get("target") if isinstance(raw, dict) else None
-    name = DEFAULT_EMULATOR if name is None else str(name)
+    name = _chosen(raw, "target", EmulateSection, DEFAULT_EMULATOR)
     if name not in EMULATORS and name in UNUSABLE:
         raise BadInput(f"emulate.target: {name}: {UNUSABLE[name]}")
     return name

@@ -50,7 +50,7 @@ class OutputsEmulator(Emulator):
         """Return the surrogate of the latent outputs; a task of `map` for each form, and for each of its
         hold-outs.
 
-        Forms differ in kernel, trend (a constant, or the highest polynomial the runs allow) and warp. The
+        Forms differ in kernel, trend (a constant, or linear where the runs allow it) and warp. The
         wrong one does as much harm as the right one good. Many runs tell which is right: the one that
         predicts left-out runs best, with one correlation for all outputs, for speed. Few do not: there all
         forms are averaged, weighed by what they predict of left-out runs. Outputs above the noise have a

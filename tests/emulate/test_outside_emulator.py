@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import pytest
-from linear import fatescal, run_program, write_problem
+from linear import checked, fatescal, run_program, write_problem
 
 EMULATOR = '''
 """A plane through each latent output by least squares, for models that are nearly linear."""
@@ -144,29 +144,6 @@ def test_its_options_are_in_the_schema(tmp_path: Path, polynomial: str) -> None:
     assert len(described["properties"]["emulate"]["oneOf"]) == 3
 
 
-CHECK = """
-import contextlib, io, json, sys
-from fatescal.__main__ import main
-told = []
-for path in sys.argv[1:]:
-    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
-        told.append((main(["check", path]), err.getvalue()))
-print(json.dumps(told))
-"""
-
-
-def checked(folder: Path, python_path: str, given: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Return exit code and message of the checks of several configs, by one process."""
-    paths = []
-    for number, emulate in enumerate(given):
-        (folder / f"config-{number}").mkdir()
-        paths.append(write_problem(folder / f"config-{number}", emulate=emulate))
-    command = [sys.executable, "-c", CHECK, *map(str, paths)]
-    done = run_program(command, folder, PYTHONPATH=python_path)
-    assert done.returncode == 0, done.stderr
-    return [(code, message) for code, message in json.loads(done.stdout.splitlines()[-1])]
-
-
 def test_a_wrong_option_of_it_is_told_in_words(tmp_path: Path, polynomial: str) -> None:
     mistakes: dict[str, dict[str, Any]] = {
         "unknown emulator 'polynomials'; did you mean 'polynomial'?": {"target": "polynomials"},
@@ -178,7 +155,7 @@ def test_a_wrong_option_of_it_is_told_in_words(tmp_path: Path, polynomial: str) 
         },
         "`noise` is an option of target polynomial, not of outputs": {"noise": 2},
     }
-    told = checked(tmp_path, polynomial, list(mistakes.values()))
+    told = checked(tmp_path, polynomial, [{"emulate": raw} for raw in mistakes.values()])
     for words, (code, message) in zip(mistakes, told, strict=True):
         assert (code, words in message, "Traceback" in message) == (2, True, False), message
 
@@ -210,7 +187,7 @@ def test_a_package_that_cannot_be_used_is_named_where_its_emulator_is_chosen(tmp
     for number, (name, (source, attribute, _)) in enumerate(BROKEN.items()):
         module = f"others_{number}"
         python_path = package(tmp_path / "site", module, source, **{name: f"{module}:{attribute}"})
-    told = checked(tmp_path, python_path, [{"target": name} for name in (*BROKEN, "outputs")])
+    told = checked(tmp_path, python_path, [{"emulate": {"target": name}} for name in (*BROKEN, "outputs")])
     for number, (name, (code, message)) in enumerate(zip(BROKEN, told[:-1], strict=True)):
         assert code == 2, message
         assert f"emulate.target: {name}: others_{number} brings it by others_{number}:" in message

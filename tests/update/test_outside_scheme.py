@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import pytest
-from linear import fatescal, require_exact, run_program, write_problem
+from linear import checked, fatescal, require_exact, run_program, write_problem
 
 SCHEME = '''
 """A deterministic ensemble transform in equal steps, that remembers the mean of each ensemble."""
@@ -107,29 +107,6 @@ def test_a_scheme_from_another_package_calibrates_by_its_name(tmp_path: Path, et
     assert fatescal(0, "report", tmp_path / "run", PYTHONPATH=etkf).returncode == 0
 
 
-CHECK = """
-import contextlib, io, json, sys
-from fatescal.__main__ import main
-told = []
-for path in sys.argv[1:]:
-    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
-        told.append((main(["check", path]), err.getvalue()))
-print(json.dumps(told))
-"""
-
-
-def checked(folder: Path, python_path: str, given: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Return exit code and message of the checks of several configs, by one process."""
-    paths = []
-    for number, calibrate in enumerate(given):
-        (folder / f"config-{number}").mkdir()
-        paths.append(write_problem(folder / f"config-{number}", calibrate=calibrate | {"iterations": None}))
-    command = [sys.executable, "-c", CHECK, *map(str, paths)]
-    done = run_program(command, folder, PYTHONPATH=python_path)
-    assert done.returncode == 0, done.stderr
-    return [(code, message) for code, message in json.loads(done.stdout.splitlines()[-1])]
-
-
 def test_its_options_are_in_the_schema(tmp_path: Path, etkf: str) -> None:
     command = [sys.executable, "-m", "fatescal", "schema"]
     described = json.loads(run_program(command, tmp_path, PYTHONPATH=etkf).stdout)
@@ -153,7 +130,7 @@ def test_a_wrong_option_of_it_is_told_in_words(tmp_path: Path, etkf: str) -> Non
         "`steps` is an option of scheme etkf-steps, not of ienks": {"scheme": "ienks", "steps": 2},
         "at least 6, got 5": {"scheme": "etkf-steps", "members": 5},
     }
-    told = checked(tmp_path, etkf, list(mistakes.values()))
+    told = checked(tmp_path, etkf, [{"calibrate": raw | {"iterations": None}} for raw in mistakes.values()])
     for words, (code, message) in zip(mistakes, told, strict=True):
         assert (code, words in message, "Traceback" in message) == (2, True, False), message
 
@@ -198,7 +175,11 @@ def test_a_package_that_cannot_be_used_is_named_where_its_scheme_is_chosen(tmp_p
     for number, (name, (source, attribute, _)) in enumerate(BROKEN.items()):
         module = f"others_{number}"
         python_path = package(folder, module, source, **{name: f"{module}:{attribute}"})
-    told = checked(tmp_path, python_path, [{"scheme": name} for name in (*BROKEN, "ienks")])
+    told = checked(
+        tmp_path,
+        python_path,
+        [{"calibrate": {"scheme": name, "iterations": None}} for name in (*BROKEN, "ienks")],
+    )
     for number, (name, (code, message)) in enumerate(zip(BROKEN, told[:-1], strict=True)):
         assert code == 2, message
         assert f"calibrate.scheme: unknown scheme '{name}'; others_{number} brings it by others_" in message
