@@ -69,11 +69,6 @@ def layout(form: GPSpec, n_parameters: int) -> list[str]:
     return names + (["own"] * n_parameters + ["pair"] * (n_weights - n_parameters) if n_weights else [])
 
 
-def pair_distances(x: Array) -> Array:
-    """Return sqrt(5) |x_ip - x_jp| (P, N (N - 1) / 2) of the pairs i > j of the rows of `x` (N, P)."""
-    return np.abs(_pair_differences(x))
-
-
 @lru_cache(maxsize=4)
 def _pairs(n: int) -> tuple[Array, Array]:
     return np.tril_indices(n, -1)
