@@ -18,20 +18,36 @@ INDEPENDENT_DRAWS = 2000  # that thinned chains are worth at most
 
 
 def corrected_moments(
-    log_weights: Array, bounded: Array, u: Array, draws: Array
+    log_weights: Array, bounded: Array, u: Array, draws: Array, relative: Array, fitted_to: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return shifts of the means with errors, and ratios of the sd with errors (P each), by the
     difference estimator.
+
+    Parameters
+    ----------
+    log_weights, bounded : (J) arrays
+        Of the members; those that the quadratic is fitted to are bounded below.
+    u : (J, P) array
+        The members.
+    draws : (N, P) array
+        Of the emulated posterior.
+    relative : (J) array
+        Density of the emulated posterior over that of the distribution which the members are a sample of.
+    fitted_to : (J) mask
+        Members that the quadratic is fitted to.
     """
     mean, sd = draws.mean(axis=0), np.maximum(draws.std(axis=0), np.finfo(float).tiny)
     z, all_z = (u - mean) / sd, (draws - mean) / sd
     whiten = whitener(all_z)
-    fitted, left_out = _quadratic(bounded, z @ whiten, all_z @ whiten)
+    x, others = z[fitted_to] @ whiten, z[~fitted_to] @ whiten
+    predicted, own = _quadratic(bounded[fitted_to], x, np.concatenate([all_z @ whiten, others]))
+    fitted, left_out = predicted[: len(draws)], np.empty(len(u))
+    left_out[fitted_to], left_out[~fitted_to] = own, predicted[len(draws) :]
     top = fitted.max()
     scale = np.exp(fitted - top).mean()
     smooth = np.exp(fitted - top) / scale  # (N) mean 1
     with np.errstate(over="ignore"):
-        rest = (np.exp(log_weights - top) - np.exp(left_out - top)) / scale  # (J)
+        rest = relative * (np.exp(log_weights - top) - np.exp(left_out - top)) / scale  # (J)
     if not np.isfinite(rest).all():
         nothing, unknown = np.zeros_like(mean), np.full_like(mean, np.inf)
         return nothing, unknown, nothing + 1.0, unknown

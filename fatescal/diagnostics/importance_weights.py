@@ -62,6 +62,28 @@ def mixture_log_weights(
     return -np.asarray(misfit, float) - logsumexp(emulated + shares[:, None], axis=0)
 
 
+def relative_density(emulated: Array, log_evidence: Sequence[float] | Array, sizes: Sequence[int]) -> Array:
+    """Return the density (J) of the last round's posterior over that of the mixture of all rounds, at members
+    of all of them.
+
+    Arguments are those of `mixture_log_weights`. At most sum J / J_last, as the last round is in the mixture.
+
+    >>> relative_density(np.log([[3.0, 1.0], [1.0, 1.0]]), [0.0, 0.0], [1, 1]).tolist()
+    [0.5, 1.0]
+    """
+    last = np.asarray(emulated, float)[-1] - log_evidence[-1]
+    return np.exp(last + mixture_log_weights(np.zeros(len(last)), emulated, log_evidence, sizes))
+
+
+def effective_number(weights: Array) -> float:
+    """Return how many equal weights the `weights` (J) are worth, (sum w)^2 / sum w^2 (Kish 1965).
+
+    >>> effective_number(np.array([1.0, 1.0, 0.0]))
+    2.0
+    """
+    return float(weights.sum() ** 2 / np.sum(weights**2))
+
+
 def divergence(before: Array, after: Array) -> float:
     """Return the Kullback-Leibler divergence of draws `after` (N, P) from `before` (M, P), taken as normal.
 
@@ -83,4 +105,7 @@ def pareto_k(log_weights: Array) -> float:
 
     if len(log_weights) < LEAST_FOR_K:
         return np.nan
-    return -np.inf if np.ptp(log_weights) < ALIKE else float(array_stats.psislw(-log_weights)[1])
+    if np.ptp(log_weights) < ALIKE:
+        return -np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):  # of weights that are equal in part: NaN
+        return float(array_stats.psislw(-log_weights)[1])

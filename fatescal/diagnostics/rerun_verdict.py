@@ -20,13 +20,21 @@ import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood
 from fatescal.diagnostics.difference_estimator import corrected_moments
-from fatescal.diagnostics.importance_weights import divergence, mixture_log_weights, normalised, pareto_k
+from fatescal.diagnostics.importance_weights import (
+    divergence,
+    effective_number,
+    mixture_log_weights,
+    normalised,
+    pareto_k,
+    relative_density,
+)
 from fatescal.diagnostics.tolerances import LEAST_MEMBERS, MOST_MORE, RATIO, SHIFT, Outcome
 from fatescal.storage.records import Verdict
 
 ERROR_GREEN, ERROR_RED = 0.005, 0.05  # of confirming a wrong posterior, of refusing a right one
 USELESS = 2.5  # sd of log weights: densities wrong by a factor 12, beyond what any reweighting repairs
 NOTHING = 5.0  # below the median of log weights: less need not be distinguished
+OUTSIDE = 0.1  # relative density below which a member of another round tells nothing of this posterior
 ENOUGH_MEMBERS = 15  # that usually settle a smooth case (docs/trust.md)
 
 
@@ -87,25 +95,40 @@ class Round:
     log_evidence: float
 
 
-def judge_rounds(rounds: Sequence[Round], parameter: Sequence[str]) -> Verdict:
+def judge_rounds(
+    rounds: Sequence[Round], parameter: Sequence[str], left_out: Sequence[Array] | None = None
+) -> Verdict:
     """Return the verdict of the last of some rounds, and what all of them show together.
 
-    The last round is judged by its own members: its emulator has learnt from those of the rounds before, and
-    reproduces them. Pooled, the members of all rounds are weighted as one sample of the mixture of the
-    emulated posteriors, which stays right whatever an emulator has learnt from.
+    Pooled, the members of all rounds are weighted as one sample of the mixture of the emulated posteriors,
+    which stays right whatever an emulator has learnt from.
+
+    Parameters
+    ----------
+    rounds : sequence of Round
+    parameter : P names
+    left_out : sequence of (J_s) arrays, optional
+        For each round before the last the log likelihood of the last round's emulator at that round's
+        members, each predicted without itself. Without it the last round is judged by its own members alone.
     """
     last = rounds[-1]
-    verdict = judge_rerun(-last.misfit - last.log_likelihood(last.u), last.u, last.draws, parameter)
+    own = -last.misfit - last.log_likelihood(last.u)
     pooled = [one for one in rounds if len(one.u)]
     if not pooled:
-        return verdict
+        return judge_rerun(own, last.u, last.draws, parameter)
     u = np.concatenate([one.u for one in pooled])
-    log_weights = mixture_log_weights(
-        np.concatenate([one.misfit for one in pooled]),
-        [one.log_likelihood(u) for one in pooled],
-        [one.log_evidence for one in pooled],
-        [len(one.u) for one in pooled],
-    )
+    misfit = np.concatenate([one.misfit for one in pooled])
+    emulated = np.array([one.log_likelihood(u) for one in pooled])
+    log_evidence, sizes = [one.log_evidence for one in pooled], [len(one.u) for one in pooled]
+    if left_out is None or not len(last.u):
+        verdict = judge_rerun(own, last.u, last.draws, parameter)
+    else:
+        unseen = np.concatenate([*left_out, -last.misfit - own])
+        relative = relative_density(emulated, log_evidence, sizes)
+        verdict = judge_rerun(-misfit - unseen, u, last.draws, parameter, relative)
+        sd = float(own.std(ddof=1)) if len(own) > 1 else np.nan
+        verdict = replace(verdict, weights=normalised(own), log_weight_sd=sd, k=pareto_k(own))
+    log_weights = mixture_log_weights(misfit, emulated, log_evidence, sizes)
     weights = normalised(log_weights)
     centre, scale = last.draws.mean(axis=0), np.maximum(last.draws.std(axis=0), np.finfo(float).tiny)
     mean = weights @ u
@@ -119,7 +142,9 @@ def judge_rounds(rounds: Sequence[Round], parameter: Sequence[str]) -> Verdict:
     )
 
 
-def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[str]) -> Verdict:
+def judge_rerun(
+    log_weights: Array, u: Array, draws: Array, parameter: Sequence[str], relative: Array | None = None
+) -> Verdict:
     """Return the verdict of members that were run again.
 
     Parameters
@@ -132,6 +157,9 @@ def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[
     draws : (N, P)
         Draws of the emulated posterior, from which the members were taken.
     parameter : P names
+    relative : (J,), optional
+        Density of the emulated posterior over that of the distribution which the members are a sample of,
+        where that is another one.
 
     Raises
     ------
@@ -156,22 +184,32 @@ def judge_rerun(log_weights: Array, u: Array, draws: Array, parameter: Sequence[
     if len(log_weights) < LEAST_MEMBERS:
         more = ENOUGH_MEMBERS - len(log_weights)
         all_ = np.ones(len(names), dtype=bool)
-        return _verdict("cannot tell", names, [unknown] * 5, all_, weights, log_weight_sd=sd, more=more)
+        return _verdict(
+            "cannot tell", names, [unknown] * 5, all_, weights, log_weight_sd=sd, more=more, n_judged=len(u)
+        )
+    relative = np.ones(len(u)) if relative is None else relative
+    n, inside = effective_number(relative), relative > OUTSIDE
     # a member where the model says "impossible" has no weight, but would rule a fit to logarithms
-    bounded = np.maximum(log_weights, np.median(log_weights) - NOTHING)
-    estimate = corrected_moments(log_weights, bounded, u, draws)
-    unreached = unreached_ratio(u, draws)
-    suspect = ~(unreached < RATIO) | _wrong_alone(bounded, u, draws)
-    spread = 0.5 * float(np.diff(np.quantile(log_weights, [0.16, 0.84]))[0])
-    outcome, which, more = _decide(len(log_weights), spread, *estimate, suspect)
+    bounded = np.maximum(log_weights, np.median(log_weights[inside]) - NOTHING)
+    estimate = corrected_moments(log_weights, bounded, u, draws, relative, inside)
+    unreached = unreached_ratio(u[inside], draws)
+    suspect = ~(unreached < RATIO) | _wrong_alone(bounded[inside], u[inside], draws)
+    spread = 0.5 * float(np.diff(np.quantile(log_weights[inside], [0.16, 0.84]))[0])
+    outcome, which, more = _decide(n, spread, *estimate, suspect)
     return _verdict(
         outcome, names, [*estimate, unreached], which, weights,
-        log_weight_sd=sd, k=pareto_k(log_weights), more=more,
+        log_weight_sd=sd, k=pareto_k(log_weights), more=more, n_judged=len(u),
     )  # fmt: skip
 
 
 def _decide(
-    n: int, spread: float, shift: Array, shift_error: Array, ratio: Array, ratio_error: Array, suspect: Array
+    n: float,
+    spread: float,
+    shift: Array,
+    shift_error: Array,
+    ratio: Array,
+    ratio_error: Array,
+    suspect: Array,
 ) -> tuple[Outcome, Array, int]:
     """Return the outcome, the mask (P) of parameters to distrust, and the members still missing.
 

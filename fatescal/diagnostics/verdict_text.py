@@ -17,7 +17,7 @@ def k_limit(n: int) -> float:
 
 def sentence(verdict: Verdict) -> str:
     """Return the verdict in one sentence, with the parameters to distrust."""
-    n, names = len(verdict.weights), ", ".join(verdict.distrusted)
+    n, names = verdict.n_judged, ", ".join(verdict.distrusted)
     if verdict.outcome == "not sampled":
         return f"no posterior was sampled: {verdict.reason}"
     if verdict.outcome == "confirmed":

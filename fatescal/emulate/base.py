@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from fatescal.base.options import Options
 from fatescal.base.types import Array, LogLikelihood, Map
+from fatescal.emulate.likelihood import charge
+from fatescal.emulate.training import twins
 from fatescal.storage.records import Observations, Surrogate, TrainingSet
 
 RESERVED = ("target", "force", "rounds")  # keys of `emulate` whatever the emulator
@@ -68,9 +71,33 @@ class Emulator(Options):
     def misfit(self, surrogate: Any, obs: Observations, mean: Array, variance: Array) -> tuple[Array, Array]:
         """Return Phi (M) of latent outputs `mean` (M, K) and its sd (M) from their `variance` (M, K)."""
 
-    @abstractmethod
+    def likelihood_of_prediction(self, surrogate: Any, obs: Observations) -> Callable[[Array, Array], Array]:
+        """Return the function (mean, variance) (M, K) of latent outputs -> log L (M): -Phi, less the `charge`
+        of its uncertainty, as chains must not sit where no run vouches for the emulator.
+        """
+
+        def evaluate(mean: Array, variance: Array) -> Array:
+            phi, sd = self.misfit(surrogate, obs, mean, variance)
+            return -phi - charge(sd)
+
+        return evaluate
+
     def log_likelihood(self, surrogate: Any, obs: Observations) -> LogLikelihood:
         """Return the function u (M, P) -> log L (M) that the sampler sees."""
+        of_prediction = self.likelihood_of_prediction(surrogate, obs)
+        predictor = self.conditioned(surrogate)
+        return lambda u: of_prediction(*predictor(u))
+
+    def left_out_log_likelihood(self, surrogate: Any, obs: Observations, rows: Array) -> Array:
+        """Return log L (R) at the training rows `rows` (R), each predicted without itself and its twins."""
+        chosen = np.isin(np.arange(len(surrogate.u)), rows)
+        together = dict(zip(np.flatnonzero(chosen).tolist(), twins(surrogate.u, chosen), strict=True))
+        groups = [together[row] for row in rows.tolist()]
+        return self.likelihood_of_prediction(surrogate, obs)(*self._without(surrogate, rows, groups))
+
+    def _without(self, surrogate: Any, rows: Array, groups: list[Array]) -> tuple[Array, Array]:
+        """Return mean and variance (R, K) of the latent outputs of `rows` (R), each without its group."""
+        return self.conditioned(surrogate).hold_out(surrogate.latent, groups)
 
     def predict(self, surrogate: Any, u: Array) -> tuple[Array, Array]:
         """Return mean (M, K) and variance (M, K) of the latent outputs at `u` (M, P)."""

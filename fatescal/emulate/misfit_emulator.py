@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fatescal.base.types import Array, LogLikelihood, Map
-from fatescal.emulate import likelihood
+from fatescal.base.types import Array, Map
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.fit import fit_outputs, in_order
 from fatescal.emulate.gaussian_process import Fitted, GPMixture, Process
@@ -115,19 +114,6 @@ class MisfitEmulator(Emulator):
         """Return Phi (M) of the transformed `mean` (M, 1) and its sd (M), to first order in `variance`."""
         transform = _transform(surrogate)
         return transform.inverse(mean[:, 0]), transform.slope(mean[:, 0]) * np.sqrt(variance[:, 0])
-
-    def log_likelihood(self, surrogate: MisfitSurrogate, obs: Observations) -> LogLikelihood:
-        """Return u (M, P) -> log L (M) = -Phi, less the `charge` of its ignorance.
-
-        Chains must not sit where no run vouches for the emulator.
-        """
-        process = processes(surrogate)
-
-        def evaluate(u: Array) -> Array:
-            phi, sd = self.misfit(surrogate, obs, *process(u))
-            return -phi - likelihood.charge(sd)
-
-        return evaluate
 
 
 def _transform(surrogate: MisfitSurrogate) -> Transform:

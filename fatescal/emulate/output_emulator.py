@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from fatescal.base.options import Field, Number
-from fatescal.base.types import Array, LogLikelihood, Map
+from fatescal.base.types import Array, Map
 from fatescal.emulate import likelihood
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.encoder import encode
@@ -22,7 +23,7 @@ from fatescal.emulate.hold_out import (
 )
 from fatescal.emulate.kernels import JOINT, PAIRS, PRODUCT, GPSpec, trend, trend_degree
 from fatescal.emulate.surrogates import OutputsSurrogate, members, processes
-from fatescal.emulate.training import LEARNING, ROUGH, learning_rows, nearest_rows, twins
+from fatescal.emulate.training import ROUGH, learning_rows, nearest_rows, twins
 from fatescal.storage.records import Observations, TrainingSet
 
 KINDS = ((JOINT, False), (JOINT, True), (PRODUCT, True), (PAIRS, True))  # kernel, warped
@@ -51,8 +52,10 @@ class OutputsEmulator(Emulator):
         hold-outs.
 
         Forms differ in kernel, trend (a constant, or linear where the runs allow it) and warp. The
-        wrong one does as much harm as the right one good. Many runs tell which is right: the one that
-        predicts left-out runs best, with one correlation for all outputs, for speed. Few do not: there all
+        wrong one does as much harm as the right one good. Many runs tell which is right: the one that best
+        predicts left-out runs near the optimum, with one correlation for all outputs, for speed. (By all runs
+        those far away decide: the misfit's error at fresh members of a twin of 16 parameters was 0.58 in the
+        place of 0.38.) Few do not: there all
         forms are averaged, weighed by what they predict of left-out runs. Outputs above the noise have a
         correlation of their own near the shared one, the others one together.
 
@@ -77,7 +80,7 @@ class OutputsEmulator(Emulator):
             held_out = refitted_hold_out(fitted, u, latent, forms, own, together, map)
             share = shares(latent, held_out[:, 0])
         else:
-            best = best_form(fitted, u, latent, forms, np.argsort(phi, kind="stable")[:LEARNING])
+            best = best_form(fitted, u, latent, forms, np.flatnonzero(near))
             forms, share = [forms[best]], np.ones(1)
             fitted = [refit(fitted[best], u, latent, forms[0], own, learning_rows(phi))]
             held_out = np.array(
@@ -128,19 +131,25 @@ class OutputsEmulator(Emulator):
         phi = 0.5 * (np.sum(residual**2, axis=1) + rest)
         return phi, likelihood.sd_of_misfit(residual, variance)
 
-    def log_likelihood(self, surrogate: OutputsSurrogate, obs: Observations) -> LogLikelihood:
-        """Return u (M, P) -> log L (M) with the emulator's own error as the variance mode says,
-        ignorance charged for.
+    def likelihood_of_prediction(
+        self, surrogate: OutputsSurrogate, obs: Observations
+    ) -> Callable[[Array, Array], Array]:
+        """Return (mean, variance) (M, K) -> log L (M) with the emulator's own error as the variance mode
+        says, ignorance charged for.
         """
         target, rest = self._project(surrogate, obs)
-        process = processes(surrogate)
-        mode = likelihood.chosen(self.variance or "auto", process, target, surrogate.u)
+        mode = likelihood.chosen(self.variance or "auto", processes(surrogate), target, surrogate.u)
+        return lambda mean, variance: likelihood.charged(mode, target - mean, variance) - 0.5 * rest
 
-        def evaluate(u: Array) -> Array:
-            mean, variance = process(u)
-            return likelihood.charged(mode, target - mean, variance) - 0.5 * rest
-
-        return evaluate
+    def _without(self, surrogate: OutputsSurrogate, rows: Array, groups: list[Array]) -> tuple[Array, Array]:
+        """Return the held-out predictions: those of hyperparameters fitted anew where there are any."""
+        mean, variance = self.conditioned(surrogate).hold_out(surrogate.latent, groups)
+        place = {row: i for i, row in enumerate(surrogate.held_out_rows.tolist())}
+        for r, row in enumerate(rows.tolist()):
+            if row in place:
+                mean[r] = surrogate.held_out_mean[place[row]]
+                variance[r] = surrogate.held_out_variance[place[row]]
+        return mean, variance
 
     def _project(self, surrogate: OutputsSurrogate, obs: Observations) -> tuple[Array, float]:
         """Return the observations in latent coordinates (K) and |y_perp|^2, what no mode can reach."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from fatescal.base.types import Array
 
-ROUGH = 96  # rows by which forms are compared
+ROUGH = 128  # rows by which forms are compared
 LEARNING = 256  # rows that length scales are learnt from, at most: their fit takes the cube of that
 
 

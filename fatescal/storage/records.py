@@ -259,7 +259,7 @@ class Verdict(Record):
     distrust : (P) mask
         Parameters that are wrong (`not confirmed`) or undecided (`cannot tell`).
     weights : (J) array
-        Importance weights of the members that ran, sum 1.
+        Importance weights of the members of the last round that ran, sum 1.
     pooled_weights : (M) array
         Those of the members of all rounds so far, as one sample of the mixture of their emulated posteriors.
     pooled_shift, pooled_ratio : (P) arrays
@@ -267,6 +267,8 @@ class Verdict(Record):
     log_weight_sd : float
     k, pooled_k : float
         Pareto k-hat; NaN below 100 members, -inf where all weights agree.
+    n_judged : int
+        Members that the verdict rests on: those of rounds before have a say too.
     more : int
         Members that must be added before the verdict can be expected; 0 if it stands.
     round : int
@@ -294,6 +296,7 @@ class Verdict(Record):
     log_weight_sd: float = np.nan
     k: float = np.nan
     pooled_k: float = np.nan
+    n_judged: int = 0
     more: int = 0
     round: int = 0
     n_runs: int = 0

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fatescal.base.types import Array
 from fatescal.diagnostics.rerun_verdict import Round, judge_rounds, not_sampled
 from fatescal.diagnostics.tolerances import LEAST_MEMBERS
 from fatescal.diagnostics.verdict_text import details, sentence
@@ -109,7 +110,8 @@ def judge(
 
     def judged() -> Verdict:
         rounds = [_round(run, r, observations) for r in (*sampled, round_)]
-        verdict = judge_rounds(rounds, run.problem.space.names)
+        left_out = [_left_out(run, round_, r, observations) for r in sampled]
+        verdict = judge_rounds(rounds, run.problem.space.names, left_out)
         return replace(verdict, round=round_, n_runs=_n_runs(run))
 
     return run.store.once(f"verdict-{round_:02d}", Verdict, judged, list(dict.fromkeys(inputs)))
@@ -130,6 +132,18 @@ def _round(run: CalibrationRun, round_: int, observations: Observations) -> Roun
         log_likelihood=run.problem.emulator.log_likelihood(surrogate, calibration),
         log_evidence=posterior.log_evidence,
     )
+
+
+def _left_out(run: CalibrationRun, round_: int, before: int, observations: Observations) -> Array:
+    """Return the log likelihood (J) of the emulator of a round at the members of a round before, each
+    predicted without itself; on root.
+    """
+    surrogate = run.store.load(f"surrogate-{round_:02d}", run.problem.emulator.record)
+    stages = [stage for stage in run.history if stage != "truth"]
+    source = training_set(run, observations).source[: len(surrogate.u)]
+    rows = np.flatnonzero(source == stages.index(f"evaluation-posterior-{before:02d}"))
+    calibration = observations.select(observations.period == "calibration")
+    return run.problem.emulator.left_out_log_likelihood(surrogate, calibration, rows)
 
 
 def _refused(run: CalibrationRun, round_: int, validation: Validation) -> Verdict:

@@ -367,6 +367,54 @@ def test_rounds_pooled_have_the_true_moments_though_the_last_one_is_wrong():
     assert verdict.pooled_size > verdict.effective_size
 
 
+def rough_rounds(shifts, sd_error, n=64, seed=0):
+    """Rounds whose emulators err by a rough function of the place, and what each predicts without its own."""
+    rounds, mean, sd = linear_rounds(shifts, n, seed)
+    last = rounds[-1]
+
+    def unseen(u):
+        return last.log_likelihood(u) + sd_error * np.sin(1e3 * u.sum(axis=1)) * np.sqrt(2.0)
+
+    rounds[-1] = replace(last, log_likelihood=unseen)
+    return rounds, [unseen(one.u) for one in rounds[:-1]], mean, sd
+
+
+def test_members_of_the_rounds_before_have_a_say_by_what_is_predicted_without_them():
+    rounds, left_out, _, _ = rough_rounds((0.4, 0.0), 0.4)
+    alone, together = judge_rounds(rounds, NAMES), judge_rounds(rounds, NAMES, left_out)
+    assert (alone.n_judged, together.n_judged) == (64, 128)
+    assert_allclose(together.weights, alone.weights)
+    gain = together.shift_error / alone.shift_error
+    assert np.median(gain) < 0.9, gain  # twice the members: 0.71, less where the posteriors differ
+    assert np.abs(together.shift).max() < 0.25
+
+
+def test_members_of_the_rounds_before_betray_an_emulator_that_knows_only_its_own():
+    rounds, left_out, _, _ = rough_rounds((0.0, 0.0), 0.0)
+    assert judge_rounds(rounds, NAMES, left_out).outcome == "confirmed"
+    wrong = [one + 0.8 * rounds[0].u[:, 0] / rounds[0].u[:, 0].std() for one in left_out]
+    assert judge_rounds(rounds, NAMES, wrong).outcome != "confirmed"
+
+
+def test_members_far_from_the_last_posterior_count_little():
+    rounds, left_out, _, _ = rough_rounds((9.0, 0.0), 0.1)
+    wild = [one + np.resize([3.0, -3.0], len(one)) for one in left_out]
+    together = judge_rounds(rounds, NAMES, wild)
+    assert together.outcome == "confirmed"
+    assert_allclose(together.shift, judge_rounds(rounds, NAMES).shift, atol=0.02)
+
+
+def test_pooled_verdicts_are_right_on_average():
+    """The estimates of a shift of 0.2 sd, in errors of their own: mean 0, sd about 1."""
+    z = []
+    for seed in range(40):
+        rounds, left_out, _, _ = rough_rounds((0.5, 0.2), 0.5, n=32, seed=seed)
+        verdict = judge_rounds(rounds, NAMES, left_out)
+        z.append((verdict.shift[0] + 0.2) / verdict.shift_error[0])
+    assert abs(np.mean(z)) < 0.5
+    assert 0.5 < np.std(z) < 1.5
+
+
 def test_a_round_without_survivors_cannot_tell_and_is_not_pooled():
     rounds, _, _ = linear_rounds((0.0, 0.0))
     none = replace(rounds[1], u=rounds[1].u[:0], misfit=rounds[1].misfit[:0])
