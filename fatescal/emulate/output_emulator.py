@@ -51,13 +51,13 @@ class OutputsEmulator(Emulator):
         """Return the surrogate of the latent outputs; a task of `map` for each form, and for each of its
         hold-outs.
 
-        Forms differ in kernel, trend (a constant, or linear where the runs allow it) and warp. The
-        wrong one does as much harm as the right one good. Many runs tell which is right: the one that best
-        predicts left-out runs near the optimum, with one correlation for all outputs, for speed. (By all runs
-        those far away decide: the misfit's error at fresh members of a twin of 16 parameters was 0.58 in the
-        place of 0.38.) Few do not: there all
-        forms are averaged, weighed by what they predict of left-out runs. Outputs above the noise have a
-        correlation of their own near the shared one, the others one together.
+        Forms differ in kernel, trend (a constant, or linear where the runs allow it) and warp. The wrong one
+        does as much harm as the right one good. Many runs tell which is right: the one that best predicts
+        left-out runs near the optimum, with one correlation for all outputs but the first, for speed. (By all
+        runs those far away decide: the misfit's error at fresh members of a twin of 16 parameters was 0.58 in
+        the place of 0.38.) Few do not: there all forms are averaged, weighed by what they predict of left-out
+        runs. Outputs above the noise have a correlation of their own near the shared one, the others one
+        together. The first output, along the residual, always has its own (`encode` says why).
 
         All runs are used. Outputs stay bounded where the misfit grows without bound, so the far runs of the
         prior ensemble do no harm here, and they keep the tempered chains from wandering into gaps. Of many
@@ -67,12 +67,13 @@ class OutputsEmulator(Emulator):
         u, phi = training.u, obs.misfit(training.predictions)
         few = len(u) <= FEW
         near = np.ones(len(u), dtype=bool) if few else nearest_rows(phi, u.shape[1])
-        mean, basis, latent = encode(obs, training.predictions, near, self.discarded)
+        mean, basis, latent = encode(obs, training.predictions, near, u.shape[1], self.discarded)
         # With three rows for a coefficient a trend wins among the training runs and fails on others.
         # A quadratic one runs away outside the runs (real fluxes, eight parameters: sd of Phi 12).
         degrees = sorted({0, min(1, trend_degree(len(u), u.shape[1], rows_each=6))})
         forms = [GPSpec(k, d, w) for k, w in KINDS for d in degrees if w or few]
         own = few & (latent.std(axis=0) > 1.0)  # noise is 1
+        own[0] = True  # the residual's axis, whose error is that of Phi
         n_rough = len(u) if few else max(ROUGH, 2 * trend(u[:1], degrees[-1]).shape[1])
         fitted = fit_outputs(rng, u, latent, forms, map, learning_rows(phi, n_rough), own)
         together = twins(u, near)

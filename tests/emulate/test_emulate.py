@@ -108,7 +108,7 @@ def rotation() -> Array:
 def test_encoder_discards_little_of_runs_near_the_optimum_and_keeps_the_smaller_variable():
     training, obs = smooth_problem()
     near = near_optimum(obs.misfit(training.predictions), training.u.shape[1])
-    mean, basis, latent = encode(obs, training.predictions, near)
+    mean, basis, latent = encode(obs, training.predictions, near, training.u.shape[1])
     rest = obs.whiten(training.predictions) - mean - latent @ basis.T
     assert np.sum(rest[near] ** 2, axis=1).max() < 0.5
     phi = 0.5 * np.sum((obs.whiten(obs.y) - mean - latent @ basis.T) ** 2, axis=1)
@@ -124,8 +124,12 @@ def test_encoder_is_blind_to_units():
     training, obs = smooth_problem()
     near = near_optimum(obs.misfit(training.predictions), training.u.shape[1])
     unit = np.repeat([86400.0, 1e-6], 60)
-    other = encode(observations(obs.y * unit, obs.noise * unit), training.predictions * unit, near)[2]
-    np.testing.assert_allclose(other, encode(obs, training.predictions, near)[2], rtol=1e-9, atol=1e-9)
+    other = encode(
+        observations(obs.y * unit, obs.noise * unit), training.predictions * unit, near, training.u.shape[1]
+    )[2]
+    np.testing.assert_allclose(
+        other, encode(obs, training.predictions, near, training.u.shape[1])[2], rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])

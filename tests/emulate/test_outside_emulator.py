@@ -75,7 +75,7 @@ class PolynomialEmulator(Emulator):
 
     def fit(self, rng, training, obs, map=None):
         near = np.ones(len(training.u), dtype=bool)
-        mean, basis, latent = encode(obs, training.predictions, near)
+        mean, basis, latent = encode(obs, training.predictions, near, training.u.shape[1])
         h = trend(training.u, 1)
         coefficients = np.linalg.lstsq(h, latent, rcond=None)[0]
         variance = np.maximum(np.var(latent - h @ coefficients, axis=0), self.noise**2)
