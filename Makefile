@@ -18,7 +18,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test test-slurm faults soak reference lint clean distclean
+.PHONY: help setup demo test test-slurm faults soak trust reference lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test       the whole test suite, JOBS=2 tests at a time (ARGS=\"-m 'not mpi'\" for pytest)"
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
+	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
 	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"
@@ -47,6 +48,10 @@ faults: $(READY)
 
 soak: $(READY)
 	@. $(READY) && export MPIRUN && FATESCAL_SOAK=50 .venv/bin/python -m pytest tests/system/test_faults.py -s -k random_kills
+
+trust: $(READY)
+	@. $(READY) && .venv/bin/python benchmarks/trust.py $(ARGS)
+	@. $(READY) && .venv/bin/python benchmarks/verdict.py
 
 test-slurm: $(READY)
 	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
