@@ -79,7 +79,10 @@ def test_a_relative_run_directory_is_below_scratch(tmp_path):
 def test_members_go_through_the_launcher_to_the_same_result(tmp_path):
     for name in ("plain", "launched"):
         (tmp_path / name).mkdir()
-    short = {"calibrate": {"iterations": 0}, "emulate": {"force": True, "rounds": 0, **QUICK}}
+    short: dict[str, dict] = {
+        "calibrate": {"iterations": 0},
+        "emulate": {"force": True, "rounds": 0, **QUICK},
+    }
     plain = write_problem(tmp_path / "plain", **short)
     unlaunched = fatescal(0, plain)
     launched = write_problem(tmp_path / "launched", **short)
