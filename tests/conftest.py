@@ -17,6 +17,7 @@ from hypothesis import settings
 MPIRUN = os.environ.get("MPIRUN", "mpirun")
 NO_DATA = "FATESCAL_DATA is not set"
 NO_MPI = "is not on the PATH"
+NO_CASES = "there is no folder `cases` beside FATESCAL_DATA"
 
 # The same examples every time; others: make test ARGS="--hypothesis-profile=default"
 settings.register_profile("repeatable", derandomize=True)
@@ -80,7 +81,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     """Say in the last lines how many tests had no data or no MPI: without them a suite proves less."""
     yield
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
-    for lacking, remedy in ((NO_DATA, "export FATESCAL_DATA=FOLDER"), (NO_MPI, "export MPIRUN=PROGRAM")):
+    remedies = {
+        NO_DATA: "export FATESCAL_DATA=FOLDER",
+        NO_MPI: "export MPIRUN=PROGRAM",
+        NO_CASES: "put it there",
+    }
+    for lacking, remedy in remedies.items():
         n_tests = sum(count for reason, count in reasons.items() if lacking in reason)
         if n_tests:
             terminalreporter.write_line(f"NOT TESTED: {n_tests} tests, for {lacking}: {remedy}", yellow=True)

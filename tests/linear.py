@@ -23,6 +23,7 @@ PRIOR = {"mean": (5.0, 1.0), "wave": (1.0, 0.5), "trend": (0.0, 0.8)}
 SD = {"GPP": 1.5, "ET": 0.8}
 TRUTH = {"mean": 5.6, "wave": 0.5, "trend": 0.7}
 CALIBRATION_DAYS = 60
+QUICK = {"target": "misfit"}  # an emulator of half the time, for runs that try something else
 
 
 def write_problem(folder: Path, *options: str, **changes: dict) -> Path:
@@ -131,7 +132,7 @@ def fatescal(
     return run_program(command, Path(str(arguments[-1])).parent, timeout, **environment)
 
 
-def write_two_years(folder: Path, *options: str) -> Path:
+def write_two_years(folder: Path, *options: str, **changes: dict) -> Path:
     """Write the linear problem moved to 17 November 2003, 45 days in each of two years; return the
     config's path.
     """
@@ -141,6 +142,7 @@ def write_two_years(folder: Path, *options: str) -> Path:
         folder,
         model={"command": [sys.executable, "-SE", str(model), *options]},
         observations={"calibration": ["2003-11-17", "2004-02-14"], "validation": None},
+        **changes,
     )
     head, names, *rows = (folder / "fluxes.csv").read_text().splitlines()
     days = np.datetime64("2003-11-17") + np.arange(len(rows))

@@ -41,6 +41,15 @@ def test_a_test_without_its_data_is_told_last_or_fails(
     assert last in "\n".join(done.stdout.splitlines()[-2:])
 
 
+def test_no_test_is_skipped_for_want_of_a_file() -> None:
+    """Where the folder of data is named, a file that it lacks fails the test."""
+    absent = re.compile(r"(exists|is_file)\(\):\n +pytest\.skip")
+    for path in {*TESTS.rglob("test_*.py")} - {
+        *TESTS.glob("real_ctsm/*")
+    }:  # which have variables of their own
+        assert not absent.search(path.read_text()), path.name
+
+
 def test_no_test_asserts_how_long_something_took() -> None:
     """A wait may have a limit (`< end`); a duration that must be short fails on a busy machine."""
     clock = re.compile(r"assert .*(monotonic|perf_counter|time\.time)\(\) *-")

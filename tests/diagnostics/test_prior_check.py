@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from linear import SD, fatescal, write_problem
+from linear import QUICK, SD, fatescal, write_problem
 
 from fatescal.diagnostics.prior_check import assess, failure, render, verdict
 from fatescal.observations.noise import ErrorModel
@@ -90,7 +90,7 @@ def test_data_without_a_word_on_the_parameters_fail_the_check():
 
 
 def test_check_plots_and_a_run_tells_the_evidence(tmp_path):
-    config = write_problem(tmp_path)
+    config = write_problem(tmp_path, run={"stop_after": "prior"})
     said = fatescal(0, "check", config)
     assert said.returncode == 0, said.stderr
     for name in SD:
@@ -153,7 +153,7 @@ def test_a_model_that_reads_no_parameter_is_refused_after_the_first_ensemble(tmp
 
 
 def test_a_wrong_unit_stops_the_run_unless_it_is_forced(tmp_path):
-    config = write_problem(tmp_path)
+    config = write_problem(tmp_path, emulate=QUICK)
     config.write_text(config.read_text().replace("unit: g C m-2 d-1", "unit: kg C m-2 s-1"))
     done = fatescal(0, config)
     assert done.returncode == 1

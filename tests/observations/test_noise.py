@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from linear import SD, fatescal, write_problem
+from linear import QUICK, SD, fatescal, write_problem
 
 from fatescal.base.errors import BadInput
 from fatescal.observations.noise import ErrorModel, QuantileRule, discrepancies
@@ -149,6 +149,7 @@ def test_a_run_estimates_the_discrepancy_and_says_so(tmp_path):
     """The errors told are a third of the real ones: the estimate restores them, in every stage after it."""
     config = write_problem(
         tmp_path,
+        emulate=QUICK,
         observations={
             "variables": {
                 name: {"model": name, "unit": unit, "error": {"sd": SD[name] / 3, "discrepancy": "estimate"}}

@@ -737,8 +737,6 @@ def test_every_pair_of_units_converts_there_and_back(a, b):
 def test_us_prr_as_it_is(data):
     """Black spruce of Alaska; QC is the share of good half-hours in a daily file."""
     path = data / PRR
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
     columns = ["GPP_NT_VUT_REF", "LE_F_MDS", "TA_F", "NEE_VUT_REF_QC", "LE_F_MDS_QC"]
     table, layout = readers.read(path, columns, time_zone="UTC-9")
     assert layout.format == "fluxnet"

@@ -4,7 +4,6 @@ outliers.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -330,11 +329,7 @@ def test_a_winter_day_of_a_summers_flux_is_told_by_its_season_and_heavy_tails_ar
     assert not outliers(daily(rng.gamma(0.1, 5.0, 1460)))[0].any()  # rain
 
 
-@pytest.mark.skipif(
-    "FATESCAL_DATA" not in os.environ, reason="FATESCAL_DATA does not name the folder of real data"
-)
-def test_real_fluxes_have_no_outliers_and_a_typing_error_among_them_is_one():
-    base = Path(os.environ["FATESCAL_DATA"])
+def test_real_fluxes_have_no_outliers_and_a_typing_error_among_them_is_one(data):
     files = {
         "hyytiala/smear_daily_2000_2010.csv": ("date", ["GPP", "NEE", "TER", "ET", "H"]),
         "fluxnet2015/FLX_US-Prr_FLUXNET2015_SUBSET_DD_2010-2014_1-4.csv": (
@@ -342,9 +337,7 @@ def test_real_fluxes_have_no_outliers_and_a_typing_error_among_them_is_one():
         ),
     }  # fmt: skip
     for name, (time, columns) in files.items():
-        if not (base / name).exists():
-            pytest.skip(f"{name} is absent")
-        table = pd.read_csv(base / name, comment="#", na_values="-9999")
+        table = pd.read_csv(data / name, comment="#", na_values="-9999")
         index = pd.to_datetime(table[time].astype(str))
         for column in columns:
             y = table[column].to_numpy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from linear import draws, exact_posterior, fatescal, require_exact, write_problem
+from linear import QUICK, draws, exact_posterior, fatescal, require_exact, write_problem
 from pydantic import TypeAdapter
 from scipy import stats
 from scipy.special import ndtr
@@ -100,6 +100,7 @@ def test_a_uniform_design_without_updates_gives_the_exact_posterior_of_correlate
         parameters={"twice": {"derived": "2 * wave"}, "same": {"same_as": "twice"}},
         correlations={"mean": {"wave": 0.7}, "wave": {"trend": -0.5}},
         calibrate={"design": "uniform", "iterations": 0, "members": 30},
+        emulate=QUICK,
     )
     done = fatescal(2, config)
     assert done.returncode == 0, done.stderr
@@ -128,7 +129,7 @@ def test_a_run_goes_from_the_default_to_the_prior_to_the_posterior(tmp_path: Pat
     lhs = {"design": "lhs", "iterations": 0}
     done = fatescal(
         2,
-        write_problem(tmp_path, "--count", run={"stop_after": "default"}, calibrate=lhs),
+        write_problem(tmp_path, "--count", run={"stop_after": "default"}, calibrate=lhs, emulate=QUICK),
         LINEAR_LOG=str(log),
     )
     assert done.returncode == 0, done.stderr
@@ -138,20 +139,24 @@ def test_a_run_goes_from_the_default_to_the_prior_to_the_posterior(tmp_path: Pat
     assert "stopped after the default run" in done.stdout
     assert ",default,rmse," in (run / "scorecard.csv").read_text()
     done = fatescal(
-        2, write_problem(tmp_path, "--count", run={"stop_after": "prior"}, calibrate=lhs), LINEAR_LOG=str(log)
+        2,
+        write_problem(tmp_path, "--count", run={"stop_after": "prior"}, calibrate=lhs, emulate=QUICK),
+        LINEAR_LOG=str(log),
     )
     assert done.returncode == 0, done.stderr
     assert "prior check passed" in done.stderr
     assert ",prior,rmse," in (run / "scorecard.csv").read_text()
     assert not (run / "stages" / "surrogate-00.h5").exists()
     assert "Prior check" in (run / "report" / "index.html").read_text()
-    done = fatescal(2, write_problem(tmp_path, "--count", calibrate=lhs), LINEAR_LOG=str(log))
+    done = fatescal(2, write_problem(tmp_path, "--count", calibrate=lhs, emulate=QUICK), LINEAR_LOG=str(log))
     assert done.returncode == 0, done.stderr
     rounds = {1 + 20 + 20 * n + 12: n for n in range(4)}  # of refinement; nothing is run twice
     assert len(log.read_text().splitlines()) in rounds
     mean, sd = exact_posterior(tmp_path)
     assert (np.abs(draws(run).mean(axis=0) - mean) < 0.1 * sd).all()
-    more = fatescal(2, write_problem(tmp_path, "--count", calibrate={"design": "lhs"}), LINEAR_LOG=str(log))
+    more = fatescal(
+        2, write_problem(tmp_path, "--count", calibrate={"design": "lhs"}, emulate=QUICK), LINEAR_LOG=str(log)
+    )
     assert more.returncode == 2
     assert "--from surrogate-00" in more.stderr
 

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import NO_CASES
 
 CASES = Path(os.environ.get("FATESCAL_DATA", "")).parent / "cases"
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("FATESCAL_DATA") or not CASES.is_dir(), reason="needs the cases beside FATESCAL_DATA"
-)
+pytestmark = pytest.mark.skipif(not os.environ.get("FATESCAL_DATA") or not CASES.is_dir(), reason=NO_CASES)
 
 CHECKED = {  # exit code of `check`, and what it must say
     "date-columns": (2, ["Try: time_column: [year, month, day, hour, minute]"]),

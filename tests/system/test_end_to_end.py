@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 import yaml
 from conftest import mpi_command
-from linear import MODEL, PRIOR, fatescal, require_exact, run_program, write_problem
+from linear import MODEL, PRIOR, QUICK, fatescal, require_exact, run_program, write_problem
 from running import children, digests, require_scored, start, wait_for
 
 from fatescal.cli.arguments import DEFAULT_CONFIG
@@ -138,7 +138,7 @@ def test_sigusr1_ends_with_75_and_the_same_command_continues(tmp_path):
 
 
 def test_failing_members_are_told_and_left_out(tmp_path):
-    config = write_problem(tmp_path, "--fail-above", "6.5")
+    config = write_problem(tmp_path, "--fail-above", "6.5", emulate=QUICK)
     done = fatescal(2, config)
     assert done.returncode == 0, done.stderr
     assert "ERROR: the mean is too large for this model" in done.stderr
@@ -158,13 +158,13 @@ def test_a_model_that_never_works_ends_the_run_with_its_own_words(tmp_path):
 
 
 def test_chains_that_do_not_converge_end_without_a_posterior_and_go_on_when_allowed(tmp_path):
-    failed = fatescal(2, write_problem(tmp_path, sample={"max_steps": 500, "ess": 1e6}))
+    failed = fatescal(2, write_problem(tmp_path, emulate=QUICK, sample={"max_steps": 500, "ess": 1e6}))
     assert failed.returncode == 1
     assert failed.stderr.count("the chains have not converged after 500 steps") == 1
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "run" / "posterior.csv").exists()
     before = digests(tmp_path / "run")
-    done = fatescal(2, write_problem(tmp_path, sample={"max_steps": 1000}))
+    done = fatescal(2, write_problem(tmp_path, emulate=QUICK, sample={"max_steps": 1000}))
     assert done.returncode == 0, done.stderr
     assert before.items() <= digests(tmp_path / "run").items()
 
@@ -222,7 +222,7 @@ def test_the_graph_names_what_every_stage_is_made_from(reference):
 # A model that few runs do not tell: the emulator is forced, its posterior is wrong, the model says so.
 BENT: dict[str, dict] = {
     "calibrate": {"members": 12, "iterations": 0},
-    "emulate": {"force": True, "rounds": 3},
+    "emulate": {"force": True, "rounds": 1},
     "posterior": {"members": 16},
 }
 
@@ -323,7 +323,7 @@ def test_a_run_s_folder_alone_gives_the_same_report_and_files(tmp_path):
     """Elsewhere: the model's script, the observations and the config are gone, and so are the members."""
     there = tmp_path / "there"
     there.mkdir()
-    config = write_problem(there, calibrate={"iterations": 1})
+    config = write_problem(there, calibrate={"iterations": 1}, emulate=QUICK)
     shutil.copy(MODEL, there / "model.py")
     config.write_text(config.read_text().replace(str(MODEL), "model.py"))
     assert fatescal(2, config).returncode == 0
@@ -385,11 +385,27 @@ def test_a_second_job_on_a_run_is_refused(tmp_path):
 
 
 def test_128_ranks(tmp_path):
-    """At the lowest priority: the test beside it would hardly get a core. One update and short chains
-    are a whole run.
+    """A whole run, with the bits of a run without MPI: far more ranks than members, rows and chains.
+
+    At the lowest priority: the test beside it would hardly get a core.
     """
-    config = write_problem(tmp_path, calibrate={"iterations": 1}, sample={"ess": 100, "rhat": 1.05})
-    command = mpi_command(128, "-m", "fatescal", str(config))
+    folders = [tmp_path / "serial", tmp_path / "wide"]
+    for folder in folders:
+        folder.mkdir()
+    serial, wide = (
+        write_problem(
+            folder,
+            calibrate={"iterations": 1, "members": 10},
+            emulate={"force": True, "rounds": 0, **QUICK},
+            sample={"ess": 100, "rhat": 1.05, "levels": 2, "walkers": 1},
+            posterior={"members": 3},
+        )
+        for folder in folders
+    )
+    unbroken = fatescal(0, serial)
+    require_scored(unbroken)
+    command = mpi_command(128, "-m", "fatescal", str(wide))
     done = run_program(["nice", "-n", "19", *command], tmp_path, timeout=1500)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == unbroken.returncode, done.stderr
     assert "on 128 ranks" in done.stderr
+    assert digests(folders[1] / "run") == digests(folders[0] / "run")

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import mpi_command, mpi_environment
-from linear import fatescal, write_problem
+from linear import QUICK, fatescal, write_problem
 from running import children, digests, job, wait_for
 
 from fatescal.cli.arguments import DEFAULT_CONFIG
@@ -135,7 +135,7 @@ SLICE = CELLS if TABLE else [CELLS[i * len(FAULTS) % len(CELLS) + i] for i in ra
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an unbroken run."""
     folder = tmp_path_factory.mktemp("unbroken")
-    done = fatescal(2, write_problem(folder, "--count"), LINEAR_LOG=str(folder / "runs.log"))
+    done = fatescal(2, write_problem(folder, "--count", emulate=QUICK), LINEAR_LOG=str(folder / "runs.log"))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -177,7 +177,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def begun(reference: Path, folder: Path, stage: str, including: bool) -> Path:
     """Copy the unbroken run as it was before (or just after) a stage; return the config that continues it."""
     run = folder / "run"
-    config = write_problem(folder, "--count")
+    config = write_problem(folder, "--count", emulate=QUICK)
     shutil.copytree(reference / "run", run)
     finished = Store(run / "stages", Communicator()).keys()
     first = finished.index(stage) + including if stage in finished else len(finished)
@@ -296,7 +296,7 @@ def test_jumps_of_the_clock_by_years_change_nothing(reference, tmp_path):
     if shutil.which("cc") is None or subprocess.run(compiled, capture_output=True).returncode:
         pytest.skip("there is no C compiler")
     clock.write_text("0")
-    config = write_problem(tmp_path, "--sleep", "0.1")
+    config = write_problem(tmp_path, "--sleep", "0.1", emulate=QUICK)
     options = ["run", "--time-limit", "1h", "--heartbeat", "20s"]
     environment = {**mpi_environment(), "LD_PRELOAD": str(library), "CLOCK": str(clock)}
     with job(mpi_command(2, "-m", "fatescal", *options, str(config)), environment) as program:

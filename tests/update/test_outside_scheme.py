@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import pytest
-from linear import checked, fatescal, require_exact, run_program, write_problem
+from linear import QUICK, checked, fatescal, require_exact, run_program, write_problem
 
 SCHEME = '''
 """A deterministic ensemble transform in equal steps, that remembers the mean of each ensemble."""
@@ -92,7 +92,7 @@ def etkf(tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_a_scheme_from_another_package_calibrates_by_its_name(tmp_path: Path, etkf: str) -> None:
     calibrate = {"scheme": "etkf-steps", "steps": 2, "iterations": None}
-    path = write_problem(tmp_path, calibrate=calibrate)
+    path = write_problem(tmp_path, calibrate=calibrate, emulate=QUICK)
     done = fatescal(2, path, PYTHONPATH=etkf)
     assert done.returncode == 0, done.stderr
     require_exact(tmp_path)

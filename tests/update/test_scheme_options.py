@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import pytest
 import yaml
-from linear import fatescal, require_exact, write_problem
+from linear import QUICK, fatescal, require_exact, write_problem
 from pydantic import TypeAdapter, ValidationError
 
 from fatescal import config
@@ -210,15 +210,16 @@ def test_a_scheme_can_be_changed_between_the_prior_ensemble_and_the_first_update
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each scheme then goes on to the very ensembles of a run that had it from the start."""
+    few = {"members": 16}
     for first, second in (("es-mda", "ienks"), ("ienks", "ies"), ("ies", "es-mda")):
         folders = [tmp_path / f"{first}-{second}", tmp_path / f"{second}-alone"]
         for folder in folders:
             folder.mkdir()
-        changed = write_problem(folders[0], calibrate={"scheme": first}, run={"stop_after": "prior"})
+        changed = write_problem(folders[0], calibrate={"scheme": first, **few}, run={"stop_after": "prior"})
         assert main([str(changed)]) == 0
         rewrite(changed, calibrate={"scheme": second}, run={"stop_after": None})
         of_changed = smoothed(changed)
-        alone = smoothed(write_problem(folders[1], calibrate={"scheme": second}))
+        alone = smoothed(write_problem(folders[1], calibrate={"scheme": second, **few}))
         for key in ("ensemble-00", "ensemble-01", "ensemble-02", "update-02"):
             assert of_changed.digest(key) == alone.digest(key), key
     capsys.readouterr()
@@ -249,7 +250,7 @@ def test_a_run_with_options_finds_the_exact_posterior(
     tmp_path: Path, given: dict[str, Any], remembered: dict[str, str]
 ) -> None:
     """On two ranks, from the config to the posterior; what a scheme remembers is stored as it declares it."""
-    done = fatescal(2, write_problem(tmp_path, calibrate=given))
+    done = fatescal(2, write_problem(tmp_path, calibrate=given, emulate=QUICK))
     assert done.returncode == 0, done.stderr
     require_exact(tmp_path)
     with h5py.File(tmp_path / "run" / "stages" / "ensemble-01.h5") as file:

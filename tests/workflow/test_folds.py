@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from linear import MODEL, SD, TRUTH, fatescal, write_problem, write_two_years
+from linear import MODEL, QUICK, SD, TRUTH, fatescal, write_problem, write_two_years
 from linear_model import fluxes
 
 from fatescal import config as settings
@@ -127,7 +127,7 @@ def test_a_fold_of_too_few_years_or_in_other_words_is_refused(tmp_path):
 
 
 def test_two_folds_are_run_and_reported(tmp_path):
-    config = write_two_years(tmp_path)
+    config = write_two_years(tmp_path, emulate=QUICK)
     for fold in ("1/2", "2/2"):
         done = fatescal(0, "run", "--fold", fold, config)
         assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from linear import fatescal, require_exact, write_problem
+from linear import QUICK, fatescal, require_exact, write_problem
 from running import digests, start, wait_for
 
 from fatescal import config as settings
@@ -31,7 +31,7 @@ COUNTED = {"north": ["--count"], "south": ["--count"]}
 
 def write_sites(folder: Path, options: dict[str, list[str]] | None = None, **changes: Any) -> Path:
     """Write the linear problem as one of two sites: the north has measured GPP alone, the south ET alone."""
-    config = yaml.safe_load(write_problem(folder).read_text())
+    config = yaml.safe_load(write_problem(folder, emulate=QUICK).read_text())
     shared = config["observations"].pop("variables")
     command = config["model"]["command"]
     config["sites"] = {
