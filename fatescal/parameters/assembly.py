@@ -177,7 +177,7 @@ def _label(entry: _Entry, known: Sequence[str], numbered: bool) -> str:
         return entry.name
     if isinstance(label, dict):
         return _by_pft(entry, "label", label, known, numbered).get(entry.pft or "", entry.name)
-    return label if entry.pft is None else f"{label}, {entry.pft.replace('_', ' ')}"
+    return label if entry.pft is None else f"{label} {entry.pft.replace('_', ' ')}"
 
 
 def _default(flat: str, prior: Prior, known: float | None) -> float:
