@@ -74,8 +74,10 @@ def sums(results: Results) -> tuple[list[str], list[list[Any]]]:
         factor, unit = found
         mine = results.rows(variable=variable)
         year = results.observations.start.astype("datetime64[Y]").astype(int) + 1970
-        for one in np.unique(year[mine]).tolist():
-            rows.append([variable, unit, one, *_of_year(results, mine & (year == one), factor, one, roles)])
+        rows += [
+            [variable, unit, one, *_of_year(results, mine & (year == one), factor, one, roles)]
+            for one in np.unique(year[mine]).tolist()
+        ]
     return header, rows
 
 
