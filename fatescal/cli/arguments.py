@@ -6,23 +6,105 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fatescal import __version__
+from fatescal import config as settings
 from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.cli import verb_options
+from fatescal.cli.demo_config import DEFAULT_CONFIG
+from fatescal.cli.verb_options import Add
 
 if TYPE_CHECKING:
     from fatescal.hpc.communicator import Communicator
     from fatescal.models.base import Verb
 
-DEFAULT_CONFIG = Path(__file__).parents[1] / "hyytiala_twin.yaml"
-VERBS = ("run", "check", "status", "report", "priors", "reset", "schema")  # and those that models bring
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
-Action = Callable[[argparse.Namespace, "Communicator"], int]
-AddVerb = Callable[[str, str, Action], argparse.ArgumentParser]
+
+@dataclass(frozen=True)
+class OwnVerb:
+    """A verb of the program's own: its name, help, options, examples; `together` where all ranks do it."""
+
+    name: str
+    help: str
+    options: Add
+    examples: tuple[str, ...] = ()
+    together: bool = False
+
+
+OWN = (
+    OwnVerb(
+        "run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", verb_options.run,
+        ("mpirun -n 4 fatescal run my.yaml", "mpirun -n 4 fatescal run my.yaml --set calibrate.members=32"),
+        together=True,
+    ),
+    OwnVerb(
+        "demo", "calibrate the embedded model against a known truth; needs no data", verb_options.demo,
+        ("fatescal demo", "mpirun -n 4 fatescal demo --set run.directory=/tmp/demo"), together=True,
+    ),
+    OwnVerb(
+        "init", "write a commented config for a site, from its table of observations", verb_options.init,
+        ("fatescal init FLX_FI-Hyy_HH.csv", "fatescal init fluxes.csv --name my_site --to my_site.yaml"),
+    ),
+    OwnVerb(
+        "check", "check all that can be known before using compute time; with --machine or on several ranks "
+        "also the machine, without a config the machine alone", verb_options.check,
+        ("fatescal check my.yaml", "mpirun -n 4 fatescal check my.yaml --machine fram --try"), together=True,
+    ),
+    OwnVerb(
+        "status", "what of a run is finished, what runs, and whether its posterior may be used",
+        verb_options.status, ("fatescal status my.yaml", "fatescal status runs/my_site --watch 30s"),
+    ),
+    OwnVerb(
+        "report", "write the report of a run again", verb_options.report,
+        ("fatescal report runs/my_site", "fatescal report my.yaml"),
+    ),
+    OwnVerb(
+        "compare", "scores, posteriors and costs of several runs side by side", verb_options.compare,
+        ("fatescal compare runs/gswp3 runs/tower", "fatescal compare runs/* --format csv > all.csv"),
+    ),
+    OwnVerb(
+        "export", "write a run as a folder to publish: posterior, parameter files, stages, checksums",
+        verb_options.export,
+        ("fatescal export runs/my_site", "fatescal export my.yaml --members 20 --to doi"),
+    ),
+    OwnVerb(
+        "priors", "print what decides the parameters of a config: priors, rules, correlations",
+        verb_options.priors, ("fatescal priors my.yaml", "fatescal priors my.yaml --format csv"),
+    ),
+    OwnVerb(
+        "reset", "set a stage and all later ones aside, to compute them again", verb_options.reset,
+        ("fatescal reset runs/my_site --from emulate --dry-run", "fatescal reset my.yaml --from truth"),
+    ),
+    OwnVerb(
+        "schema", "print the JSON schema of a config, for editors", verb_options.nothing,
+        ("fatescal schema > fatescal.schema.json",),
+    ),
+    OwnVerb(
+        "completion", "print the completion script of a shell", verb_options.completion,
+        ("source <(fatescal completion bash)", "fatescal completion fish | source"),
+    ),
+)  # fmt: skip
+VERBS = tuple(verb.name for verb in OWN)  # and those that models bring
+TOGETHER = frozenset(verb.name for verb in OWN if verb.together)
+
+
+def act(args: argparse.Namespace, comm: Communicator) -> int:
+    """Do what the arguments ask for; return the exit code."""
+    if hasattr(args, "flags"):
+        from fatescal.cli import model_verbs
+
+        flags = {name: getattr(args, name) for name in args.flags}
+        return model_verbs.of_models(args.verb, args.config, args.machine, _changes(args), **flags)
+    return int(globals()[f"_{args.verb}"](args, comm))
+
+
+def _changes(args: argparse.Namespace) -> settings.Changes:
+    return settings.from_text(args.set)
 
 
 def _run(args: argparse.Namespace, comm: Communicator) -> int:
@@ -31,7 +113,18 @@ def _run(args: argparse.Namespace, comm: Communicator) -> int:
     limits = [limit for limit in (args.time_limit, comm.on_root(run.wall_time_limit)) if limit is not None]
     comm.deadline = time.monotonic() + min(limits) if limits else None
     comm.catch_stop_signal()
-    return run.run(args.config, comm, args.fold, args.machine)
+    return run.run(args.config, comm, args.fold, args.machine, _changes(args))
+
+
+def _demo(args: argparse.Namespace, comm: Communicator) -> int:
+    args.config = DEFAULT_CONFIG
+    return _run(args, comm)
+
+
+def _init(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import init
+
+    return init.init(args.observations, args.to, args.name)
 
 
 def _check(args: argparse.Namespace, comm: Communicator) -> int:
@@ -40,77 +133,60 @@ def _check(args: argparse.Namespace, comm: Communicator) -> int:
     config = args.config or (DEFAULT_CONFIG if args.machine is None else None)
     if args.default_run and config is None:
         raise BadInput("check --try needs a config", hint="fatescal check --try CONFIG --machine MACHINE")
-    return check.check(config, comm, args.fold, args.machine, args.default_run)
-
-
-def _of_models(args: argparse.Namespace, comm: Communicator) -> int:
-    from fatescal.cli import model_verbs
-
-    return model_verbs.of_models(
-        args.verb, args.config, args.machine, **{name: getattr(args, name) for name in args.flags}
-    )
+    return check.check(config, comm, args.fold, args.machine, args.default_run, _changes(args))
 
 
 def _status(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import status
 
-    return status.status(args.run, comm, args.fold, args.machine)
+    how = (args.fold, args.machine, _changes(args))
+    if args.watch is not None:
+        return status.watch(args.run, comm, args.watch, *how)
+    return status.status(args.run, comm, *how)
 
 
 def _report(args: argparse.Namespace, comm: Communicator) -> int:
-    from fatescal.cli import report
+    from fatescal.cli import report, run_folder
 
-    return report.report(args.run, comm)
+    return report.report(run_folder.directory_of(args.run, args.fold, args.machine, _changes(args)), comm)
+
+
+def _compare(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import compare, run_folder
+
+    return compare.compare([run_folder.directory_of(path) for path in args.runs], comm, args.format)
+
+
+def _export(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import export, run_folder
+
+    directory = run_folder.directory_of(args.run, args.fold, args.machine, _changes(args))
+    return export.export(directory, comm, args.to, args.members)
 
 
 def _priors(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import priors
 
-    return priors.priors(args.config, args.format)
+    return priors.priors(args.config, args.format, args.machine, _changes(args))
 
 
 def _reset(args: argparse.Namespace, comm: Communicator) -> int:
-    from fatescal.cli import reset
+    from fatescal.cli import reset, run_folder
 
-    return reset.reset(args.run, args.stage, comm)
+    directory = run_folder.directory_of(args.run, args.fold, args.machine, _changes(args))
+    return reset.reset(directory, args.stage, comm, args.dry_run)
 
 
 def _schema(args: argparse.Namespace, comm: Communicator) -> int:
-    from fatescal import config as settings
-
     print(json.dumps(settings.schema(), indent=1))
     return 0
 
 
-def _duration(text: str) -> float:
-    from fatescal.hpc.launch import seconds
+def _completion(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import completion
 
-    try:
-        return seconds(text)
-    except BadInput as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _fold(text: str) -> tuple[int, int]:
-    """Return i, k of 'i/k'.
-
-    >>> _fold("2/5")
-    (2, 5)
-    """
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no fold. Expected I/K, as 2/5")
-    return int(parts[0]), int(parts[1])
-
-
-FOLD: dict[str, Any] = {
-    "type": _fold,
-    "metavar": "I/K",
-    "help": "of K blocks of calibration years hold out the I-th",
-}
-MACHINE: dict[str, Any] = {"metavar": "FILE", "help": "machine file, or its name in machines/"}
-CONFIG: dict[str, Any] = {"type": Path, "nargs": "?", "default": DEFAULT_CONFIG, "help": "YAML file"}
-FOLDER: dict[str, Any] = {"type": Path, "metavar": "RUN", "help": "run directory"}
+    print(completion.script(args.shell, parser([])))
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -136,102 +212,56 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     whole = _Parser(
         prog="fatescal",
         description="Calibrate an expensive land model. Without a verb: run. Without a config (python -m "
-        "fatescal, or fatescal run): the embedded model's synthetic-truth job.",
-        epilog="exit codes: 0 done, 1 failed, 2 bad input, 75 out of time (start again to continue)",
+        "fatescal, or fatescal demo): the embedded model's synthetic-truth job.",
+        epilog="exit codes: 0 done, 1 failed or posterior not to be used, 2 bad input, 75 out of time (start "
+        "again to continue)\nfatescal VERB --help has examples",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action="version", version=f"fatescal {__version__}")
-    verbs = whole.add_subparsers(dest="verb", required=True)
-
-    def verb(name: str, help: str, action: Action) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=help, description=help)
-        sub.set_defaults(action=action)
-        return sub
-
-    _add_run(verb)
-    _add_check(verb)
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for own in OWN:
+        own.options(_sub(verbs, own.name, own.help, own.examples))
     try:
-        _add_model_verbs(verb, argv)
+        for brought in _verbs_of_models(argv).values():
+            _add_brought(
+                _sub(verbs, brought.name, brought.help, (f"fatescal {brought.name} my.yaml",)), brought
+            )
     except BadInput as error:  # of a package whose entry points cannot be used
         whole.exit(BadInput.exit_code, f"fatescal: {error}\n")
-    _add_verbs_on_runs(verb)
     return whole
 
 
-def _add_run(verb: AddVerb) -> None:
-    sub = verb("run", "calibrate, emulate, sample, rerun and score; continues an interrupted run", _run)
-    sub.add_argument("config", **CONFIG)
-    sub.add_argument(
-        "--time-limit", type=_duration, metavar="2h", help="stop cleanly (exit 75) after this time"
-    )
-    sub.add_argument("--fold", **FOLD)
-    sub.add_argument("--machine", **MACHINE)
-    sub.add_argument(
-        "--heartbeat",
-        type=_duration,
-        metavar="10min",
-        help="end the job when a rank shows no sign of life for this time",
-    )
+def _sub(verbs: Any, name: str, help: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name, help=help, description=f"{help[0].upper()}{help[1:]}.",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
 
 
-def _add_check(verb: AddVerb) -> None:
-    sub = verb(
-        "check",
-        "check all that can be known before using compute time; with --machine or on several ranks also "
-        "the machine, without a config the machine alone",
-        _check,
-    )
-    sub.add_argument("config", **CONFIG | {"default": None})
-    sub.add_argument("--fold", **FOLD)
-    sub.add_argument("--machine", **MACHINE)
-    sub.add_argument(
-        "--try",
-        dest="default_run",
-        action="store_true",
-        help="make the default run now, from which the run starts later: prints variables, units, years, "
-        "seconds and the cost of the whole run",
-    )
-
-
-def _add_model_verbs(verb: AddVerb, argv: Sequence[str]) -> None:
-    for brought in _verbs_of_models(argv).values():
-        sub = verb(brought.name, brought.help, _of_models)
-        sub.set_defaults(flags=list(brought.flags))
-        sub.add_argument("config", **CONFIG)
-        sub.add_argument("--machine", **MACHINE)
-        for flag, meaning in brought.flags.items():
-            sub.add_argument(f"--{flag}", action="store_true", help=meaning)
-
-
-def _add_verbs_on_runs(verb: AddVerb) -> None:
-    sub = verb("status", "what of a run is finished", _status)
-    sub.add_argument("run", **CONFIG | {"metavar": "RUN|CONFIG", "help": "run directory, or its YAML file"})
-    sub.add_argument("--fold", **FOLD)
-    sub.add_argument("--machine", **MACHINE)
-    verb("report", "write the report of a run again", _report).add_argument("run", **FOLDER)
-    sub = verb(
-        "priors", "print what decides the parameters of a config: priors, rules, correlations", _priors
-    )
-    sub.add_argument("config", **CONFIG)
-    sub.add_argument("--format", choices=("text", "csv", "json"), default="text")
-    sub = verb("reset", "set a stage and all later ones aside, to compute them again", _reset)
-    sub.add_argument("run", **FOLDER)
-    sub.add_argument("--from", dest="stage", required=True, metavar="STAGE")
-    verb("schema", "print the JSON schema of a config, for editors", _schema)
+def _add_brought(sub: argparse.ArgumentParser, brought: Verb) -> None:
+    sub.set_defaults(flags=list(brought.flags))
+    verb_options.config(sub)
+    for flag, meaning in brought.flags.items():
+        sub.add_argument(f"--{flag}", action="store_true", help=meaning)
 
 
 def with_verb(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with the verb `run` put before a bare config or nothing.
+    """Return the arguments with the verb `run` put before a bare config, and `demo` in the place of nothing.
 
     Raises
     ------
     BadInput
         If the first is neither a verb, an option nor a file, and looks like no path.
 
-    >>> with_verb(["my.yaml"]), with_verb(["status", "runs/a"]), with_verb([])
-    (['run', 'my.yaml'], ['status', 'runs/a'], ['run'])
+    >>> with_verb(["my.yaml"]), with_verb(["status", "runs/a"]), with_verb([]), with_verb(["run"])
+    (['run', 'my.yaml'], ['status', 'runs/a'], ['demo'], ['demo'])
     """
     first = argv[0] if argv else ""
     verbs = (*VERBS, *_verbs_of_models(argv))
+    if first == "run" and not any(Path(word).is_file() or not word.startswith("-") for word in argv[1:]):
+        helps = {"-h", "--help"} & set(argv)
+        return list(argv) if helps else ["demo", *argv[1:]]
     if first in (*verbs, "-h", "--help", "--version"):
         return list(argv)
     looks_like_a_file = first.startswith("-") or os.sep in first or "." in first
@@ -241,4 +271,5 @@ def with_verb(argv: Sequence[str]) -> list[str]:
             expected=f"one of {', '.join(verbs)}, or a YAML file",
             hint=did_you_mean(first, verbs),
         )
-    return ["run", *argv]
+    options_alone = not first or (first.startswith("-") and not any(Path(word).is_file() for word in argv))
+    return ["demo" if options_alone else "run", *argv]

@@ -25,6 +25,7 @@ def check(
     fold: Fold = None,
     machine: str | None = None,
     default_run: bool = False,
+    changes: settings.Changes | None = None,
 ) -> int:
     """Find out, and print, all that can be known before compute time is used; return the exit code.
 
@@ -36,7 +37,7 @@ def check(
         directory = (chosen.scratch or Path()).absolute()
         comm.on_root(lambda: require_writable(directory))
         return _preflight(chosen, directory, comm, lambda: preflight.space(directory, None, None))
-    config = comm.on_root(lambda: load_config(path, fold, machine))
+    config = comm.on_root(lambda: load_config(path, fold, machine, changes))
     problem = assemble(config, comm)
     comm.on_root(lambda: _print_checked(path, config, problem, comm))
     directory = config.run.directory.absolute()

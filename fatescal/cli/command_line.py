@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from fatescal.base.errors import BadInput, FatescalError, error_message
-from fatescal.cli.arguments import parser, with_verb
+from fatescal.cli.arguments import TOGETHER, act, parser, with_verb
 from fatescal.hpc.watchdog import LIMIT
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def _main(argv: Sequence[str]) -> int:
         format="%(message)s" if comm.is_root else f"rank {comm.rank}: %(message)s",
         stream=sys.stderr,
     )
-    if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
+    if args.verb not in TOGETHER:  # for one rank; started on more, root does it
         if not comm.is_root:
             return 0
         comm = comm.alone()
     else:
         comm.watch(getattr(args, "heartbeat", None) or LIMIT)
     try:
-        code = args.action(args, comm)
+        code = act(args, comm)
     except KeyboardInterrupt as interrupt:
         _alone(comm, interrupt)
         _say(comm, error_message(interrupt))

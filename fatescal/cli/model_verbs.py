@@ -12,9 +12,15 @@ from fatescal.models.base import Verb
 from fatescal.workflow import site_models
 
 
-def of_models(name: str, path: Path, machine: str | None = None, **flags: bool) -> int:
+def of_models(
+    name: str,
+    path: Path,
+    machine: str | None = None,
+    changes: settings.Changes | None = None,
+    **flags: bool,
+) -> int:
     """Do what a verb that a model brings does, for the config's sites; return the exit code."""
-    config = load_config(path, None, machine)
+    config = load_config(path, None, machine, changes)
     verbs = {site.model.kind: _verb(site, name) for site in config.by_site.values()}
     for kind, verb in verbs.items():
         sites = [site for site in config.by_site.values() if site.model.kind == kind]

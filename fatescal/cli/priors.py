@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 from fatescal import config as settings
+from fatescal.cli.run_folder import load_config
 from fatescal.parameters import table
 from fatescal.workflow.problem import calibrated_space
 
 
-def priors(path: Path, form: str) -> int:
+def priors(path: Path, form: str, machine: str | None, changes: settings.Changes) -> int:
     """Print all that decides the parameters: default, median, central 95 %, prior or rule, correlations."""
-    config = settings.load(path)
+    config = load_config(path, None, machine, changes)
     rows = table.parameter_table(calibrated_space(config), config.correlations)
     if form == "text":
         print(table.as_text(rows))

@@ -11,7 +11,7 @@ from fatescal.diagnostics import scores
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage import atomic
-from fatescal.storage.records import Scorecard
+from fatescal.storage.records import Observations, Scorecard
 
 
 def report(directory: Path, comm: Communicator) -> int:
@@ -41,7 +41,10 @@ def _report_folds(directory: Path, folds: list[Path], comm: Communicator) -> int
     if not cards:
         return 1
     mean, sd = scores.over_folds(list(cards.values()))
-    print(f"mean over the folds; each validates with the years it was not fitted to\n{scores.render(mean)}")
+    observed = stores[next(iter(cards))].load("observations", Observations)
+    units = dict(zip(observed.variable.tolist(), observed.unit.tolist(), strict=True))
+    print("mean over the folds; each validates with the years it was not fitted to")
+    print(scores.render(mean, units))
 
     columns = (mean.variable, mean.period, mean.ensemble, mean.score, mean.value.tolist(), sd.tolist())
 

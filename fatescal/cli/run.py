@@ -23,11 +23,17 @@ from fatescal.workflow.problem import assemble
 log = logging.getLogger(__name__)
 
 
-def run(path: Path, comm: Communicator, fold: Fold = None, machine: str | None = None) -> int:
+def run(
+    path: Path,
+    comm: Communicator,
+    fold: Fold = None,
+    machine: str | None = None,
+    changes: settings.Changes | None = None,
+) -> int:
     """Carry the run of a config, or one fold of it, to its end, from wherever it stands; return the exit
     code.
     """
-    config = comm.on_root(lambda: load_config(path, fold, machine))
+    config = comm.on_root(lambda: load_config(path, fold, machine, changes))
     problem = assemble(config, comm)
     directory = config.run.directory.absolute()
     store = Store(directory / "stages", comm, provenance={"fatescal": __version__})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, FatescalError
+from fatescal.cli.demo_config import DEFAULT_CONFIG
 from fatescal.ensemble.progress import begun
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
@@ -25,12 +27,55 @@ log = logging.getLogger(__name__)
 Fold = tuple[int, int] | None  # (i, k): the i-th of k folds
 
 
-def load_config(path: Path, fold: Fold, machine: str | None) -> settings.Config:
-    """Return the config of a file, for a fold of it and on a machine, where these are named."""
-    config = settings.load(path)
+def load_config(
+    path: Path, fold: Fold = None, machine: str | None = None, changes: settings.Changes | None = None
+) -> settings.Config:
+    """Return the config of a file, with the place of its run whole.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file; the run of the demo begins where the program was started.
+    fold : (i, k), optional
+        Only the i-th of k folds of it.
+    machine : str, optional
+        Name or path of a machine file.
+    changes : mapping, optional
+        Values in place of those in the file, by dotted keys.
+
+    Raises
+    ------
+    BadInput
+        As `config.load`; where the run would be a new one while an old one is where earlier versions put it.
+    """
+    config = settings.load(path, changes)
+    relative = config.run.directory
     if machine is not None:
         config = config.on(settings.load_machine(machine))
+    config = config.placed(Path.cwd() if path == DEFAULT_CONFIG else None)
+    _refuse_older_place(relative, config.run.directory)
     return config if fold is None else config.folded(*fold)
+
+
+def _refuse_older_place(relative: Path, directory: Path) -> None:
+    """Refuse to begin a run anew that is below the working directory."""
+    older = relative.absolute()
+    if older != directory and (older / "stages").is_dir() and not (directory / "stages").is_dir():
+        raise BadInput(
+            f"run.directory {relative} begins at the config's folder, and {directory} is no run yet, but "
+            f"{older} is one",
+            expected="one place",
+            hint=f"mv {older} {directory}; or, to go on where it is, --set run.directory={older}",
+        )
+
+
+def directory_of(
+    where: Path, fold: Fold = None, machine: str | None = None, changes: settings.Changes | None = None
+) -> Path:
+    """Return the folder of a run that is named by its folder or by its config."""
+    if where.is_file():
+        return load_config(where, fold, machine, changes).run.directory
+    return Path(os.path.normpath(where.absolute()))
 
 
 def opened(directory: Path, comm: Communicator) -> Store:

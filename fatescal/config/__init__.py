@@ -1,12 +1,13 @@
 """The config: one YAML file, every key known, every mistake reported before the first model run.
 
-Paths are relative to the config's folder and `$VARIABLES` expand; `run.directory` is relative to the
-working directory. Sections reject unknown keys and name the nearest known one.
+Paths are relative to the config's folder and `$VARIABLES` expand. Sections reject unknown keys and name the
+nearest known one.
 """
 
 from fatescal.config.configuration import Config, OneSite, RunSection, SeveralSites, SiteSection
 from fatescal.config.loading import load, load_machine, revived, schema
 from fatescal.config.machine import Machine
+from fatescal.config.overrides import Changes, from_text
 from fatescal.config.stage_options import (
     DRAWS,
     CalibrateSection,
@@ -25,6 +26,7 @@ from fatescal.observations.options import (
 __all__ = [
     "DRAWS",
     "CalibrateSection",
+    "Changes",
     "Config",
     "EmulateSection",
     "ErrorModel",
@@ -40,6 +42,7 @@ __all__ = [
     "SiteSection",
     "SyntheticSection",
     "VariableSection",
+    "from_text",
     "load",
     "load_machine",
     "revived",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -35,7 +36,8 @@ class RunSection(Section):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     """Name of the run."""
     directory: Path
-    """Folder of the run; a relative one is below the machine's scratch folder, if it has one."""
+    """Folder of the run; a relative one is below the machine's scratch folder, if it has one, else below the
+    config's folder."""
     seed: Annotated[Whole, Field(ge=0)] = 1
     """Seed of all random numbers."""
     stop_after: Literal["default", "prior"] | None = None
@@ -96,6 +98,17 @@ class Config(Section):
         directory = (machine.scratch or Path()) / self.run.directory
         run = self.run.model_copy(update={"directory": directory})
         return self.model_copy(update={"machine": machine, "run": run})
+
+    def placed(self, below: Path | None = None) -> Self:
+        """Return the settings with an absolute `run.directory`: a relative one begins at the config's folder.
+
+        Parameters
+        ----------
+        below : Path, optional
+            The folder that it begins at instead.
+        """
+        directory = Path(os.path.normpath(((below or self.folder) / self.run.directory).absolute()))
+        return self.model_copy(update={"run": self.run.model_copy(update={"directory": directory})})
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as plain JSON-able values, without the config's folder."""

@@ -14,6 +14,7 @@ from fatescal.base.families import UNUSABLE
 from fatescal.base.options import merged
 from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites, SiteSection
 from fatescal.config.machine import Machine
+from fatescal.config.overrides import Changes, changed
 from fatescal.config.yaml_text import Lines, read
 
 MACHINES = Path(__file__).parents[2] / "machines"  # of a checkout
@@ -168,8 +169,15 @@ def _explanation(mistake: Any, model: type[BaseModel]) -> str:
     return f"{text[0].lower()}{text[1:]}"
 
 
-def load(path: Path) -> Config:
+def load(path: Path, changes: Changes | None = None) -> Config:
     """Return the settings of a config file: `OneSite`, or `SeveralSites` where it has several.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    changes : mapping, optional
+        Values that take the place of those in the file, by dotted keys: ``{"calibrate.members": 32}``.
 
     Raises
     ------
@@ -180,6 +188,10 @@ def load(path: Path) -> Config:
     for key in INTERNAL & raw.keys():
         hint = {"machine": "--machine on the command line", "site": "`sites`, or model.site"}.get(key, "")
         raise BadInput(f"{path}: {key}: unknown key", hint=hint)
+    if changes:
+        raw = changed(raw, changes)
+        set_here = {tuple(key.split(".")) for key in changes}
+        lines = {where: n for where, n in lines.items() if not any(where[: len(s)] == s for s in set_here)}
     kind = SeveralSites if "sites" in raw else OneSite
     try:
         raw = _spread(raw)

@@ -276,19 +276,34 @@ def over_folds(cards: Sequence[Scorecard]) -> tuple[Scorecard, Array]:
     return Scorecard(variable, period, ensemble, score, values.mean(axis=0)), sd
 
 
-def render(scorecard: Scorecard) -> str:
-    """Return the scorecard as a table for the terminal, one block per variable and period."""
+def units_of(scorecard: Scorecard, units: Mapping[str, str]) -> list[str]:
+    """Return the unit of each row of a scorecard, given that of each variable; '' where it is not known."""
+    kinds = {name: score.unit for name, score in SCORES.items()}
+    pairs = zip(scorecard.variable.tolist(), scorecard.score.tolist(), strict=True)
+    return [kinds.get(score, "") or units.get(variable, "") for variable, score in pairs]
+
+
+def render(scorecard: Scorecard, units: Mapping[str, str]) -> str:
+    """Return the scorecard as a table for the terminal, one block per variable and period.
+
+    Parameters
+    ----------
+    scorecard : Scorecard
+    units : mapping of str to str
+        The unit of each variable, which its block names.
+    """
     scores = list(dict.fromkeys(scorecard.score.tolist()))
     names = list(dict.fromkeys(scorecard.ensemble.tolist()))
     keys = zip(scorecard.variable, scorecard.period, scorecard.ensemble, scorecard.score, strict=True)
     values = dict(zip(keys, scorecard.value.tolist(), strict=True))
     blocks = dict.fromkeys(zip(scorecard.variable, scorecard.period, strict=True))
     rooms = [max(10, len(score) + 2) for score in scores]
-    width = 2 + max(len(text) for text in [*names, *(f"{v}, {p}" for v, p in blocks)])
+    titles = {(v, p): f"{v}{f' [{units[v]}]' if v in units else ''}, {p}" for v, p in blocks}
+    width = 2 + max(len(text) for text in [*names, *titles.values()])
     lines = []
     for variable, period in blocks:
         head = "".join(f"{score:>{room}}" for score, room in zip(scores, rooms, strict=True))
-        lines.append(f"{f'{variable}, {period}':<{width}}{head}")
+        lines.append(f"{titles[variable, period]:<{width}}{head}")
         for name in names:
             row = [values.get((variable, period, name, score), np.nan) for score in scores]
             cells = "".join(f"{_shown(value):>{room}}" for value, room in zip(row, rooms, strict=True))

@@ -7,6 +7,13 @@ import numpy as np
 from fatescal.diagnostics.tolerances import LEAST_MEMBERS, MOST_MORE, RATIO, SHIFT
 from fatescal.storage.records import Verdict
 
+HEADLINES = {
+    "confirmed": "confirmed by the model",
+    "not confirmed": "not confirmed",
+    "cannot tell": "cannot tell",
+    "not sampled": "not sampled",
+}
+
 
 def k_limit(n: int) -> float:
     """Return the k-hat above which weighted means of `n` exchangeable draws are unreliable (Vehtari et al.

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -227,3 +228,13 @@ def _tail(log: Path, lines: int = 10) -> str:
         return f"{log} is empty"
     shown = ("".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in last)
     return "\n".join([f"The last lines of {log}:", *(f"    {line}" for line in shown)])
+
+
+def require_launcher(launcher: Sequence[str]) -> None:
+    """Raise `BadInput` if the machine's launcher is not found."""
+    if launcher and shutil.which(launcher[0]) is None:
+        raise BadInput(
+            f"the machine file's launcher {launcher[0]} is not found",
+            expected="a program on the PATH",
+            hint="load the module that brings it, or launch members directly: launcher: []",
+        )

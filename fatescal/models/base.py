@@ -6,7 +6,6 @@ from these and a `Context` is a `Model`, its own or one that is here already (`c
 
 from __future__ import annotations
 
-import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationError, model_validator
 
-from fatescal.base.errors import BadInput, did_you_mean
+from fatescal.base.errors import did_you_mean
 from fatescal.base.options import Section, merged
-from fatescal.hpc.launch import HIDDEN_PREFIXES, never
+from fatescal.hpc.launch import HIDDEN_PREFIXES, never, require_launcher
 from fatescal.models.verb import Verb
+from fatescal.storage import atomic
 from fatescal.storage.inputs import Sources
 
 if TYPE_CHECKING:
@@ -83,16 +83,6 @@ class Context:
         require_launcher(self.launcher)
         limit = self.timeout if timeout is None else timeout
         return {"timeout": limit, "hide": self.hide, "launcher": self.launcher, "stop": self.stop}
-
-
-def require_launcher(launcher: Sequence[str]) -> None:
-    """Raise `BadInput` if the machine's launcher is not found."""
-    if launcher and shutil.which(launcher[0]) is None:
-        raise BadInput(
-            f"the machine file's launcher {launcher[0]} is not found",
-            expected="a program on the PATH",
-            hint="load the module that brings it, or launch members directly: launcher: []",
-        )
 
 
 class ModelOptions(Section):
@@ -280,6 +270,13 @@ class Model(ABC):
     @abstractmethod
     def read(self, folder: Path) -> xr.Dataset:
         """Return the output of a finished run: variables with ``units``, a ``time`` coordinate."""
+
+    def parameter_files(self, theta: Mapping[str, float], folder: Path) -> list[Path]:
+        """Write parameters, `theta` as of `run`, as the model reads them into an empty folder; return the
+        files."""
+        path = folder / "parameters.json"
+        atomic.write_json(path, dict(theta), indent=1)
+        return [path]
 
     @property
     def warm_starts(self) -> bool:

@@ -84,6 +84,7 @@ def parameter_space(
         factor=factor(correlations, names) if correlations else None,
         hidden=frozenset(draft.hidden),
         plant_types=_plant_types(entries, pfts if numbered else ()),
+        labels={entry.name: _label(entry, pfts, numbered) for entry in entries},
     )
     _require_numbers(made)
     return made
@@ -147,18 +148,36 @@ def _config_default(entry: _Entry, known: Sequence[str], numbered: bool) -> floa
     flat, pft, parameter = entry.name, entry.pft, entry.of
     if not isinstance(parameter.default, dict):
         return parameter.default
-    by_name = {pft_name(flat, p, known, numbered): value for p, value in parameter.default.items()}
-    chosen = [pft_name(flat, p, known, numbered) for p in parameter.pfts or ()]
-    unused = [p for p in by_name if p not in chosen]
-    if unused and chosen:
-        raise BadInput(
-            f"parameters.{flat}: `default` has a value for {unused[0]}, which is not among its `pfts`",
-            expected=f"among {', '.join(chosen)}",
-            hint=did_you_mean(unused[0], chosen),
-        )
+    by_name = _by_pft(entry, "default", parameter.default, known, numbered)
     if pft not in by_name:
         raise BadInput(f"parameters.{flat}: `default` has no value for it", got=list(parameter.default))
     return by_name[pft]
+
+
+def _by_pft(
+    entry: _Entry, key: str, given: Mapping[str | int, Made], known: Sequence[str], numbered: bool
+) -> dict[str, Made]:
+    """Return what a key gives for each PFT, by name; refuse one that is not among the entry's own."""
+    by_name = {pft_name(entry.name, p, known, numbered): value for p, value in given.items()}
+    chosen = [pft_name(entry.name, p, known, numbered) for p in entry.of.pfts or ()]
+    unused = [p for p in by_name if p not in chosen]
+    if unused and chosen:
+        raise BadInput(
+            f"parameters.{entry.name}: `{key}` has a value for {unused[0]}, which is not among its `pfts`",
+            expected=f"among {', '.join(chosen)}",
+            hint=did_you_mean(unused[0], chosen),
+        )
+    return by_name
+
+
+def _label(entry: _Entry, known: Sequence[str], numbered: bool) -> str:
+    """Return what a parameter is called in tables and figures: its name where the config gives no label."""
+    label = entry.of.label
+    if label is None:
+        return entry.name
+    if isinstance(label, dict):
+        return _by_pft(entry, "label", label, known, numbered).get(entry.pft or "", entry.name)
+    return label if entry.pft is None else f"{label} {entry.pft.replace('_', ' ')}"
 
 
 def _default(flat: str, prior: Prior, known: float | None) -> float:

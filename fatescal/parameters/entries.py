@@ -34,6 +34,8 @@ class ParameterEntry(Section):
     numbers them"""
     default: Finite | dict[str | Whole, Finite] | None = None
     """its value in the default run, where that is not the model's own"""
+    label: str | dict[str | Whole, str] | None = None
+    """what tables and figures call it, or one for each plant functional type; its unit follows"""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

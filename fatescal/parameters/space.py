@@ -26,7 +26,8 @@ class ParameterSpace:
     `rules` give the parameters that are not calibrated, each after those it follows from; `hidden` are names
     that the model does not get. `factor` (P, P), lower triangular with rows of length 1, is L: L L' holds the
     correlations of z. `plant_types` has, for each calibrated entry of the config that has plant types, the
-    flat name of each of them (also by its number, where the model numbers them).
+    flat name of each of them (also by its number, where the model numbers them). `labels` say what tables and
+    figures call a parameter.
 
     >>> from fatescal.parameters.priors import Normal
     >>> lower = np.array([[1.0, 0.0], [0.6, 0.8]])
@@ -42,6 +43,7 @@ class ParameterSpace:
     rules: Mapping[str, DerivedValue] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
     plant_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def theta(self, u: Array) -> Array:
         """Return physical parameters (J, P) of coordinates (J, P)."""

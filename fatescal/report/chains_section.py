@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
 from fatescal.diagnostics.convergence import Diagnosis, Mixing, mixing
-from fatescal.report.figure import COLOUR, RUNS, canvas, embed, styled, wrap
+from fatescal.report.figure import COLOUR, RUNS, Plot, canvas, styled, wrap
 from fatescal.report.markup import Markup, breakable, element, number, paragraph, table
 from fatescal.report.results import Results
 from fatescal.report.section import ReportSection
@@ -26,13 +26,43 @@ class Chains(ReportSection):
     title = "Chains"
     needs = "sampled chains"
 
+    def plots(self, results: Results) -> Sequence[Plot]:
+        draws = results.cold
+        if draws is None:
+            return ()
+        mixed, names = mixing(results.chains), results.names
+        step = max(draws.shape[1] // SHOWN_STEPS, 1)
+        traces = (
+            (run, kept, *draws[run, kept, 0].tolist())
+            for run in range(len(draws)) for kept in range(0, draws.shape[1], step)
+        )  # fmt: skip
+        edges = (np.r_[x, np.nan] for x in (mixed.rejection,))
+        levels = zip(
+            *(x.tolist() for x in (mixed.beta, mixed.acceptance, *edges, mixed.barrier)), strict=True
+        )
+        return (
+            Plot(
+                "traces", lambda: _traces(draws, names, step),
+                f"Traces of the untempered level: {len(draws)} runs, {len(names)} parameters",
+                lambda: (("run", "step", *results.parameter), traces),
+                "One walker of every run" + (f", every {_ordinal(step)} step." if step > 1 else "."),
+                vector=False,
+            ),
+            Plot(
+                "ladder", lambda: _ladder(mixed),
+                "Acceptance of local moves, rejection of swaps and barrier over the ladder of "
+                f"{len(mixed.beta)} levels; the largest rejection is {mixed.rejection.max():.2f}",
+                lambda: (("beta", "accepted", "rejected_with_next", "barrier"), levels),
+            ),
+        )  # fmt: skip
+
     def content(self, results: Results) -> Sequence[object] | None:
         draws = results.cold
         if draws is None:
             return None
         n_runs, n_steps, n_walkers, _ = draws.shape
         mixed = mixing(results.chains)
-        step = max(n_steps // SHOWN_STEPS, 1)
+        traces, ladder = self.plots(results)
         content = [
             paragraph(
                 f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",
@@ -42,14 +72,10 @@ class Chains(ReportSection):
                 "the number of independent draws the chains are worth (bulk: centre, tail: 5 % and 95 % "
                 "quantiles), MCSE the standard error of the posterior mean that is due to sampling.",
             ),
-            embed(
-                _traces(draws, results.parameter, step), "Traces of the untempered level",
-                "One walker of every run" + (f", every {_ordinal(step)} step." if step > 1 else "."),
-                vector=False,
-            ),
-        ]  # fmt: skip
+            traces.shown,
+        ]
         if results.diagnosis is not None:
-            content.append(_of_parameters(results.diagnosis))
+            content.append(_of_parameters(results.diagnosis, results.names))
         content += [
             paragraph(
                 "The ladder leads from the prior (β = 0) to the posterior (β = 1). Rejected swaps should be "
@@ -57,9 +83,7 @@ class Chains(ReportSection):
                 f"a walker made the round trip prior to posterior {_rate(mixed.round_trip_rate)}, where the "
                 f"swaps alone would allow {_rate(mixed.ideal_round_trip_rate)}."
             ),
-            embed(
-                _ladder(mixed), "Acceptance of local moves, rejection of swaps and barrier over the ladder"
-            ),
+            ladder.shown,
             _reference(results),
             _evidence(evidence(results.chains)),
         ]
@@ -95,9 +119,9 @@ def _traces(draws: Array, parameter: tuple[str, ...], step: int) -> Figure:
     return figure
 
 
-def _of_parameters(diagnosis: Diagnosis) -> Markup:
+def _of_parameters(diagnosis: Diagnosis, names: Sequence[str]) -> Markup:
     rows = zip(
-        map(breakable, diagnosis.parameter),
+        map(breakable, names),
         *(
             x.tolist()
             for x in (

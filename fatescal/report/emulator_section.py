@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.training import near_limit, rows_needed
 from fatescal.emulate.validation import COVERAGE, MAX_POSTERIOR_SD, MAX_SHARE, MAX_TAIL_SD, MIN_Q2
-from fatescal.report.figure import COLOUR, canvas, embed, styled
+from fatescal.report.figure import COLOUR, Plot, canvas, styled
 from fatescal.report.markup import Markup, element, number, paragraph, table
 from fatescal.report.results import Results
 from fatescal.report.section import ReportSection
@@ -23,12 +23,25 @@ class EmulatorCheck(ReportSection):
     title = "Emulator check"
     needs = "an emulator"
 
+    def plots(self, results: Results) -> Sequence[Plot]:
+        checked = results.validation
+        if checked is None:
+            return ()
+        alt = (
+            f"Misfit of {len(checked.misfit)} runs predicted by an emulator that had not seen them, against "
+            f"the model's own: explained variance {checked.q2:.4f}"
+        )
+        rows = zip(*(x.tolist() for x in (checked.misfit, checked.predicted, checked.sd)), strict=True)
+        return (
+            Plot("emulator", lambda: _figure(checked), alt, lambda: (("misfit", "predicted", "sd"), rows)),
+        )
+
     def content(self, results: Results) -> Sequence[object] | None:
         content: list[object] = []
         if results.emulator is not None and results.surrogate is not None:
             content.append(_described(results.emulator, results.surrogate))
         if results.validation is not None:
-            content += _validated(results.validation, len(results.parameter))
+            content += _validated(results.validation, len(results.parameter), self.plots(results))
         return content or None
 
 
@@ -40,7 +53,7 @@ def _described(emulator: Emulator, surrogate: Surrogate) -> Markup:
     )
 
 
-def _validated(validation: Validation, n_parameters: int) -> list[Markup]:
+def _validated(validation: Validation, n_parameters: int, plots: Sequence[Plot]) -> list[Markup]:
     """Return what the validation says, in numbers, a figure and text."""
     low, high = COVERAGE
     needed, limit = rows_needed(n_parameters), near_limit(n_parameters)
@@ -69,7 +82,7 @@ def _validated(validation: Validation, n_parameters: int) -> list[Markup]:
             "Bars are two standard deviations of the Gaussian processes; what the compression of the outputs "
             "discards comes on top.",
         ),
-        embed(_figure(validation), "Held-out predictions of the misfit against the truth"),
+        *(plot.shown for plot in plots),
         table(["criterion", "value", "wanted"], rows),
         paragraph(badge, ": ", validation.verdict),
     ]

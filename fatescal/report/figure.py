@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from fatescal.report.markup import Markup, element, html
+from fatescal.report.markup import Markup, element, html, scrolling
 
 # Okabe and Ito's colours, distinct for colour-blind readers; each stands for one thing on the whole page
 COLOUR = {
@@ -61,33 +63,76 @@ def embed(figure: Figure, alt: str, *caption: object, vector: bool = True) -> Ma
     buffer = io.BytesIO()
     kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
     metadata = {"Date": None} if vector else {"Software": None}
-    layout = figure.get_layout_engine()
+    laid_out(figure)
     with rc_context(STYLE):
-        if layout is not None:  # arranged here, once: savefig would draw it all twice to do so
-            layout.execute(figure)
-            figure.set_layout_engine("none")
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     image = base64.b64encode(buffer.getvalue()).decode()
     width = round(100 * figure.get_figwidth())
-    tag = f'<img alt="{escape(alt)}" width="{width}" src="data:image/{mime};base64,{image}">'
-    return element("figure", Markup(tag), *([element("figcaption", *map(html, caption))] if caption else []))
+    tag = f'<img alt="{escape(alt)}" width="{width}" decoding="async" src="data:image/{mime};base64,{image}">'
+    shown = scrolling(Markup(tag), "figure", "picture")
+    return element("figure", shown, *([element("figcaption", *map(html, caption))] if caption else []))
+
+
+def laid_out(figure: Figure) -> None:
+    """Arrange a figure, once: every savefig would draw it all twice to do so."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        with rc_context(STYLE):
+            layout.execute(figure)
+        figure.set_layout_engine("none")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of a section: shown on the page, and written to the run's folder with its data.
+
+    Attributes
+    ----------
+    name : str
+        Of its files below `RUN/figures`, without suffix.
+    draw : callable
+        Returns the figure, drawn anew.
+    alt : str
+        What it shows, in words, for those who cannot see it.
+    data : callable
+        Returns the header and the rows of its data.
+    caption : str
+        Below it on the page.
+    vector : bool
+        Whether the page holds it as SVG; one with thousands of points is smaller as PNG.
+    """
+
+    name: str
+    draw: Callable[[], Figure]
+    alt: str
+    data: Callable[[], tuple[Sequence[str], Iterable[Iterable[Any]]]]
+    caption: str = ""
+    vector: bool = True
+
+    @property
+    def shown(self) -> Markup:
+        """The figure as it stands on the page."""
+        return embed(self.draw(), self.alt, *filter(None, [self.caption]), vector=self.vector)
 
 
 def wrap(name: str, width: int = 30) -> str:
-    """Return a parameter's name broken at underscores into lines of about `width` letters.
+    """Return a name broken at underscores and spaces into lines of about `width` letters.
+
+    Dollar signs, which would begin a formula, are escaped.
 
     >>> wrap("fates_leaf_vcmax25top_cool_c3_grass", 22).split(chr(10))
     ['fates_leaf_vcmax25top_', 'cool_c3_grass']
+    >>> wrap("Vcmax25, grass", 10).split(chr(10))
+    ['Vcmax25,', 'grass']
     """
     lines = [""]
     for part in pieces(name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(lines)
+    return "\n".join(line.rstrip(" ") for line in lines).replace("$", r"\$")
 
 
 def pieces(name: str) -> Iterable[str]:
-    """Return the parts of a name, each with the underscore that ends it."""
-    *first, last = name.split("_")
-    return [f"{part}_" for part in first] + [last]
+    """Return the parts of a name, each with the underscore or space that ends it."""
+    return re.findall(r"[^_ ]*[_ ]|[^_ ]+", name)

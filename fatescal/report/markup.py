@@ -43,16 +43,40 @@ def number(x: float) -> str:
 
 
 def spread(mean: float, sd: float) -> Markup:
-    """Return mean ± sd, both to the third digit of the sd.
+    """Return mean ± sd, both to the second digit of the sd.
 
     >>> spread(61.23456, 1.5)
-    '<data value="61.23456">61.23</data> ± <data value="1.5">1.50</data>'
+    '<data value="61.23456">61.2</data> ± <data value="1.5">1.5</data>'
     """
-    mean, sd = float(mean), float(sd)
+    return Markup(" ± ".join(to_spread(float(x), float(sd)) for x in (mean, sd)))
+
+
+def interval(median: float, low: float, high: float, sd: float) -> Markup:
+    """Return a median and the interval around it, all to the second digit of the sd.
+
+    >>> interval(61.26, 58.8, 63.71, 1.5)
+    '<data value="61.26">61.3</data> (<data value="58.8">58.8</data> – <data value="63.71">63.7</data>)'
+    """
+    shown = [to_spread(float(x), float(sd)) for x in (median, low, high)]
+    return Markup(f"{shown[0]} ({shown[1]} – {shown[2]})")
+
+
+def to_spread(x: float, sd: float) -> Markup:
+    """Return a number to the second digit of a standard deviation."""
     if not 1e-4 < sd < 1e4:  # also NaN
-        return Markup(f"{html(mean)} ± {html(sd)}")
-    decimals = max(0, 2 - math.floor(math.log10(sd)))
-    return Markup(" ± ".join(fixed(x, decimals) for x in (mean, sd)))
+        return html(x)
+    return fixed(x, max(0, 1 - math.floor(math.log10(sd))))
+
+
+def rounded(x: float) -> Markup:
+    """Return a number to two digits, with its exact value.
+
+    >>> rounded(0.12345), rounded(123.4), rounded(0.0)
+    ('<data value="0.12345">0.12</data>', '<data value="123.4">123</data>', '<data value="0.0">0</data>')
+    """
+    if not x or not math.isfinite(x) or abs(x) < 1e-4:
+        return html(x) if x else fixed(float(x), 0)
+    return fixed(float(x), max(0, 1 - math.floor(math.log10(abs(x)))))
 
 
 def fixed(x: float, decimals: int) -> Markup:
@@ -61,6 +85,7 @@ def fixed(x: float, decimals: int) -> Markup:
     >>> fixed(-0.12345, 2), fixed(-1e-17, 2)
     ('<data value="-0.12345">−0.12</data>', '<data value="-1e-17">0.00</data>')
     """
+    x = float(x)
     shown = f"{round(x, decimals) + 0.0:.{decimals}f}".replace("-", "−")
     return Markup(f'<data value="{x!r}">{shown}</data>')
 
@@ -75,12 +100,17 @@ def breakable(name: str) -> Markup:
 
 
 def element(tag: str, *content: object, **attributes: str) -> Markup:
-    """Return an element; a trailing underscore of an attribute's name is dropped, as is an empty attribute.
+    """Return an element; a trailing underscore of an attribute's name is dropped, as is an empty attribute,
+    and other underscores are hyphens.
 
     >>> element("p", "a & b", class_="note")
     '<p class="note">a &amp; b</p>'
     """
-    written = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items() if value)
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for name, value in attributes.items()
+        if value
+    )
     return Markup(f"<{tag}{written}>{''.join(html(c) for c in content)}</{tag}>")
 
 
@@ -107,7 +137,12 @@ def framed(head: Markup, rows: Iterable[Sequence[object]], caption: str = "") ->
 
     body = (element("tr", element("th", row[0], scope="row"), *map(cell, row[1:])) for row in rows)
     parts = [element("caption", caption)] if caption else []
-    return element("div", element("table", *parts, head, element("tbody", *body)), class_="wide")
+    return scrolling(element("table", *parts, head, element("tbody", *body)), caption or "table", "wide")
+
+
+def scrolling(content: Markup, name: str, kind: str) -> Markup:
+    """Return content that may be wider than a screen, which a keyboard can scroll too."""
+    return element("div", content, class_=kind, tabindex="0", role="region", aria_label=name)
 
 
 def section(anchor: str, title: str, *content: object) -> Markup:

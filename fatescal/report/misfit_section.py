@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fatescal.base.errors import Status
 from fatescal.base.types import Array
-from fatescal.report.figure import COLOUR, canvas, embed, styled
+from fatescal.report.figure import COLOUR, Plot, canvas, styled
 from fatescal.report.markup import Markup, paragraph, table
 from fatescal.report.results import Results, is_kalman, members, ran
 from fatescal.report.section import ReportSection
@@ -24,6 +24,11 @@ class Misfit(ReportSection):
     title = "Misfit"
     needs = "a model run"
 
+    def plots(self, results: Results) -> Sequence[Plot]:
+        if not results.ensembles:
+            return ()
+        return (Plot("misfit", lambda: _figure(results), _described(results), lambda: _data(results)),)
+
     def content(self, results: Results) -> Sequence[object] | None:
         if not results.ensembles:
             return None
@@ -35,7 +40,7 @@ class Misfit(ReportSection):
                 "is too large. The spread is the mean standard deviation of the members in prior standard "
                 "deviations: 1 is the prior, and it shrinks as the data inform. "
             ),
-            embed(_figure(results), "Reduced chi-square and spread of every ensemble"),
+            *(plot.shown for plot in self.plots(results)),
             _of_evaluations(results),
             _of_variables(results),
         ]
@@ -54,6 +59,25 @@ def _chi2(results: Results) -> dict[str, Array]:
         for key, e in results.history.items()
         if ran(e).any()
     }
+
+
+def _described(results: Results) -> str:
+    """Return what the figure shows, in words."""
+    medians = (f"{results.label(key)} {np.median(x):.3g}" for key, x in _chi2(results).items())
+    return f"Reduced chi-square and spread of every ensemble; median chi-square: {', '.join(medians)}"
+
+
+def _data(results: Results) -> tuple[Sequence[str], list[Sequence[object]]]:
+    """Return the reduced chi-square of every member that ran, beside the spread of its ensemble."""
+    rows: list[Sequence[object]] = []
+    for key, values in _chi2(results).items():
+        evaluation = results.history[key]
+        numbers = np.flatnonzero(ran(evaluation)).tolist()
+        rows += [
+            (results.label(key), j, x, spread(evaluation))
+            for j, x in zip(numbers, values.tolist(), strict=True)
+        ]
+    return ("ensemble", "member", "reduced_chi2", "spread_over_prior_spread"), rows
 
 
 @styled

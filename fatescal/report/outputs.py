@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,15 +12,16 @@ import numpy as np
 
 from fatescal.diagnostics import scores
 from fatescal.diagnostics.convergence import diagnose, to_tree
-from fatescal.diagnostics.prior_conflict import conflicts
-from fatescal.diagnostics.verdict_text import advice, details, sentence
+from fatescal.diagnostics.verdict_text import details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
-from fatescal.parameters.space import ParameterSpace
+from fatescal.report import annual_section, parameter_tables
+from fatescal.report.csv_table import write_csv
 from fatescal.report.results import Results
 from fatescal.storage import atomic
 from fatescal.storage.chain_records import ChainBlock
 from fatescal.storage.declaration import Record
+from fatescal.storage.inputs import Register
 from fatescal.storage.records import (
     Evaluation,
     KalmanInfo,
@@ -63,6 +63,7 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
     # a finished run shows the round that its verdict is about; another one how far it is
     round_ = last("surrogate-")[-2:] if verdict is None or not sampled else f"{verdict.round:02d}"
     validations = [maybe(f"validation-{round_}-{what}", Validation) for what in ("draws", "block", "rows")]
+    history = every("evaluation-", Evaluation)
     results: dict[str, Any] = {
         "name": snapshot.config.run.name,
         "settings": snapshot.config.plain(),
@@ -70,7 +71,7 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
         "default": space.theta_default,
         "prior": space,
         "observations": observations,
-        "history": every("evaluation-", Evaluation),
+        "history": history,
         "units": snapshot.facts.units,
         "truth": snapshot.truth,
         "updates": list(every("update-", KalmanInfo).values()),
@@ -83,12 +84,33 @@ def collect(store: Store, snapshot: Snapshot, further: Iterable[str] = ()) -> Re
         "verdict": verdict,
         "scorecard": next(filter(None, (maybe(k, Scorecard) for k in SCORECARDS)), None),
         "climatology": climatology(observations),
+        "repeats": _repeats(history, snapshot),
         "versions": dict(snapshot.versions),
+        "inputs": _inputs(store),
     }
     remarks = [*_discrepancies(store, observations, snapshot), *_remarks(results, snapshot)]
     idle = {k: v for k, v in effects.noted(store.folder.parent).items() if k in space.names}
-    remarks += [*effects.remarks(idle, len(snapshot.config.by_site)), *_failures(results), *further]
+    remarks += [*effects.remarks(idle, len(snapshot.config.by_site)), *further]
     return Results(**results, remarks=tuple(remarks))
+
+
+def _inputs(store: Store) -> dict[str, dict[str, str]]:
+    """Return the digest of every file from outside that the stages were computed from, by key and path."""
+    register, used = Register.of(store.folder.parent), [reached.files for reached in store.reached().values()]
+    keys = {key: digest for files in used for key, digest in files.items()}
+    known = ((key, register.known.get(key, {}).get(digest, {})) for key, digest in keys.items())
+    return {key: {path: raw for path, (_, raw) in files.items()} for key, files in known}
+
+
+def _repeats(history: Mapping[str, Evaluation], snapshot: Snapshot) -> bool | None:
+    """Tell whether the default run gave the same in every batch; None where there is but one.
+
+    Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
+    """
+    going_on = any(site.model.warm_starts for site in snapshot.config.by_site.values())
+    later = {name for name in history if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
+    first, *others = [e.predictions[0] for name, e in history.items() if name not in later] or [None]
+    return all(np.array_equal(d, first, equal_nan=True) for d in others) if others else None
 
 
 def _discrepancies(store: Store, observations: Observations, snapshot: Snapshot) -> Iterable[str]:
@@ -108,9 +130,8 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
     """Say whether the result can be trusted, and why not."""
     validation, posterior, verdict = results["validation"], results["posterior"], results["verdict"]
     if verdict is not None:
-        yield sentence(verdict) + ("" if verdict.outcome == "not sampled" else f"; {details(verdict)}")
-        if verdict.outcome != "confirmed":
-            yield f"what to do: {advice(verdict, snapshot.config.emulate.rounds)}"
+        numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
+        yield f"{sentence(verdict)}{numbers}"
     stop_after, sampling = snapshot.config.run.stop_after, snapshot.config.sample
     if stop_after is not None and posterior is None:
         yield (
@@ -123,42 +144,21 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         draws = np.concatenate([block.u for block in results["chains"]], axis=1)
         diagnosis = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
         yield f"chains {'converged' if diagnosis.converged else 'NOT CONVERGED'}: {diagnosis.summary}"
-        space: ParameterSpace = results["prior"]
-        beside = conflicts(space.names, space.priors, space.z(posterior.draws_u))
-        yield from filter(None, (conflict.sentence for conflict in beside))
-    # Default runs that go on from their own state of the iteration before differ; those that spin up repeat.
-    sites = snapshot.config.by_site.values()
-    going_on = any(site.model.warm_starts for site in sites)
-    later = {name for name in results["history"] if going_on and re.fullmatch(r"evaluation-(?!00)\d+", name)}
-    defaults = [e.predictions[0] for name, e in results["history"].items() if name not in later]
-    if any(not np.array_equal(d, defaults[0], equal_nan=True) for d in defaults):
-        yield (
-            "the default run did NOT repeat itself from one evaluation to the next: the model is not "
-            "deterministic"
-        )
-
-
-def _failures(results: Mapping[str, Any]) -> Iterable[str]:
-    """Say of which batches many members failed."""
-    for stage, evaluation in results["history"].items():
-        failed = int((~evaluation.ok).sum())
-        if failed > 0.2 * len(evaluation.status):
-            yield f"{stage}: {failed} of {len(evaluation.status)} members FAILED"
 
 
 def write(results: Results, directory: Path) -> Path:
     """Write scorecard, posterior and report into the run's folder, each whole or not at all; return the
     page.
     """
-    from fatescal.report.page import write as write_page  # matplotlib, for root alone and only here
+    from fatescal.report import figure_files  # matplotlib, for root alone and only here
+    from fatescal.report.page import write as write_page
 
     card, posterior = results.scorecard, results.posterior
     if card is not None:
         names = ("variable", "period", "ensemble", "score", "value")
-        columns = [getattr(card, name) for name in names]
-        atomic.write(
-            directory / "scorecard.csv", lambda part: _write_csv(part, names, zip(*columns, strict=True))
-        )
+        units = scores.units_of(card, {v: results.unit(v) for v in results.variables})
+        columns = [*(getattr(card, name) for name in names), units]
+        write_csv(directory / "scorecard.csv", [*names, "unit"], zip(*columns, strict=True))
         atomic.write(directory / "scorecard.txt", lambda part: part.write_text(_scored(results, card)))
     else:
         _remove(directory, "scorecard.csv", "scorecard.txt")
@@ -168,10 +168,14 @@ def write(results: Results, directory: Path) -> Path:
         draws = np.column_stack(
             [posterior.draws_theta, *(posterior.draws_following[name] for name in following)]
         )
-        atomic.write(directory / "posterior.csv", lambda part: _write_csv(part, header, draws))
+        write_csv(directory / "posterior.csv", header, draws)
+        write_csv(directory / "correlations.csv", *parameter_tables.correlations(results))
         atomic.write(directory / "posterior.nc", lambda part: _write_chains(part, results))
     else:
-        _remove(directory, "posterior.csv", "posterior.nc")
+        _remove(directory, "posterior.csv", "posterior.nc", "correlations.csv")
+    write_csv(directory / "annual_sums.csv", *annual_section.sums(results))
+    write_csv(directory / "parameters.csv", *parameter_tables.columns(results))
+    figure_files.write(results, directory / "figures")
     return write_page(results, directory / "report")
 
 
@@ -183,16 +187,9 @@ def _remove(directory: Path, *stale: str) -> None:
 
 
 def _scored(results: Results, card: Scorecard) -> str:
-    """Return the scorecard as text, under the verdict of the run where there is one."""
-    head = f"verdict: {results.headline}\n" if results.verdict is not None else ""
-    return f"{head}{scores.render(card)}\n"
-
-
-def _write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(str(name) for name in header)
-        table.writerows([repr(float(x)) if isinstance(x, float) else str(x) for x in row] for row in rows)
+    """Return the scorecard as text, under the answer whether its posterior may be used."""
+    head, units = "\n".join(results.answer.lines), {v: results.unit(v) for v in results.variables}
+    return f"{head}\n\n{scores.render(card, units)}\n"
 
 
 def _write_chains(path: Path, results: Results) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fatescal.diagnostics.answer import QUESTION, WITH_CARE, YES
 from fatescal.report.markup import Markup, element, framed, number
 from fatescal.report.registry import OWN, sections
 from fatescal.report.results import Results
@@ -15,26 +16,7 @@ from fatescal.storage import atomic
 
 log = logging.getLogger(__name__)
 
-CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;\
- padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; } h3 { margin-bottom: 0; }
-p { max-width: 62rem; } nav a { margin-right: 1.2em; } a { color: #0072B2; }
-.verdict { font-size: 1.2rem; margin: .3rem 0; } .good { color: #00684b; } .bad { color: #b03a00; }
-header td { text-align: left; } .unit { white-space: nowrap; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .3rem; color: #444; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
-th, td { vertical-align: bottom; }
-th[scope=row], thead th:first-child, .text { text-align: left; font-weight: 500; }
-th[scope=row], thead th { white-space: normal; }
-th[scope=colgroup] { text-align: center; border-left: 1px solid #e4e4e4; }
-mark { background: #d5e8f5; font-weight: 700; padding: 0 .2em; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: .85rem;\
- color: #444; }
-pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem; }
-"""
+STYLES = Path(__file__).with_name("page.css")
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -55,11 +37,17 @@ def page(results: Results) -> str:
     links = (element("a", section.title, href=f"#{section.kind}") for section in shown)
     head = element(
         "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(
+            '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+        ),
         element("title", f"{results.name} · fatescal"),
-        element("style", Markup(CSS)),
+        element("style", Markup(STYLES.read_text(encoding="utf-8"))),
     )
-    body = element("body", _head(results), element("nav", *links), *shown.values())
+    skip = element("a", "Skip to the results", href="#content", class_="skip")
+    contents = element("nav", *links, aria_label="Contents")
+    main = element("main", *shown.values(), id="content")
+    body = element("body", skip, _head(results), contents, main)
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
 
 
@@ -76,25 +64,33 @@ def _rendered(section: type[ReportSection], results: Results) -> Markup | None:
 
 
 def _head(results: Results) -> Markup:
-    """Return name, verdict, remarks and key numbers."""
-    remarks = [element("li", remark) for remark in results.remarks]
+    """Return name, answer, key numbers and remarks."""
+    remarks = [element("li", results.labelled(remark)) for remark in results.remarks]
+    more = element("summary", "what emulator, chains and data say")
     return element(
         "header",
         element("h1", results.name),
-        element("p", _headline(results), class_="verdict"),
+        _answer(results),
         _steps(results),
-        element("ul", *remarks) if remarks else "",
         _key_numbers(results),
+        element("details", more, element("ul", *remarks)) if remarks else "",
     )
 
 
-def _headline(results: Results) -> Markup:
-    """Return the verdict on the run, which comes first."""
-    fine = results.verdict is not None and results.verdict.outcome == "confirmed"
-    distrust = ""
-    if results.verdict is not None and results.verdict.outcome in ("not confirmed", "cannot tell"):
-        distrust = f": do not rely on {', '.join(results.verdict.distrusted)}"
-    return element("b", f"{results.headline}{distrust}", class_="good" if fine else "bad")
+def _answer(results: Results) -> Markup:
+    """Return whether the posterior may be used, why, and what to do."""
+    said = results.answer
+    kind = {YES: "good", WITH_CARE: "care"}.get(said.word, "bad")
+    reasons = [element("li", "because ", results.labelled(reason)) for reason in said.because]
+    todo = [element("li", element("b", "do: "), results.labelled(step)) for step in said.advice]
+    return element(
+        "div",
+        element(
+            "p", f"{QUESTION} ", element("b", f"{said.word.capitalize()}: {said.headline}"), class_="verdict"
+        ),
+        element("ul", *reasons, *todo) if reasons or todo else "",
+        class_=f"answer {kind}",
+    )
 
 
 def _steps(results: Results) -> Markup:
@@ -110,7 +106,7 @@ def _steps(results: Results) -> Markup:
     else:
         steps.append("chains converged" if diagnosis.converged else "chains NOT CONVERGED")
     steps.append("posterior run again" if "posterior" in results.ensembles else "posterior not run again")
-    return element("p", " · ".join(steps))
+    return element("p", " · ".join(steps), class_="steps")
 
 
 def _key_numbers(results: Results) -> Markup:

@@ -8,14 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
-from fatescal.report.figure import COLOUR, WIDTH, canvas, embed, styled, wrap
-from fatescal.report.markup import Markup, breakable, element, paragraph, spread, table
+from fatescal.report.corner_plot import corner
+from fatescal.report.figure import COLOUR, Plot, canvas, styled, wrap
+from fatescal.report.markup import Markup, breakable, paragraph, rounded, spread, table
+from fatescal.report.parameter_tables import U, correlated, density, draws, shown
 from fatescal.report.results import Results, ran
 from fatescal.report.section import ReportSection
 
 COLUMNS = 3
 MOST_IN_CORNER = 8
-U = np.linspace(-6.0, 6.0, 1201)  # prior coordinates at which the prior's density and moments are computed
+BINS = 40  # of the posterior's histogram
 
 
 class Parameters(ReportSection):
@@ -24,7 +26,28 @@ class Parameters(ReportSection):
     kind = "parameters"
     title = "Parameters"
 
+    def plots(self, results: Results) -> Sequence[Plot]:
+        made = [
+            Plot(
+                "parameters",
+                lambda: panels(results),
+                _described(results),
+                lambda: _data(results),
+                vector=False,
+            )
+        ]
+        if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
+            sampled = results.posterior.draws_theta
+            alt = "Corner plot of the posterior draws; the table of correlations below has its numbers"
+            made.append(
+                Plot(
+                    "corner", lambda: corner(results), alt, lambda: (results.parameter, sampled), vector=False
+                )
+            )
+        return made
+
     def content(self, results: Results) -> Sequence[object]:
+        panels, *pairs = self.plots(results)
         content = [
             paragraph(
                 "Above each axis: the prior's density (orange) and, once sampled, the posterior draws "
@@ -32,87 +55,60 @@ class Parameters(ReportSection):
                 "parameter the data inform has a posterior much narrower than its prior; one that piles up "
                 "at an end of its prior contradicts the prior or makes up for an error of the model."
             ),
-            embed(
-                panels(results),
-                f"Prior, iterations and posterior of {len(results.parameter)} parameters",
-                vector=False,
-            ),
-            _table(results),
+            panels.shown,
+            shown(results),
             *_beside_prior(results),
             *_following(results),
         ]
-        if results.posterior is not None and 1 < len(results.parameter) <= MOST_IN_CORNER:
+        for pair in pairs:
             content += [
                 paragraph(
                     "Pairs of parameters in the posterior: contours hold 50 % and 95 % of the draws, numbers "
                     "are correlations. A long thin ridge means that the data see only a combination of the "
                     "two."
                 ),
-                embed(corner(results), "Corner plot of the posterior draws", vector=False),
+                pair.shown,
             ]
-        return content
+        return [*content, *correlated(results)]
 
 
-def density(results: Results) -> tuple[Array, Array]:
-    """Return theta (M, P) at coordinates U and the prior's density there (M, P)."""
-    theta = results.prior.margins(np.repeat(U[:, None], len(results.parameter), axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):  # where theta saturates at a bound
-        values = np.exp(-0.5 * U[:, None] ** 2) / np.sqrt(2 * np.pi) / np.gradient(theta, U, axis=0)
-    return theta, np.where(np.isfinite(values), values, 0.0)
-
-
-def prior_moments(results: Results) -> tuple[Array, Array]:
-    """Return mean and sd (P) of the prior, by quadrature over U.
-
-    The sum at equal steps converges geometrically for a smooth map, so the grid leaves no visible error.
-    """
-    theta, _ = density(results)
-    weight = np.exp(-0.5 * U**2)
-    weight /= weight.sum()
-    mean = weight @ theta
-    return mean, np.sqrt(weight @ (theta - mean) ** 2)
-
-
-def draws(results: Results) -> Array | None:
-    """Return the posterior draws (N, P): of the chains."""
-    return None if results.posterior is None else results.posterior.draws_theta
-
-
-def _unit(results: Results, p: int) -> str:
-    """Return a parameter's unit, nothing for a dimensionless one."""
-    unit = results.units.get(results.parameter[p], "1")
-    return "" if unit == "1" else unit
-
-
-def _table(results: Results) -> Markup:
-    prior_mean, prior_sd = prior_moments(results)
-    last = results.ensembles.get("last")
-    sampled = draws(results)
-    header = ["parameter", "default", "prior"]
-    header += ["last ensemble"] if last is not None else []
-    header += ["posterior", "posterior sd / prior sd"] if sampled is not None else []
-    if results.truth is not None:
-        header += ["truth", "z"] if sampled is not None else ["truth"]
-    rows = []
-    for p, name in enumerate(results.parameter):
-        unit = _unit(results, p)
-        named = Markup(breakable(name) + (element("span", f" [{unit}]", class_="unit") if unit else ""))
-        row: list[object] = [named, float(results.default[p])]
-        row.append(spread(prior_mean[p], prior_sd[p]))
-        if last is not None:
-            theta = last.theta[ran(last), p]
-            row.append(spread(theta.mean(), theta.std(ddof=1) if len(theta) > 1 else np.nan))
+def _described(results: Results) -> str:
+    """Return what the panels show, in words."""
+    sampled, shifts = draws(results), []
+    for p in range(len(results.parameter)):
+        unit = f" {results.unit_of(p)}" if results.unit_of(p) else ""
         if sampled is not None:
-            mean, sd = sampled[:, p].mean(), sampled[:, p].std(ddof=1)
-            row += [spread(mean, sd), float(sd / prior_sd[p])]
-        if results.truth is not None:
-            row.append(float(results.truth[p]))
-            row += [float((mean - results.truth[p]) / sd)] if sampled is not None else []
-        rows.append(row)
-    caption = "Mean ± standard deviation."
-    if results.truth is not None and sampled is not None:
-        caption += " z = (posterior mean − truth) / posterior sd; |z| above 3 should not happen."
-    return table(header, rows, caption)
+            mean, sd = sampled[:, p].mean(), sampled[:, p].std()
+            shifts.append(
+                f"{results.name_of(p)} {mean:.3g} ± {sd:.2g}{unit}, default {results.default[p]:.3g}"
+            )
+    what = "Prior, iterations and posterior" if sampled is not None else "Prior and ensembles"
+    return f"{what} of {len(results.parameter)} parameters" + (f": {'; '.join(shifts)}" if shifts else "")
+
+
+def _data(results: Results) -> tuple[Sequence[str], list[Sequence[object]]]:
+    """Return what the panels show as a table: densities with their abscissa, members with their stage."""
+    theta, values = density(results)
+    rows: list[Sequence[object]] = []
+    for p, name in enumerate(results.parameter):
+        rows += [
+            (name, "prior density", *pair)
+            for pair in zip(theta[:, p].tolist(), values[:, p].tolist(), strict=True)
+        ]
+        rows += [
+            (name, f"{label}, member", x, "")
+            for label, _, members in _strips(results)
+            for x in members[:, p].tolist()
+        ]
+        sampled = draws(results)
+        if sampled is not None:
+            height, edges = np.histogram(sampled[:, p], bins=BINS, density=True)
+            middles = (edges[1:] + edges[:-1]) / 2
+            rows += [
+                (name, "posterior density", *pair)
+                for pair in zip(middles.tolist(), height.tolist(), strict=True)
+            ]
+    return ("parameter", "series", "value", "density"), rows
 
 
 def _beside_prior(results: Results) -> list[Markup]:
@@ -121,10 +117,10 @@ def _beside_prior(results: Results) -> list[Markup]:
         return []
     rows = [
         [
-            breakable(c.parameter), c.shift, c.inside, c.lower, c.upper,
+            breakable(name), rounded(c.shift), rounded(c.inside), rounded(c.lower), rounded(c.upper),
             ", ".join(c.reasons) or "none",
         ]
-        for c in results.conflicts
+        for name, c in zip(results.names, results.conflicts, strict=True)
     ]  # fmt: skip
     header = [
         "parameter", "mean of the posterior [prior sd]", "share of the draws in the prior's central 95 %",
@@ -183,7 +179,7 @@ def panels(results: Results) -> Figure:
             ax.axvline(results.default[p], color=COLOUR["default"], lw=1.4, ls="--", label="default")
             if results.truth is not None:
                 ax.axvline(results.truth[p], color=COLOUR["truth"], lw=1.6, label="truth")
-        lower.set_xlabel(_unit(results, p))
+        lower.set_xlabel(results.unit_of(p))
         if p % COLUMNS:
             lower.set_yticklabels([])
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -207,9 +203,9 @@ def _densities(ax, results: Results, p: int, theta: Array, values: Array) -> Non
     sampled = draws(results)
     if sampled is not None:
         ax.hist(
-            sampled[:, p], bins=40, density=True, color=COLOUR["posterior"], alpha=0.75, label="posterior"
+            sampled[:, p], bins=BINS, density=True, color=COLOUR["posterior"], alpha=0.75, label="posterior"
         )
-    ax.set_title(wrap(results.parameter[p], 38), loc="left")
+    ax.set_title(wrap(results.name_of(p), 38), loc="left")
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.tick_params(labelbottom=False)
@@ -237,56 +233,3 @@ def _strip_plot(ax, strips: list[tuple[str, str, Array]], p: int) -> None:
     ax.set_yticks(range(len(strips)), [label for label, _, _ in strips])
     ax.set_ylim(len(strips) - 0.45, -0.55)
     ax.tick_params(axis="y", length=0)
-
-
-@styled
-def corner(results: Results) -> Figure:
-    """Return the pairs of parameters in the posterior."""
-    theta, n = draws(results), len(results.parameter)
-    assert theta is not None
-    side = min(WIDTH / n, 2.2)
-    figure = canvas(side * n, max(side * n, 5.0))
-    axes = figure.subplots(n, n, squeeze=False)
-    correlation = np.corrcoef(theta.T)
-    limits = [np.quantile(x, [0.001, 0.999]) for x in theta.T]
-    for i in range(n):
-        for j in range(n):
-            ax = axes[i, j]
-            ax.set_xlim(limits[j])
-            if i == j:
-                ax.hist(theta[:, i], bins=30, range=limits[i], color=COLOUR["posterior"], alpha=0.75)
-                ax.set_yticks([])
-            elif j < i:
-                _pair(ax, theta[:, j], theta[:, i], limits[j], limits[i])
-            else:
-                ax.axis("off")
-                shown = f"{correlation[i, j].round(2) + 0.0:.2f}".replace("-", "−")
-                ax.text(0.5, 0.5, shown, transform=ax.transAxes,
-                        ha="center", va="center", fontsize=8 + 6 * abs(correlation[i, j]))  # fmt: skip
-                continue
-            if results.truth is not None:
-                ax.axvline(results.truth[j], color=COLOUR["truth"], lw=1)
-                if j < i:
-                    ax.axhline(results.truth[i], color=COLOUR["truth"], lw=1)
-            ax.tick_params(labelleft=j == 0 and i > 0, labelbottom=i == n - 1, labelsize=7)
-            if i == n - 1:
-                ax.set_xlabel(wrap(results.parameter[j], 14), fontsize=7)
-            if j == 0 and i > 0:
-                ax.set_ylabel(wrap(results.parameter[i], 14), fontsize=7)
-    return figure
-
-
-def _pair(ax, x: Array, y: Array, x_limits: Array, y_limits: Array) -> None:
-    """Draw the contours that hold 50 % and 95 % of the draws, from a histogram smoothed over its cells."""
-    from scipy.ndimage import gaussian_filter
-
-    count, x_edges, y_edges = np.histogram2d(x, y, bins=30, range=[x_limits, y_limits])
-    smooth = gaussian_filter(count.T, 1.5)
-    ordered = np.sort(smooth.ravel())[::-1]
-    levels = [ordered[np.searchsorted(np.cumsum(ordered), share * ordered.sum())] for share in (0.95, 0.5)]
-    centres = [(e[1:] + e[:-1]) / 2 for e in (x_edges, y_edges)]
-    if not 0 < levels[0] < levels[1] < ordered[0]:  # too few distinct draws for contours
-        ax.plot(x, y, ".", ms=2, color=COLOUR["posterior"])
-        return
-    ax.contourf(*centres, smooth, levels=[*levels, ordered[0]], colors=["#9cc6e2", COLOUR["posterior"]])
-    ax.set_ylim(y_limits)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fatescal.diagnostics.prior_check import assess, verdict
 from fatescal.diagnostics.scores import LEVEL
-from fatescal.report.markup import breakable, element, paragraph, table
+from fatescal.report.markup import breakable, element, paragraph, rounded, table
 from fatescal.report.results import Results, members, ran
 from fatescal.report.section import ReportSection
 
@@ -25,7 +25,7 @@ class PriorCheckSection(ReportSection):
         columns = results.rows("calibration")
         calibration = results.observations.select(columns)
         checks = assess(calibration, prior.u[ran(prior)], members(prior)[:, columns], results.prior.factor)
-        outcome = verdict(checks, results.parameter)
+        outcome = verdict(checks, results.names)
         return [
             paragraph(
                 element(
@@ -47,8 +47,8 @@ class PriorCheckSection(ReportSection):
             table(
                 ["parameter", *(e.variable for e in checks)],
                 [
-                    [breakable(name), *(float(e.informed[p]) for e in checks)]
-                    for p, name in enumerate(results.parameter)
+                    [breakable(name), *(rounded(float(e.informed[p])) for e in checks)]
+                    for p, name in enumerate(results.names)
                 ],
                 "Share of the prior variance removed",
             ),

@@ -10,8 +10,11 @@ from functools import cache
 from operator import attrgetter
 
 from fatescal.base.families import UNUSABLE, announced, family
+from fatescal.report.annual_section import AnnualSums
 from fatescal.report.chains_section import Chains
+from fatescal.report.cost_section import Cost
 from fatescal.report.emulator_section import EmulatorCheck
+from fatescal.report.methods_section import Methods
 from fatescal.report.misfit_section import Misfit
 from fatescal.report.parameters_section import Parameters
 from fatescal.report.prior_check_section import PriorCheckSection
@@ -28,9 +31,12 @@ OWN = (
     PriorCheckSection,
     Parameters,
     FitInTime,
+    AnnualSums,
     Misfit,
     EmulatorCheck,
     Chains,
+    Cost,
+    Methods,
     Provenance,
 )
 

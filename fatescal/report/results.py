@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fatescal.base.types import Array
+from fatescal.diagnostics.answer import NOT_YET, Answer, Caveat, answer, of_conflicts, of_scores
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
 from fatescal.diagnostics.prior_conflict import PriorConflict, conflicts
 from fatescal.emulate.base import Emulator
@@ -27,13 +28,8 @@ from fatescal.storage.records import (
     Verdict,
 )
 
+FAILED = 0.2  # share of the members of a batch above which their failing is told
 RERUN = "evaluation-posterior-"  # of each round
-HEADLINES = {
-    "confirmed": "confirmed by the model",
-    "not confirmed": "not confirmed",
-    "cannot tell": "cannot tell",
-    "not sampled": "not sampled",
-}
 
 
 class PriorMap(Protocol):
@@ -46,6 +42,10 @@ class PriorMap(Protocol):
     @property
     def priors(self) -> Sequence[Prior]:
         """The prior of each parameter, in numbers."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What tables and figures call the parameters that have a label."""
 
     @property
     def rules(self) -> Mapping[str, object]:
@@ -87,6 +87,10 @@ class Results:
         Day-of-year means of the calibration period, as predictions.
     remarks : sentences
         What a reader must know before trusting the run.
+    repeats : bool or None
+        Whether the default run gave the same in every batch; None where there is but one.
+    inputs : mapping of str to mapping
+        Of each key of the config that names files from outside: digest of each file, by its path.
     """
 
     name: str
@@ -109,7 +113,29 @@ class Results:
     verdict: Verdict | None = None
     climatology: Array | None = None
     remarks: tuple[str, ...] = ()
+    repeats: bool | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def name_of(self, p: int) -> str:
+        """Return what tables and figures call the p-th parameter."""
+        return self.prior.labels.get(self.parameter[p], self.parameter[p])
+
+    def unit_of(self, p: int) -> str:
+        """Return the unit of the p-th parameter, nothing for a dimensionless one."""
+        unit = self.units.get(self.parameter[p], "1")
+        return "" if unit == "1" else unit
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What tables and figures call the parameters."""
+        return tuple(self.name_of(p) for p in range(len(self.parameter)))
+
+    def labelled(self, text: str) -> str:
+        """Return text with each parameter's label in place of its name."""
+        for p in sorted(range(len(self.parameter)), key=lambda p: -len(self.parameter[p])):
+            text = text.replace(self.parameter[p], self.name_of(p))
+        return text
 
     @property
     def kalman(self) -> list[Evaluation]:
@@ -157,12 +183,37 @@ class Results:
             return f"{RERUN}{self.verdict.round:02d}"
         return max((stage for stage in self.history if stage.startswith(RERUN)), default="")
 
-    @property
-    def headline(self) -> str:
-        """The verdict on the run: confirmed by the model, not confirmed, cannot tell, or not sampled."""
-        if self.verdict is None:
-            return "not sampled" if self.posterior is None else "not run again yet"
-        return HEADLINES[self.verdict.outcome]
+    @cached_property
+    def answer(self) -> Answer:
+        """Whether the posterior may be used, why, and what to do."""
+        if self.scorecard is not None and self.verdict is None:  # with run.stop_after
+            stopped = str(self.settings.get("run", {}).get("stop_after"))
+            return Answer(
+                NOT_YET, f"stopped after the {stopped} run", advice=("run without `run.stop_after` to go on",)
+            )
+        rounds = int(self.settings.get("emulate", {}).get("rounds", 0))
+        return answer(self.verdict, self._caveats(), rounds)
+
+    def _caveats(self) -> list[Caveat]:
+        """Return what must be minded of a posterior that the model confirms."""
+        caveats = []
+        if self.diagnosis is not None and not self.diagnosis.converged:
+            why = f"the chains have not converged: {'; '.join(self.diagnosis.reasons)}"
+            caveats.append(Caveat(why, "a larger sample.max_steps"))
+        if self.validation is not None and not self.validation.passed:
+            why = f"the emulator did not pass its validation: {self.validation.verdict}"
+            caveats.append(Caveat(why, "more calibrate.members"))
+        if self.repeats is False:
+            why = "the default run did NOT repeat itself: the model is not deterministic"
+            caveats.append(
+                Caveat(why, "find what varies from run to run of the model: a clock, a random seed")
+            )
+        for stage, evaluation in self.history.items():
+            n, failed = len(evaluation.status), int((~evaluation.ok).sum())
+            if failed > FAILED * n:
+                why = f"{stage}: {failed} of {n} members FAILED"
+                caveats.append(Caveat(why, "see their member.json for the reasons; perhaps narrower priors"))
+        return [*caveats, *of_conflicts(self.conflicts), *of_scores(self.scorecard)]
 
     @property
     def first_role(self) -> str:

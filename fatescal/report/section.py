@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from fatescal.report.figure import Plot
 from fatescal.report.markup import Markup, section
 from fatescal.report.results import Results
 
@@ -26,6 +27,13 @@ class ReportSection(ABC):
     kind: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[str] = ""
+
+    def plots(self, results: Results) -> Sequence[Plot]:
+        """Return the figures of the section, which are written to `RUN/figures` too.
+
+        `content` shows those it wants by their `shown`.
+        """
+        return ()
 
     @abstractmethod
     def content(self, results: Results) -> Sequence[object] | None:

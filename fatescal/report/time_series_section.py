@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 
 from fatescal.base.types import Array
 from fatescal.diagnostics.scores import LEVEL
-from fatescal.report.figure import COLOUR, canvas, embed, styled
+from fatescal.report.figure import COLOUR, Plot, canvas, styled
 from fatescal.report.markup import element, paragraph
 from fatescal.report.results import Results, members
 from fatescal.report.section import ReportSection
@@ -31,6 +33,11 @@ class FitInTime(ReportSection):
     kind = "fit"
     title = "Fit in time"
     needs = "a model run"
+
+    def plots(self, results: Results) -> Sequence[Plot]:
+        return [
+            plot for variable in results.variables if results.ensembles for plot in _of(results, variable)
+        ]
 
     def content(self, results: Results) -> Sequence[object] | None:
         if not results.ensembles:
@@ -51,20 +58,53 @@ class FitInTime(ReportSection):
         for variable in results.variables:
             content += [
                 element("h3", f"{variable} [{results.unit(variable)}]"),
-                embed(
-                    fit_figure(results, variable),
-                    f"{variable} in time: observations and ensembles",
-                    vector=False,
-                ),
-                embed(
-                    summary_figure(results, variable),
-                    f"{variable}: mean seasonal cycle, and model against observations",
-                    "Means over the same days of all years (where the series is long enough), and model "
-                    "against observation, window by window; on the diagonal they agree.",
-                    vector=False,
-                ),
+                *(plot.shown for plot in _of(results, variable)),
             ]
         return content
+
+
+def _of(results: Results, variable: str) -> list[Plot]:
+    """Return the figures of one variable."""
+    name = re.sub(r"[^\w.-]", "_", variable)
+    data = series(results, variable)
+    best = list(data.ensembles)[-1]
+    model = np.median(data.ensembles[best], axis=0)
+    alt = (
+        f"{variable} in time, {len(data.y)} observations from {data.time[0].astype('datetime64[D]')} to "
+        f"{data.time[-1].astype('datetime64[D]')} with mean {data.y.mean():.3g} {results.unit(variable)}, "
+        f"beside the {best} ensemble with mean {model.mean():.3g}"
+    )
+    caption = (
+        "Means over the same days of all years (where the series is long enough), and model against "
+        "observation, window by window; on the diagonal they agree."
+    )
+    fit = Plot(
+        f"fit-{name}", lambda: fit_figure(results, variable), alt, lambda: table_of(data), vector=False
+    )
+    return [
+        fit,
+        Plot(
+            f"season-{name}", lambda: summary_figure(results, variable),
+            f"{variable}: mean seasonal cycle, and {best} median against observations, which differ by "
+            f"{np.sqrt(np.mean((model - data.y) ** 2)):.3g} {results.unit(variable)} (RMSE)",
+            lambda: table_of(data), caption, vector=False,
+        ),
+    ]  # fmt: skip
+
+
+def table_of(data: TimeSeries) -> tuple[list[str], list[list[Any]]]:
+    """Return the observations and the bands of the ensembles as a table, a row for each window."""
+    columns: dict[str, Any] = {
+        "time": np.datetime_as_string(data.time, "s"), "period": data.period,
+        "observed": data.y, "error_sd": data.noise,
+    }  # fmt: skip
+    if data.default is not None:
+        columns["default"] = data.default
+    for role, ensemble in data.ensembles.items():
+        shares = {"low": INTERVAL[0], "median": 0.5, "high": INTERVAL[1]}
+        columns |= {f"{role}_{end}": np.quantile(ensemble, share, axis=0) for end, share in shares.items()}
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return list(columns), [list(row) for row in rows]
 
 
 def _best_role(results: Results) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fatescal.diagnostics.tolerances import RATIO, SHIFT
-from fatescal.diagnostics.verdict_text import advice, k_limit, sentence
+from fatescal.diagnostics.verdict_text import HEADLINES, advice, k_limit, sentence
 from fatescal.report.markup import Markup, breakable, number, paragraph, table
-from fatescal.report.results import HEADLINES, Results
+from fatescal.report.results import Results
 from fatescal.report.section import ReportSection
 from fatescal.storage.records import Verdict
 
@@ -32,27 +32,28 @@ class VerdictSection(ReportSection):
                 f"are right within {SHIFT:g} sd and whose sd are right within {RATIO - 1:.0%}, sampling "
                 "errors included."
             ),
-            paragraph(f"{sentence(last)}."),
-            _road(results.verdicts),
+            paragraph(f"In short: {results.labelled(sentence(last))}."),
+            _road(results),
         ]
         if len(last.weights):
-            content.append(_parameters(last))
+            content.append(_parameters(last, results))
         if results.verdict is not None and last.outcome != "confirmed":
             rounds = int(results.settings.get("emulate", {}).get("rounds", 0))
             content.append(paragraph(f"What to do: {advice(last, rounds)}."))
         return content
 
 
-def _road(verdicts: Sequence[Verdict]) -> Markup:
+def _road(results: Results) -> Markup:
     """Return a row for each round of emulation."""
     rows = [
         [
             str(v.round), v.n_runs, HEADLINES[v.outcome],
             _size(v.effective_size, len(v.weights)), v.log_weight_sd,
-            _k(v.k, len(v.weights)), _largest(v.shift, v), _largest(v.ratio, v, np.log), v.distance,
+            _k(v.k, len(v.weights)), results.labelled(_largest(v.shift, v)),
+            results.labelled(_largest(v.ratio, v, np.log)), v.distance,
             _size(v.pooled_size, len(v.pooled_weights)),
         ]
-        for v in verdicts
+        for v in results.verdicts
     ]  # fmt: skip
     header = [
         "round", "model runs so far", "verdict", "effective size", "sd of log weights", "k-hat (limit)",
@@ -78,7 +79,7 @@ def _largest(values: np.ndarray, of: Verdict, scale=np.asarray) -> str:
     return f"{values[p]:.2f} ({of.parameter[p]})"
 
 
-def _parameters(of: Verdict) -> Markup:
+def _parameters(of: Verdict, results: Results) -> Markup:
     """Return a row for each parameter of the verdict of the run."""
     several = len(of.pooled_weights) > len(of.weights)
     header = ["parameter", "mean shifts by [sd]", "sd changes by the factor", "judgement"]
@@ -86,7 +87,7 @@ def _parameters(of: Verdict) -> Markup:
     listed = "distrust" if of.outcome == "not confirmed" else "undecided"
     rows = [
         [
-            breakable(str(of.parameter[p])),
+            breakable(results.labelled(str(of.parameter[p]))),
             f"{of.shift[p]:+.2f} ± {of.shift_error[p]:.2f}",
             f"{of.ratio[p]:.2f} ± {of.ratio_error[p]:.2f}",
             listed if of.distrust[p] else "right",

@@ -135,7 +135,7 @@ GRAPH = (
 )
 # Keys that decide no stage: how a run is called, how far it goes, what is kept and how long it may take.
 UNDECISIVE = (
-    *("run.name", "run.directory", "run.stop_after"),
+    *("run.name", "run.directory", "run.stop_after", "parameters.*.label"),
     *("model.timeout", "model.keep", "model.source.no_output_timeout"),
     "calibrate.force",
 )
@@ -224,4 +224,10 @@ def bare(key: str) -> str:
 
 
 def _within(key: str, above: str) -> bool:
-    return key == above or key.startswith(f"{above}.")
+    """Tell whether a key is another, where * is any name, or below it.
+
+    >>> _within("parameters.a.label", "parameters.*.label"), _within("parameters.a.prior", "parameters")
+    (True, True)
+    """
+    pairs = zip(key.split("."), above.split("."), strict=False)
+    return key.count(".") >= above.count(".") and all(known in (part, "*") for part, known in pairs)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fatescal.base.errors import NotConfirmed
 from fatescal.diagnostics import scores
-from fatescal.diagnostics.verdict_text import advice, sentence
+from fatescal.diagnostics.answer import answer
 from fatescal.observations.windows import climatology
 from fatescal.storage.records import Observations, Scorecard
 from fatescal.workflow.calibration_run import CalibrationRun
@@ -51,7 +51,7 @@ def calibrate(run: CalibrationRun) -> Scorecard:
         ensembles["posterior"] = f"evaluation-posterior-{verdict.round:02d}"
     card = score(run, observations, "scorecard", "evaluation-00", ensembles, ["verdict"])
     if verdict.outcome != "confirmed":
-        run.comm.agree(NotConfirmed(f"{sentence(verdict)}. Try: {advice(verdict, problem.rounds)}"))
+        run.comm.agree(NotConfirmed("\n".join(answer(verdict, n_rounds=problem.rounds).lines)))
     return card
 
 

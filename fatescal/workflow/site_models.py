@@ -13,8 +13,8 @@ from fatescal import config
 from fatescal.base.errors import BadInput
 from fatescal.config import Config, OneSite
 from fatescal.ensemble import preparation
-from fatescal.hpc.launch import HIDDEN_PREFIXES, never
-from fatescal.models.base import Context, Model, ModelOptions, require_launcher
+from fatescal.hpc.launch import HIDDEN_PREFIXES, never, require_launcher
+from fatescal.models.base import Context, Model, ModelOptions
 from fatescal.parameters.space import ParameterSpace
 from fatescal.storage.inputs import Source, Sources
 from fatescal.workflow.preflight import Launching

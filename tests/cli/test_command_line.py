@@ -17,7 +17,7 @@ from fatescal.cli.arguments import VERBS
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["chek", "my.yaml"], "no verb and no file 'chek'. Expected one of run, check, "),
+        (["chek", "my.yaml"], "no verb and no file 'chek'. Expected one of run, demo, init, check, "),
         (["chek", "my.yaml"], "did you mean 'check'?"),
         (["stauts"], "did you mean 'status'?"),
         (["Report", "runs/a"], "did you mean 'report'?"),

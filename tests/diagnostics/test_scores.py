@@ -171,7 +171,7 @@ def test_scorecard_has_every_score_of_every_part(card):
 
 
 def test_rendered_scorecard_is_aligned(card):
-    lines = scores.render(card[2]).splitlines()
+    lines = scores.render(card[2], {}).splitlines()
     assert len(lines) == 4 * (1 + 3)
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split() == ["GPP,", "calibration", "rmse", "bias", "r2", "crps", "coverage"]

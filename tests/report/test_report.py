@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,9 +19,12 @@ from fatescal.emulate.output_emulator import OutputsEmulator
 from fatescal.emulate.surrogates import OutputsSurrogate, members
 from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
+from fatescal.report import figure_files
+from fatescal.report.annual_section import sums
+from fatescal.report.methods_section import sentences
 from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
-from fatescal.report.parameters_section import prior_moments
+from fatescal.report.parameter_tables import prior_moments
 from fatescal.report.registry import sections
 from fatescal.report.results import Results
 from fatescal.report.time_series_section import FitInTime, fit_figure, series, with_noise
@@ -272,7 +276,7 @@ def read(written: Path) -> Page:
 
 def test_whole_run_has_every_section_linked(read: Page) -> None:
     assert read.sections == ALL
-    assert read.links == [f"#{section}" for section in ALL]
+    assert read.links == ["#content", *(f"#{section}" for section in ALL)]
 
 
 def test_page_is_alone_and_self_contained(written: Path, read: Page) -> None:
@@ -320,20 +324,24 @@ def test_parameter_table_shows_the_records_numbers(whole: Results, read: Page) -
     draws = whole.posterior.draws_theta
     last = whole.history["evaluation-03"]
     for p, name in enumerate(whole.parameter):
-        shown, beside = read.numbers("parameters", name)
+        shown, beside, *_ = read.numbers("parameters", name)
         theta = last.theta[1:][last.ok[1:], p]
         mean, sd = draws[:, p].mean(), draws[:, p].std(ddof=1)
         assert shown[0] == whole.default[p]
-        np.testing.assert_allclose(shown[3:7], [theta.mean(), theta.std(ddof=1), mean, sd], rtol=1e-12)
-        assert shown[7] == pytest.approx(sd / shown[2])
-        assert shown[8:] == pytest.approx([whole.truth[p], (mean - whole.truth[p]) / sd])
+        low, median, high = np.quantile(draws[:, p], [0.05, 0.5, 0.95])
+        expected = [theta.mean(), theta.std(ddof=1), mean, sd, median, low, high]
+        np.testing.assert_allclose(shown[6:13], expected, rtol=1e-12)
+        assert shown[13] == pytest.approx(sd / shown[2])
+        assert shown[14:] == pytest.approx([whole.truth[p], (mean - whole.truth[p]) / sd])
         assert beside[0] == pytest.approx(whole.posterior.draws_u[:, p].mean())
 
 
 def test_prior_moments_are_those_of_the_distribution() -> None:
-    mean, sd = prior_moments(made_up(n_days=100, n_members=8, n_parameters=3, n_steps=20))
-    assert (mean[2], sd[2]) == pytest.approx((5.0, 2.0), rel=1e-6)
-    assert (mean[1], sd[1]) == pytest.approx((10.5, 19 / np.sqrt(12)), rel=1e-6)
+    _, uniform, normal = prior_moments(made_up(n_days=100, n_members=8, n_parameters=3, n_steps=20))
+    assert normal[:2] == pytest.approx((5.0, 2.0), rel=1e-6)
+    assert uniform[:2] == pytest.approx((10.5, 19 / np.sqrt(12)), rel=1e-6)
+    assert uniform[2:] == pytest.approx((1.95, 10.5, 19.05), rel=1e-9)
+    assert normal[2:] == pytest.approx((5 - 2 * 1.644854, 5.0, 5 + 2 * 1.644854), rel=1e-6)
 
 
 def test_misfit_table_shows_reduced_chi2_and_failures(whole: Results, read: Page) -> None:
@@ -378,8 +386,10 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     assert Page(page(replace(small, history={}, **nothing))).sections == ["parameters", "provenance"]
     prior = {"evaluation-00": small.history["evaluation-00"]}
     read = Page(page(replace(small, history=prior, **nothing)))
-    assert read.sections == ["evidence", "parameters", "fit", "misfit", "provenance"]
-    assert "not sampled" in read.text
+    assert read.sections == [
+        "evidence", "parameters", "fit", "annual", "misfit", "cost", "methods", "provenance",
+    ]  # fmt: skip
+    assert "May I use this posterior? Not yet: the run is not finished" in read.text
 
 
 def test_a_run_that_did_not_validate_says_so(small: Results) -> None:
@@ -393,29 +403,113 @@ def test_a_run_that_did_not_validate_says_so(small: Results) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "headline", "fine"),
+    ("outcome", "said", "kind"),
     [
-        ("confirmed", "confirmed by the model", True),
-        ("not confirmed", "not confirmed: do not rely on ", False),
-        ("cannot tell", "cannot tell: do not rely on ", False),
-        ("not sampled", "not sampled", False),
+        ("confirmed", "Yes: confirmed by the model", "good"),
+        ("not confirmed", "No: not confirmed", "bad"),
+        ("cannot tell", "No: cannot tell", "bad"),
+        ("not sampled", "No: not sampled", "bad"),
     ],
 )
-def test_the_headline_comes_before_what_emulator_and_chains_say(
-    small: Results, outcome: str, headline: str, fine: bool
+def test_the_answer_comes_before_what_emulator_and_chains_say(
+    whole: Results, outcome: str, said: str, kind: str
 ) -> None:
     """A validated emulator and converged chains must not look like a confirmation."""
-    assert small.verdict is not None
-    distrust = np.arange(len(small.parameter)) == 0
-    verdict = replace(small.verdict, outcome=outcome, distrust=distrust, round=0)
-    made = page(replace(small, verdict=verdict, verdicts=[verdict]))
+    assert whole.verdict is not None
+    distrust = np.arange(len(whole.parameter)) == 0
+    verdict = replace(whole.verdict, outcome=outcome, distrust=distrust, round=0)
+    lenient = {"sample": {"rhat": 10.0, "ess": 1.0}, "emulate": {"rounds": 1}}
+    made = page(replace(whole, verdict=verdict, verdicts=[verdict], settings=lenient))
     head = made[made.index("<header>") : made.index("</header>")] + "</header>"
-    kind = "good" if fine else "bad"
-    assert f'<p class="verdict"><b class="{kind}">{headline}' in head
-    assert head.count('class="good"') == fine
-    assert head.index(headline) < head.index("emulator validated")
-    assert (small.parameter[0] in Page(head).text) == (outcome in ("not confirmed", "cannot tell"))
-    assert ("What to do" in made) == (not fine)
+    assert f'<div class="answer {kind}"><p class="verdict">May I use this posterior? <b>{said}' in head
+    assert head.index(said) < head.index("emulator validated")
+    assert (whole.parameter[0] in Page(head).text) == (outcome != "not sampled")
+    assert ("<b>do: </b>" in head) == (kind == "bad")
+
+
+def test_a_confirmed_posterior_with_a_fault_is_to_be_used_with_care(whole: Results) -> None:
+    lenient = replace(whole, settings={"sample": {"rhat": 10.0, "ess": 1.0}})
+    assert lenient.answer.word == "yes"
+    strict = replace(whole, settings={"sample": {"rhat": 1.0001, "ess": 1e6}})
+    assert strict.answer.word == "with care"
+    assert "the chains have not converged" in strict.answer.because[0]
+    assert "a larger sample.max_steps" in strict.answer.advice
+    other = replace(lenient, repeats=False)
+    assert (other.answer.word, other.answer.headline) == ("with care", "confirmed by the model")
+    assert "NOT repeat itself" in other.answer.because[0]
+    head = page(other)
+    assert '<div class="answer care">' in head
+
+
+def test_labels_stand_for_names_and_names_are_told_once(small: Results) -> None:
+    labels = {small.parameter[0]: "Vcmax, needle", small.parameter[1]: "cost $5 & more"}
+    assert isinstance(small.prior, ParameterSpace)
+    labelled = replace(small, prior=replace(small.prior, labels=labels))
+    made = page(labelled)
+    assert Page(made).numbers("parameters", "Vcmax, needle")
+    assert "cost $5 &amp; more" in made
+    assert "umol m-2 s-1" in made
+    assert labelled.labelled(f"of {small.parameter[0]}!") == "of Vcmax, needle!"
+
+
+def test_annual_sums_are_those_of_the_windows(whole: Results) -> None:
+    header, rows = sums(whole)
+    obs = whole.observations
+    for row in rows:
+        cells = dict(zip(header, row, strict=True))
+        mine = (obs.variable == cells["variable"]) & (
+            obs.start.astype("datetime64[Y]").astype(int) + 1970 == cells["year"]
+        )
+        assert cells["observed"] == pytest.approx(obs.y[mine].sum())  # daily windows of a rate per day
+        assert cells["share_of_year"] == pytest.approx(mine.sum() / (366 if cells["year"] % 4 == 0 else 365))
+        posterior = whole.compared["posterior"][:, mine].sum(axis=1)
+        assert cells["posterior_median"] == pytest.approx(np.median(posterior))
+        assert cells["posterior_low"] < cells["posterior_median"] < cells["posterior_high"]
+    assert {(row[0], row[1]) for row in rows} == {("GPP", "g C m-2"), ("ET", "mm")}
+
+
+def test_of_what_is_no_flux_there_is_no_sum(small: Results) -> None:
+    kelvin = replace(small.observations, unit=np.full(len(small.observations), "K"))
+    assert sums(replace(small, observations=kelvin))[1] == []
+
+
+def test_every_figure_is_written_for_a_journal_with_its_data(small: Results, tmp_path: Path) -> None:
+    paths = figure_files.write(small, tmp_path / "figures")
+    stems = {path.stem for path in paths}
+    assert {"parameters", "corner", "fit-GPP", "season-ET", "misfit", "emulator", "traces", "ladder"} <= stems
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {path.name for path in paths}
+    for stem in stems:
+        png = (tmp_path / "figures" / f"{stem}.png").read_bytes()
+        pdf = (tmp_path / "figures" / f"{stem}.pdf").read_bytes()
+        assert (png[:4], pdf[:4]) == (b"\x89PNG", b"%PDF")
+        width = int.from_bytes(png[16:20])
+        wide = 180 if stem in ("parameters", "fit-GPP", "fit-ET", "misfit", "traces", "ladder") else None
+        assert width / 300 * 25.4 == (pytest.approx(wide, abs=1) if wide else pytest.approx(120, abs=62))
+    with open(tmp_path / "figures" / "fit-GPP.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    gpp = small.rows(variable="GPP")
+    np.testing.assert_array_equal([float(row["observed"]) for row in rows], small.observations.y[gpp])
+    middle = np.median(small.compared["posterior"][:, gpp], axis=0)
+    np.testing.assert_array_equal([float(row["posterior_median"]) for row in rows], middle)
+
+
+def test_alt_texts_say_what_is_to_be_seen(read: Page) -> None:
+    alts = [image["alt"] for image in read.images]
+    assert len(set(alts)) == len(alts)
+    assert any("default" in alt and "±" in alt for alt in alts)
+
+
+def test_wide_content_can_be_scrolled_by_keyboard(written: Path) -> None:
+    text = written.read_text(encoding="utf-8")
+    assert text.count('tabindex="0" role="region" aria-label=') >= 20
+
+
+def test_the_methods_name_what_was_done(whole: Results) -> None:
+    text = " ".join(
+        sentences(replace(whole, settings=dict(whole.settings) | {"calibrate": {"scheme": "ies"}}))
+    )
+    for part in ("2 parameters", "15 members were updated 3 times", "10.3389/fams.2019.00047", "0.9912"):
+        assert part in text
 
 
 def test_the_road_to_the_verdict_is_told_round_by_round(small: Results) -> None:

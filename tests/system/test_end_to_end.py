@@ -175,7 +175,7 @@ def test_a_run_whose_emulator_is_refused_is_scored_and_says_so(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("no posterior was sampled: the emulator of round 0 was refused") == 2  # log, end
-    assert done.stdout.startswith("verdict: not sampled\n")
+    assert done.stdout.startswith("May I use this posterior? No: not sampled\n")
     assert "Traceback" not in done.stderr
     assert "NOT VALIDATED" in done.stdout
     assert ",last,rmse," in (tmp_path / "run" / "scorecard.csv").read_text()
@@ -255,7 +255,7 @@ def test_an_unconfirmed_posterior_is_emulated_again_from_its_own_runs(bent):
         assert "evaluation-posterior-00" in json.loads(file.attrs["inputs"])
         assert len(file["u"]) == 12 + 15
     assert done.returncode == (0 if told[-1][0] == "confirmed" else 1), done.stderr
-    assert done.stdout.startswith("verdict: ")
+    assert done.stdout.startswith("May I use this posterior? ")
     page = (run / "report" / "index.html").read_text()
     assert page.index('class="verdict"') < page.index("emulator ")
 
@@ -269,7 +269,9 @@ def test_a_run_that_ends_unconfirmed_exits_with_1_and_says_what_to_distrust_and_
     assert "Traceback" not in done.stderr
     assert "emulate.rounds: 2" in done.stderr
     assert "distrust" in done.stderr or "do not rely on" in done.stderr
-    assert done.stdout.splitlines()[0] in ("verdict: not confirmed", "verdict: cannot tell")
+    assert done.stdout.splitlines()[0] in (
+        f"May I use this posterior? No: {end}" for end in ("not confirmed", "cannot tell")
+    )
     assert (tmp_path / "run" / "posterior.csv").exists()
     # the same command says the same again; with more rounds, and the verdict reset, the run goes on
     assert fatescal(2, config).returncode == 1

@@ -280,6 +280,9 @@ class ClmFates(Model):
         """Return the daily output of a finished run; times are decoded, with their bounds."""
         return history.read(folder, self.variables, prefix=CASE_NAME)
 
+    def parameter_files(self, theta: Mapping[str, float], folder: Path) -> list[Path]:
+        return self.targets.files(theta, folder)
+
     def _simulate(
         self,
         theta: Mapping[str, float],

@@ -80,6 +80,29 @@ class Targets:
                 changes[key] = str(target)
         return changes | {name: value for name, value in theta.items() if self._owner(name) is self.scalars}
 
+    def files(self, theta: Mapping[str, float], folder: Path) -> list[Path]:
+        """Write parameters for use in a case by hand: the parameter files, and `user_nl_clm` that names them.
+
+        Parameters
+        ----------
+        theta : mapping of str to float
+            By flat name.
+        folder : Path
+            Where to write; paths in `user_nl_clm` are relative to it.
+
+        Raises
+        ------
+        ModelFailed
+            As `write`.
+        """
+        changes = self.write(theta, folder)
+        written = [Path(value) for value in changes.values() if isinstance(value, str)]
+        values = (f"'{Path(v).name}'" if isinstance(v, str) else f"{v!r}" for v in changes.values())
+        lines = [f"{key} = {value}\n" for key, value in zip(changes, values, strict=True)]
+        note = folder / "user_nl_clm"
+        note.write_text("! Parameters by fatescal; give whole paths of the files.\n" + "".join(lines))
+        return [*written, note]
+
     def require_possible(self, theta: Mapping[str, float]) -> None:
         """Raise `ModelFailed` for a value that no plant type comes near.
 

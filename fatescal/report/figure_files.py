@@ -1,0 +1,72 @@
+"""Every figure of the page as files for a paper: PNG and PDF at a journal's width, its data as csv."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from fatescal.report.csv_table import write_csv
+from fatescal.report.figure import STYLE, WIDTH, Plot, laid_out
+from fatescal.report.registry import OWN, sections
+from fatescal.report.results import Results
+from fatescal.storage import atomic
+
+log = logging.getLogger(__name__)
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # a line for each glyph that a PDF embeds
+JOURNAL = 180 / 25.4  # inches of a figure of two columns
+FONT = 0.78  # of the page's sizes: 9 pt become 7 pt
+DPI = 300
+METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+
+
+def write(results: Results, folder: Path) -> list[Path]:
+    """Write ``folder/NAME.png``, ``.pdf`` and ``.csv`` of every figure; return their paths.
+
+    The same results give the same bytes.
+    """
+    paths = []
+    for plot in _plots(results):
+        folder.mkdir(parents=True, exist_ok=True)
+        header, rows = plot.data()
+        write_csv(folder / f"{plot.name}.csv", header, rows)
+        figure = for_journal(plot.draw())
+        for kind, metadata in METADATA.items():
+            with rc_context(STYLE | {"pdf.fonttype": 42}):
+                save = partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata)
+                atomic.write(folder / f"{plot.name}.{kind}", save)
+        paths += [folder / f"{plot.name}.{kind}" for kind in ("png", "pdf", "csv")]
+    return paths
+
+
+def _plots(results: Results) -> Iterator[Plot]:
+    """Yield all figures; a section of another package that fails is logged and left out."""
+    for section in sections().values():
+        try:
+            yield from section().plots(results)
+        except Exception as error:
+            if section in OWN:
+                raise
+            log.warning("no files of the figures of section %s, which failed: %s", section.kind, error)
+
+
+def for_journal(figure: Figure) -> Figure:
+    """Return the figure at the width of a journal's page, its letters larger beside it than on the screen."""
+    scale = JOURNAL / WIDTH
+    figure.set_size_inches(figure.get_figwidth() * scale, figure.get_figheight() * scale * 1.1)
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    ticks = {axis: axis.get_ticklabels() for axis in axes}
+    for axis, labels in ticks.items():
+        if labels:
+            axis.set_tick_params(labelsize=float(labels[0].get_fontsize()) * FONT)
+    of_ticks = {id(label) for labels in ticks.values() for label in labels}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in of_ticks:
+            text.set_fontsize(float(text.get_fontsize()) * FONT)
+    laid_out(figure)
+    return figure
