@@ -241,16 +241,21 @@ def _wrong_alone(log_weights: Array, u: Array, draws: Array) -> Array:
 
     Few members miss the far tail that the weights of a too narrow posterior are largest in, and a quadratic
     of many parameters is shrunk to nothing; one parameter's parabola a + b z + c z^2 needs neither: the
-    normal true posterior has the sd (1 - 2 c)^(-1/2) and the mean b / (1 - 2 c). All are fitted at once where
-    members are many enough.
+    normal true posterior has the sd (1 - 2 c)^(-1/2) and the mean b / (1 - 2 c). Where members are many
+    enough, a fit of all parabolas at once must say so, too: it sees through what the other parameters do,
+    but of correlated parameters its slopes are uncertain.
     """
     n, p = u.shape
     z = (u - draws.mean(axis=0)) / np.maximum(draws.std(axis=0), np.finfo(float).tiny)
     ones, squares = np.ones((n, 1)), z**2
+    wrong = _beyond([np.hstack([ones, z[:, [i]], squares[:, [i]]]) for i in range(p)], log_weights)
     if n >= 2 * (2 * p + 1):
-        sets = [np.hstack([ones, z, squares])]
-    else:
-        sets = [np.hstack([ones, z[:, [i]], squares[:, [i]]]) for i in range(p)]
+        wrong &= _beyond([np.hstack([ones, z, squares])], log_weights)
+    return wrong
+
+
+def _beyond(sets: Sequence[Array], log_weights: Array) -> Array:
+    """Return the mask (P) of parabolas beyond the tolerances; each of `sets` (J, 1 + 2 p) is fitted alone."""
     fits = [_least_squares(x, log_weights) for x in sets]
     (b, c), (error_b, error_c) = (
         np.concatenate([fit[k][1:].reshape(2, -1) for fit in fits], axis=1) for k in (0, 1)
