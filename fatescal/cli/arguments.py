@@ -56,6 +56,11 @@ OWN = (
         ("fatescal check my.yaml", "mpirun -n 4 fatescal check my.yaml --machine fram --try"), together=True,
     ),
     OwnVerb(
+        "screen", "find the parameters that matter before a calibration, from at most about 120 runs",
+        verb_options.screen, ("mpirun -n 32 fatescal screen my.yaml", "fatescal screen my.yaml --paths 4"),
+        together=True,
+    ),
+    OwnVerb(
         "status", "what of a run is finished, what runs, and whether its posterior may be used",
         verb_options.status, ("fatescal status my.yaml", "fatescal status runs/my_site --watch 30s"),
     ),
@@ -134,6 +139,12 @@ def _check(args: argparse.Namespace, comm: Communicator) -> int:
     if args.default_run and config is None:
         raise BadInput("check --try needs a config", hint="fatescal check --try CONFIG --machine MACHINE")
     return check.check(config, comm, args.fold, args.machine, args.default_run, _changes(args))
+
+
+def _screen(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import screen
+
+    return screen.screen(args.config, comm, args.paths, args.machine, _changes(args))
 
 
 def _status(args: argparse.Namespace, comm: Communicator) -> int:

@@ -89,6 +89,15 @@ def check(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def screen(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `screen`."""
+    config(sub)
+    limits(sub)
+    sub.add_argument(
+        "--paths", type=int, metavar="R", help="paths of P + 1 runs, P the parameters; else 2 to 10, by P"
+    )
+
+
 def status(sub: argparse.ArgumentParser) -> None:
     """Add the options of `status`."""
     place(sub, nargs="?", default=DEFAULT_CONFIG)

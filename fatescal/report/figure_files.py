@@ -31,7 +31,7 @@ def write(results: Results, folder: Path) -> list[Path]:
     The same results give the same bytes.
     """
     paths = []
-    for plot in _plots(results):
+    for plot in plots(results):
         folder.mkdir(parents=True, exist_ok=True)
         header, rows = plot.data()
         write_csv(folder / f"{plot.name}.csv", header, rows)
@@ -44,7 +44,7 @@ def write(results: Results, folder: Path) -> list[Path]:
     return paths
 
 
-def _plots(results: Results) -> Iterator[Plot]:
+def plots(results: Results) -> Iterator[Plot]:
     """Yield all figures; a section of another package that fails is logged and left out."""
     for section in sections().values():
         try:
@@ -60,13 +60,11 @@ def for_journal(figure: Figure) -> Figure:
     scale = JOURNAL / WIDTH
     figure.set_size_inches(figure.get_figwidth() * scale, figure.get_figheight() * scale * 1.1)
     axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
-    ticks = {axis: axis.get_ticklabels() for axis in axes}
-    for axis, labels in ticks.items():
-        if labels:
-            axis.set_tick_params(labelsize=float(labels[0].get_fontsize()) * FONT)
-    of_ticks = {id(label) for labels in ticks.values() for label in labels}
+    sizes = {axis: float(labels[0].get_fontsize()) for axis in axes if (labels := axis.get_ticklabels())}
     for text in figure.findobj(Text):
-        if isinstance(text, Text) and id(text) not in of_ticks:
+        if isinstance(text, Text):
             text.set_fontsize(float(text.get_fontsize()) * FONT)
+    for axis, size in sizes.items():  # also of labels that are made only when it is drawn
+        axis.set_tick_params(labelsize=size * FONT)
     laid_out(figure)
     return figure

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fatescal.diagnostics import scores
-from fatescal.diagnostics.convergence import diagnose, to_tree
+from fatescal.diagnostics.convergence import diagnose
 from fatescal.diagnostics.verdict_text import details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
-from fatescal.report import annual_section, parameter_tables
+from fatescal.report import annual_section, inference_data, parameter_tables
 from fatescal.report.csv_table import write_csv
 from fatescal.report.results import Results
 from fatescal.storage import atomic
@@ -193,9 +193,5 @@ def _scored(results: Results, card: Scorecard) -> str:
 
 
 def _write_chains(path: Path, results: Results) -> None:
-    """Write all kept cold draws in physical units, as ArviZ knows them."""
-    u = np.concatenate([block.u for block in results.chains], axis=1)
-    cold = np.concatenate([block.log_likelihood[:, :, -1] for block in results.chains], axis=1)
-    theta = results.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
-    units = [results.units.get(name, "1") for name in results.parameter]
-    to_tree(theta, results.parameter, units, cold).to_netcdf(path)
+    """Write the groups of ArviZ's InferenceData."""
+    inference_data.tree(results).to_netcdf(path)

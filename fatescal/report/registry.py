@@ -21,6 +21,7 @@ from fatescal.report.prior_check_section import PriorCheckSection
 from fatescal.report.provenance_section import Provenance
 from fatescal.report.scorecard_section import ScorecardSection
 from fatescal.report.section import ReportSection
+from fatescal.report.sensitivity_section import Sensitivity
 from fatescal.report.time_series_section import FitInTime
 from fatescal.report.verdict_section import VerdictSection
 
@@ -34,6 +35,7 @@ OWN = (
     AnnualSums,
     Misfit,
     EmulatorCheck,
+    Sensitivity,
     Chains,
     Cost,
     Methods,

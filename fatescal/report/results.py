@@ -59,6 +59,9 @@ class PriorMap(Protocol):
         P).
         """
 
+    def u(self, theta: Array) -> Array:
+        """Return coordinates (J, P) of physical parameters (J, P)."""
+
     def z(self, u: Array) -> Array:
         """Return the standard normal coordinate (J, P) of each parameter by itself, of coordinates (J, P)."""
 

@@ -100,6 +100,8 @@ GRAPH = (
         ("ensemble-NN", "evaluation-NN", *ERRORS),
         ("calibrate", "calibrate.iterations"),
     ),
+    Stage("screen", Batch, (), ("run.seed", *PARAMETERS)),
+    Stage("evaluation-screen", Evaluation, (PREPARATION, "screen"), MEMBERS),
     Stage("evaluation-default", Evaluation, (PREPARATION,), MEMBERS),
     Stage("evaluation-NN", Evaluation, (PREPARATION, "ensemble-NN"), MEMBERS),
     Stage("surrogate-RR", Surrogate, (*ERRORS, *EVALUATIONS), ("emulate", "calibrate.iterations")),

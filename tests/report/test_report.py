@@ -282,7 +282,7 @@ def test_whole_run_has_every_section_linked(read: Page) -> None:
 def test_page_is_alone_and_self_contained(written: Path, read: Page) -> None:
     assert [p.name for p in written.parent.iterdir()] == ["index.html"]
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in read.images)
-    assert len(read.images) == 10
+    assert len(read.images) == 11
     assert "http" not in written.read_text().split("base64")[0]
     assert written.stat().st_size < 4e6
 
