@@ -18,7 +18,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test test-slurm faults soak trust reference lint clean distclean
+.PHONY: help setup demo test test-slurm faults soak trust docs reference lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -28,6 +28,7 @@ help:
 	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
 	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
+	@echo "make docs       the documentation as a site, build/site/index.html"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
@@ -56,6 +57,10 @@ trust: $(READY)
 test-slurm: $(READY)
 	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
 	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py $(ARGS)
+
+docs: $(READY)
+	@.venv/bin/python -c "import mkdocs" 2>/dev/null || .venv/bin/python -m pip install -q "mkdocs <2"
+	@.venv/bin/python docs/make_site.py
 
 reference: $(READY)
 	@. $(READY) && .venv/bin/python docs/make_reference.py
