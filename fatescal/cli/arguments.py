@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from fatescal.models.base import Verb
 
 DEFAULT_CONFIG = Path(__file__).parents[1] / "hyytiala_twin.yaml"
-VERBS = ("run", "check", "status", "report", "priors", "reset", "schema")  # and those that models bring
+VERBS = (
+    "run",
+    "check",
+    "status",
+    "report",
+    "priors",
+    "reset",
+    "schema",
+    "members",
+)  # and those that models bring
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
 Action = Callable[[argparse.Namespace, "Communicator"], int]
@@ -28,10 +37,24 @@ AddVerb = Callable[[str, str, Action], argparse.ArgumentParser]
 def _run(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    limits = [limit for limit in (args.time_limit, comm.on_root(run.wall_time_limit)) if limit is not None]
+    _stop_in_time(comm, args.time_limit)
+    return run.run(args.config, comm, args.fold, args.machine)
+
+
+def _stop_in_time(comm: Communicator, time_limit: float | None) -> None:
+    """Let the ranks stop before the job's wall time or `time_limit` [s] is over, or at SIGUSR1."""
+    from fatescal.cli.run import wall_time_limit
+
+    limits = [limit for limit in (time_limit, comm.on_root(wall_time_limit)) if limit is not None]
     comm.deadline = time.monotonic() + min(limits) if limits else None
     comm.catch_stop_signal()
-    return run.run(args.config, comm, args.fold, args.machine)
+
+
+def _members(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import members
+
+    _stop_in_time(comm, None)
+    return members.members(args.note, comm)
 
 
 def _check(args: argparse.Namespace, comm: Communicator) -> int:
@@ -89,6 +112,11 @@ def _duration(text: str) -> float:
         return seconds(text)
     except BadInput as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def fold_of(text: str | None) -> tuple[int, int] | None:
+    """Return i, k of 'i/k', None of None."""
+    return None if text is None else _fold(text)
 
 
 def _fold(text: str) -> tuple[int, int]:
@@ -216,6 +244,8 @@ def _add_verbs_on_runs(verb: AddVerb) -> None:
     sub = verb("reset", "set a stage and all later ones aside, to compute them again", _reset)
     sub.add_argument("run", **FOLDER)
     sub.add_argument("--from", dest="stage", required=True, metavar="STAGE")
+    sub = verb("members", "make the runs of a job that `execution: jobs` has submitted", _members)
+    sub.add_argument("note", type=Path, metavar="NOTE", help="file in RUN/members/STAGE/jobs")
     verb("schema", "print the JSON schema of a config, for editors", _schema)
 
 

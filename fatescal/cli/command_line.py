@@ -74,7 +74,7 @@ def _main(argv: Sequence[str]) -> int:
         format="%(message)s" if comm.is_root else f"rank {comm.rank}: %(message)s",
         stream=sys.stderr,
     )
-    if args.verb not in ("run", "check"):  # for one rank; started on more, root does it
+    if args.verb not in ("run", "check", "members"):  # for one rank; started on more, root does it
         if not comm.is_root:
             return 0
         comm = comm.alone()
