@@ -156,6 +156,11 @@ def init(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--name", help="name of the site and the run; else that of the file")
 
 
+def members(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `members`."""
+    sub.add_argument("note", type=Path, metavar="NOTE", help="file in RUN/members/STAGE/jobs")
+
+
 def completion(sub: argparse.ArgumentParser) -> None:
     """Add the options of `completion`."""
     sub.add_argument("shell", choices=("bash", "zsh", "fish"))
