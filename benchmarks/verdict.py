@@ -4,8 +4,8 @@
 The emulated posterior is normal (correlation 0.5) or heavy-tailed, the true one is known; a posterior is
 wrong if a mean is off by more than 0.25 sd or an sd by more than 25 %. Prints for each problem in % how often
 it is confirmed / not confirmed / cannot tell. Members are random draws; support points of 500 draws; or
-pooled: one half is of a round before, whose posterior lay 0.3 sd beside in every parameter and was a tenth
-wider (normal problems alone).
+pooled, asked where the round's own half cannot tell: the other half is of a round before, whose posterior lay
+0.3 sd beside in every parameter and was a tenth wider (normal problems alone).
 """
 
 from __future__ import annotations
@@ -152,7 +152,11 @@ def one(name: str, p: int, n: int, seed: int, way: str) -> tuple[bool, str]:
     names = [f"p{i}" for i in range(p)]
     if way == "pooled":
         members, relative = pooled_members(z, rng, n)
-        verdict = judge_rerun(log_weight(members), correlated(members), u, names, relative)
+        own = members[n // 2 :]
+        verdict = judge_rerun(log_weight(own), correlated(own), u, names)
+        if verdict.outcome == "cannot tell":
+            together = judge_rerun(log_weight(members), correlated(members), u, names, relative)
+            verdict = together if together.outcome == "confirmed" else verdict
         return wrong, verdict.outcome
     pick = representative(u[:N_CANDIDATES], n) if way == "support" else rng.choice(N_DRAWS, n, replace=False)
     verdict = judge_rerun(log_weight(z[pick]), u[pick], u, names)

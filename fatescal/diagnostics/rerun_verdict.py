@@ -109,7 +109,7 @@ def judge_rounds(
     parameter : P names
     left_out : sequence of (J_s) arrays, optional
         For each round before the last the log likelihood of the last round's emulator at that round's
-        members, each predicted without itself. Without it the last round is judged by its own members alone.
+        members, each predicted without itself: asked where the last round's own members cannot tell.
     """
     last = rounds[-1]
     own = -last.misfit - last.log_likelihood(last.u)
@@ -120,14 +120,12 @@ def judge_rounds(
     misfit = np.concatenate([one.misfit for one in pooled])
     emulated = np.array([one.log_likelihood(u) for one in pooled])
     log_evidence, sizes = [one.log_evidence for one in pooled], [len(one.u) for one in pooled]
-    if left_out is None or not len(last.u):
-        verdict = judge_rerun(own, last.u, last.draws, parameter)
-    else:
+    verdict = judge_rerun(own, last.u, last.draws, parameter)
+    if verdict.outcome == "cannot tell" and left_out and len(last.u) >= LEAST_MEMBERS:
         unseen = np.concatenate([*left_out, -last.misfit - own])
         relative = relative_density(emulated, log_evidence, sizes)
-        verdict = judge_rerun(-misfit - unseen, u, last.draws, parameter, relative)
-        sd = float(own.std(ddof=1)) if len(own) > 1 else np.nan
-        verdict = replace(verdict, weights=normalised(own), log_weight_sd=sd, k=pareto_k(own))
+        together = judge_rerun(-misfit - unseen, u, last.draws, parameter, relative)
+        verdict = _surer(verdict, together)
     log_weights = mixture_log_weights(misfit, emulated, log_evidence, sizes)
     weights = normalised(log_weights)
     centre, scale = last.draws.mean(axis=0), np.maximum(last.draws.std(axis=0), np.finfo(float).tiny)
@@ -140,6 +138,14 @@ def judge_rounds(
         pooled_k=pareto_k(log_weights),
         distance=divergence(rounds[-2].draws, last.draws) if len(rounds) > 1 else np.nan,
     )
+
+
+def _surer(own: Verdict, together: Verdict) -> Verdict:
+    """Return the verdict of all members where they confirm, or lack fewer than a round's own."""
+    nearer = together.outcome == "cannot tell" and together.more < own.more
+    if together.outcome != "confirmed" and not nearer:
+        return own
+    return replace(together, weights=own.weights, log_weight_sd=own.log_weight_sd, k=own.k)
 
 
 def judge_rerun(
