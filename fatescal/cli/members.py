@@ -10,7 +10,6 @@ from typing import Any
 
 from fatescal.base.errors import FatescalError, OutOfTime, error_message
 from fatescal.cli.run_folder import load_config
-from fatescal.cli.verb_options import fold
 from fatescal.ensemble.job_notes import JobTask, read_content, read_note
 from fatescal.ensemble.job_tasks import carry_out
 from fatescal.hpc.communicator import Communicator
@@ -31,14 +30,8 @@ def members(note: Path, comm: Communicator) -> int:
     error: FatescalError | None = None
     try:
         source, inputs = comm.on_root(lambda: [read_content(note)[key] for key in ("source", "inputs")])
-        config = comm.on_root(
-            lambda: load_config(
-                Path(source["config"]),
-                None if source["fold"] is None else fold(source["fold"]),
-                source["machine"],
-                source["changes"],
-            )
-        )
+        source |= {"path": Path(source["path"]), "fold": source["fold"] and tuple(source["fold"])}
+        config = comm.on_root(lambda: load_config(**source))
         ensemble = assemble(config, comm).members.with_inputs(inputs)
 
         def make(i: int) -> None:

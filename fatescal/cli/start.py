@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fatescal import config as settings
 from fatescal.cli.run_folder import Fold, stages_reached
@@ -45,25 +44,27 @@ def with_inputs(
     return replace(problem, members=problem.members.with_inputs(of_members))
 
 
-def source(path: Path, fold: Fold, machine: str | None, changes: settings.Changes | None) -> dict[str, Any]:
+def source(
+    path: Path, fold: Fold, machine: str | None, changes: settings.Changes | None
+) -> dict[str, object]:
     """Return config, fold, machine and changes as a job gets them, which starts in the same folder."""
     return {
-        "config": str(path.absolute()),
-        "fold": None if fold is None else f"{fold[0]}/{fold[1]}",
+        "path": str(path.absolute()),
+        "fold": fold,
         "machine": machine,
-        "changes": dict(changes or {}),
+        "changes": None if changes is None else dict(changes),
     }
 
 
 def with_jobs(
-    config: settings.Config, problem: Problem, comm: Communicator, source: Mapping[str, Any]
+    config: settings.Config, problem: Problem, comm: Communicator, source: Mapping[str, object]
 ) -> Problem:
     """Return the problem with jobs that make its runs, where the machine file asks for them.
 
     Parameters
     ----------
     source : mapping
-        As `source` returns it.
+        The arguments of `load_config`, as they were given.
 
     Raises
     ------

@@ -48,8 +48,8 @@ class MemberJobs:
     ----------
     options : MemberJobsSection
         Section `jobs` of the machine file.
-    source : mapping of str to str or None
-        `config`, `machine` and `fold`: from what a job makes the same models.
+    source : mapping
+        From what a job makes the same models; it can be written as JSON.
     retries : int
         How often a run whose job was lost is submitted again.
     hide : sequence of str
@@ -61,7 +61,7 @@ class MemberJobs:
     def __init__(
         self,
         options: MemberJobsSection,
-        source: Mapping[str, str | None],
+        source: Mapping[str, object],
         retries: int,
         hide: Sequence[str],
         stop: Callable[[], bool],
