@@ -32,17 +32,29 @@ submit_again() {
             --ntasks-per-node="${SLURM_NTASKS_PER_NODE%%(*}" --time="$limit" \
             ${SLURM_ARRAY_TASK_ID:+--array="$SLURM_ARRAY_TASK_ID"} "${again[@]}"
     else
-        local account
+        local account variables name
         account=$(of_job Account_Name)
-        qsub ${account:+-A "$account"} -q "${PBS_O_QUEUE:?}" -l "select=$(of_job Resource_List.select)" \
-            -l "walltime=$(of_job Resource_List.walltime)" -N "$PBS_JOBNAME" \
-            ${FATESCAL_ARGUMENTS:+-v "FATESCAL_ARGUMENTS=$FATESCAL_ARGUMENTS"} "${again[0]}"
+        for name in FATESCAL_ARGUMENTS FATESCAL_MACHINE FATESCAL_FOLDS FATESCAL_FOLD; do
+            [ -z "${!name:-}" ] || variables=${variables:+$variables,}$name=${!name}
+        done
+        qsub ${account:+-A "$account"} -q "${PBS_O_QUEUE:-$(of_job queue)}" \
+            -l "$(nodes_of_job),walltime=$(of_job Resource_List.walltime)" -N "$PBS_JOBNAME" \
+            ${variables:+-v "$variables"} "${again[0]}"
     fi
 }
 
-# of_job ATTRIBUTE: what PBS knows of this job; long values go on in lines that begin with a tab.
+# The nodes of this job as qsub takes them: those asked for, or where the server does not say (Torque) those it has.
+nodes_of_job() {
+    local select n_nodes
+    select=$(of_job Resource_List.select)
+    n_nodes=$(sort -u "${PBS_NODEFILE:?}" | grep -c .)
+    if [ -n "$select" ]; then echo "select=$select"; else echo "nodes=$n_nodes:ppn=$(($(n_tasks) / n_nodes))"; fi
+}
+
+# of_job ATTRIBUTE: what PBS knows of this job; long values go on in lines that begin with a tab, and so do all of some.
 of_job() {
-    qstat -f "$PBS_JOBID" | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n\t//g' | sed -n "s/^ *$1 = //p"
+    qstat -f "$PBS_JOBID" | sed -E -e ':a' -e 'N' -e '$!ba' -e 's/\n\t([A-Za-z_.]+ = )/\n\1/g' -e 's/\n\t//g' |
+        sed -n "s/^ *$1 = //p"
 }
 
 # The number of MPI ranks: Slurm's tasks, or a line each in PBS's list of nodes.
@@ -50,12 +62,15 @@ n_tasks() {
     if [ -n "${SLURM_JOB_ID:-}" ]; then echo "${SLURM_NTASKS:?}"; else grep -c . "${PBS_NODEFILE:?}"; fi
 }
 
-# PBS gives no early signal. fatescal asks it for the wall time; where it gets no answer, this signal ends the run.
+# PBS gives no early signal. fatescal asks it for the wall time; where it gets no answer, this signal ends the run: five
+# minutes, or a twentieth, before the end.
 signal_before_the_end() {
     [ -z "${SLURM_JOB_ID:-}" ] || return 0
-    local hours minutes seconds
+    local hours minutes seconds whole
     IFS=: read -r hours minutes seconds <<<"$(of_job Resource_List.walltime)"
-    [ -z "${seconds:-}" ] || echo "timeout --signal=USR1 $((10#$hours * 3600 + 10#$minutes * 60 + 10#$seconds - 300))"
+    [ -n "${seconds:-}" ] || return 0
+    whole=$((10#$hours * 3600 + 10#$minutes * 60 + 10#$seconds))
+    echo "timeout --signal=USR1 $((whole - (whole < 6000 ? whole / 20 : 300)))"
 }
 
 # Modules, where there are any, and the virtual environment that `make setup` made.

@@ -76,6 +76,38 @@ def data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder as a checkout, from which jobs go to a Slurm of two nodes that is a PBS too; its `slurm.conf`
+    is there.
+    """
+    if shutil.which("slurmctld") is None:
+        pytest.skip("Slurm is not installed")
+    folder, tests = tmp_path_factory.mktemp("checkout"), Path(__file__).parent
+    folder.chmod(0o755)
+    for name in ("jobscripts", "machines", ".venv"):
+        (folder / name).symlink_to(tests.parent / name)
+    command = tests / "slurm_cluster.sh"
+    started = subprocess.run(
+        [command, "start", folder],
+        env=on_two_nodes(folder),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if started.returncode != 0:
+        pytest.skip(f"Slurm does not start on this machine: {started.stderr}")
+    try:
+        yield folder
+    finally:
+        subprocess.run([command, "stop", folder], check=True, timeout=60)
+
+
+def on_two_nodes(cluster: Path) -> dict[str, str]:
+    """Return the environment of a user of the cluster; shared memory confuses two nodes of one name."""
+    return mpi_environment() | {"SLURM_CONF": str(cluster / "slurm.conf"), "OMPI_MCA_btl": "tcp,self"}
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say in the last lines how many tests had no data or no MPI: without them a suite proves less."""

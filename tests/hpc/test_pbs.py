@@ -175,7 +175,7 @@ def test_the_scheduler_is_known_by_the_variables_of_the_job(monkeypatch):
 
 
 JOB_SCRIPTS = Path(__file__).parents[2] / "jobscripts"
-WALL_TIME = {"00:10:00": "300", "12:00:00": "42900", "36:00:08": "129308"}
+WALL_TIME = {"00:10:00": "570", "12:00:00": "42900", "36:00:08": "129308"}
 
 
 def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tuple[int, str, str]:
@@ -227,8 +227,8 @@ def test_a_job_that_is_out_of_time_submits_the_next_one_as_it_was_submitted(tmp_
     code, submitted, ran = submit(tmp_path, 75, True, wall_time)
     assert code == 75
     assert submitted.strip() == (
-        f"-A UABC0001 -q main -l select=2:ncpus=2:mpiprocs=2 -l walltime={wall_time} -N fatescal "
-        "-v FATESCAL_ARGUMENTS=my.yaml jobscripts/ces_derecho.sh"
+        f"-A UABC0001 -q main -l select=2:ncpus=2:mpiprocs=2,walltime={wall_time} -N fatescal "
+        "-v FATESCAL_ARGUMENTS=my.yaml,FATESCAL_MACHINE=machine.yaml jobscripts/ces_derecho.sh"
     )
     limit, started = ran.splitlines()
     assert limit == f"--signal=USR1 {WALL_TIME[wall_time]}"

@@ -1,4 +1,5 @@
-"""The job scripts in a real Slurm: two nodes on one host, without accounting (tests/slurm_cluster.sh).
+"""What Slurm alone has: two nodes, steps, its own signal (tests/slurm_cluster.sh); all else is tried under
+each scheduler in test_schedulers.py.
 
 The wall time is long wherever no signal is wanted: the scripts ask for one ten minutes before its end.
 """
@@ -12,12 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import mpi_environment
-from linear import fatescal, write_problem, write_two_years
+from conftest import on_two_nodes
+from linear import fatescal, write_problem
 from running import alive, digests
 
 HERE = Path(__file__).parents[1]
@@ -30,7 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.mpi,
     pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-slurm does it"),
-    pytest.mark.skipif(shutil.which("slurmctld") is None, reason="Slurm is not installed"),
 ]
 
 
@@ -46,14 +46,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 class Cluster:
-    """A client of the Slurm whose configuration is `conf`, who submits from `folder`."""
+    """A client of Slurm, who submits from `folder`."""
 
-    def __init__(self, conf: Path, folder: Path) -> None:
-        self.folder = folder
-        self.environment = mpi_environment() | {
-            "SLURM_CONF": str(conf),
-            "OMPI_MCA_btl": "tcp,self",  # shared memory confuses two nodes of one name
-        }
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.environment = folder, on_two_nodes(folder)
 
     def __call__(self, *command: object) -> str:
         done = subprocess.run(
@@ -83,19 +79,8 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("slurm")
-    folder.chmod(0o755)
-    for name in ("jobscripts", "machines", ".venv"):
-        (folder / name).symlink_to(ROOT / name)
-    cluster = ROOT / "tests" / "slurm_cluster.sh"
-    started = subprocess.run([cluster, "start", folder], capture_output=True, text=True, timeout=60)
-    if started.returncode != 0:
-        pytest.skip(f"Slurm does not start on this machine: {started.stderr}")
-    try:
-        yield Cluster(folder / "slurm.conf", folder)
-    finally:
-        subprocess.run([cluster, "stop", folder], check=True, timeout=60)
+def slurm(cluster: Path) -> Cluster:
+    return Cluster(cluster)
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +89,6 @@ def unbroken(tmp_path_factory) -> dict[str, str]:
     config = write_problem(tmp_path_factory.mktemp("unbroken"))
     assert fatescal(2, config).returncode == 0
     return digests(config.parent / "run")
-
-
-def test_the_script_for_fram_completes_with_options_of_the_command_line(slurm, unbroken, tmp_path):
-    config, log = write_problem(tmp_path), tmp_path / "job.log"
-    job = slurm.finished(slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config))
-    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
-    assert "on 2 ranks" in log.read_text()
-    assert digests(tmp_path / "run") == unbroken
 
 
 def test_ranks_of_two_nodes_share_the_members(slurm, unbroken, tmp_path):
@@ -187,20 +164,6 @@ def test_two_tasks_on_two_nodes_try_out_the_machine(slurm, tmp_path):
     assert said.count(" ok: ") == 8
 
 
-def test_a_cancelled_job_goes_on_when_submitted_again(slurm, tmp_path):
-    config, log = write_problem(tmp_path, "--sleep", "0.3"), tmp_path / "job.log"
-    first = slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config)
-    members = tmp_path / "run" / "members" / "evaluation-00"
-    wait_until(lambda: len(list(members.glob("[0-9]*/member.json"))) >= 4)
-    slurm("scancel", first)
-    assert slurm.finished(first)["JobState"] == "CANCELLED"
-    kept = {path: path.stat().st_mtime_ns for path in members.glob("[0-9]*/member.json")}
-    assert len(kept) >= 4
-    job = slurm.finished(slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config))
-    assert job["JobState"] == "COMPLETED", log.read_text()
-    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items())
-
-
 def test_at_the_end_of_its_time_a_job_submits_the_next_one_until_all_is_done(slurm, tmp_path):
     """Slurm looks at the clock twice a minute: a job of two minutes is signalled after 30 to 60 s."""
     config = write_problem(tmp_path, "--sleep", "1.2")
@@ -223,25 +186,6 @@ def test_at_the_end_of_its_time_a_job_submits_the_next_one_until_all_is_done(slu
         ("2", "nn1234k", "normal")
     }
     assert (tmp_path / "run" / "posterior.csv").exists()
-
-
-def test_an_array_runs_the_folds_and_a_stopped_task_goes_on_alone(slurm, tmp_path):
-    config = write_two_years(tmp_path, "--sleep", "0.1")
-    script = "jobscripts/ces_folds.sh"
-    array = slurm.submit(*SMALL, "--array=1-2", "--time=60", script, config)
-    members = tmp_path / "run" / "fold-1-of-2" / "members"
-    wait_until(lambda: len(list(members.glob("*/[0-9]*/member.json"))) >= 4)
-    slurm("scancel", "--batch", "--signal=USR1", f"{array}_1")  # as Slurm does before the wall time ends
-    first, second = (slurm.finished(f"{array}_{i}") for i in (1, 2))
-    log = text(slurm.folder / f"fatescal-{array}-1.log")
-    assert first["ExitCode"] == "75:0", log
-    assert second["JobState"] == "COMPLETED", text(slurm.folder / f"fatescal-{array}-2.log")
-    again = re.search(r"Submitted batch job (\d+)", log)
-    assert again, log
-    job = slurm.finished(f"{again[1]}_1")
-    assert (job["JobState"], job["ArrayTaskId"]) == ("COMPLETED", "1")
-    done = fatescal(0, "report", tmp_path / "run")
-    assert "2 of 2 folds are scored" in done.stdout, done.stderr
 
 
 def test_a_job_that_brings_the_run_no_further_submits_no_other(slurm, tmp_path):

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -88,6 +88,7 @@ class Scheduler(ABC):
     kind: ClassVar[str]  # the name that a model's own scripts have for it: slurm, pbs
     variables: ClassVar[tuple[str, ...]] = ()  # prefixes of job variables that members must not inherit
     configuration: ClassVar[tuple[str, ...]] = ()  # variables that its commands need
+    submitter: ClassVar[str] = ""  # the program that puts a job into its queue
     launchers: ClassVar[tuple[str, ...]] = ()  # programs that start members and need `variables`
 
     def __init__(
@@ -138,6 +139,32 @@ class Scheduler(ABC):
             When the scheduler does not answer.
         """
 
+    def submit(self, script: Path, name: str, output: Path, options: Sequence[str]) -> str:
+        """Put a script into the queue, from its own folder, with this environment; return the job's
+        identifier.
+
+        Parameters
+        ----------
+        script : Path
+            The job's script, for `/bin/sh`.
+        name : str
+            The job's name.
+        output : Path
+            The file that gets what the job prints.
+        options : sequence of str
+            Further options of the command that submits.
+
+        Raises
+        ------
+        BadInput
+            When the scheduler refuses the job, or has none.
+        """
+        raise BadInput(f"{self.kind} puts no job into a queue", expected="slurm or pbs")
+
+    def cancel(self, number: str) -> None:
+        """End a job that waits or runs; nothing happens where it has ended."""
+        raise BadInput(f"{self.kind} ends no job")
+
     def wait(self, number: str, report: Callable[[Job], None]) -> Job | None:
         """Return a job when it has ended, None where it is not known any more; `report` gets each change.
 
@@ -180,7 +207,15 @@ class Scheduler(ABC):
                 raise OutOfTime(f"{meanwhile}.")
             time.sleep(min(left, 0.5))
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def submitted(self, folder: Path, *arguments: str) -> str:
+        """Return what the command that submits prints, called in a folder; `BadInput` where it refuses."""
+        done = self.command(*arguments, folder=folder)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip()).replace("\n", " ")
+            raise BadInput(f"{arguments[0]} refuses the job: {said}", hint="jobs.options of the machine file")
+        return done.stdout
+
+    def command(self, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Return a command of the scheduler that has ended.
 
         Raises
@@ -192,7 +227,12 @@ class Scheduler(ABC):
         """
         try:
             return subprocess.run(
-                arguments, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
+                arguments,
+                cwd=folder,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
             )
         except FileNotFoundError:
             raise BadInput(

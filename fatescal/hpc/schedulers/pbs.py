@@ -11,8 +11,9 @@ import getpass
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ STATES = {
 }
 UNDER_WAY = frozenset(STATES) - set("CFXM")
 UNKNOWN = re.compile(r"unknown job|job has finished|invalid job id", re.IGNORECASE)
+UNKNOWN_CODE = 153  # of qstat: the last byte of PBSE_UNKJOBID (15001)
 # Exit codes that PBS itself gives (PBS Professional Reference Guide, job exit codes).
 OUT_OF_TIME, OUT_OF_MEMORY = -29, -27  # JOB_EXEC_KILL_WALLTIME, JOB_EXEC_KILL_MEM
 SIGNALLED = (
@@ -50,6 +52,7 @@ class PBS(Scheduler):
     kind = "pbs"
     variables = ("PBS_", "PALS_")
     configuration = ("PBS_SERVER", "PBS_CONF_FILE", "PBS_EXEC")
+    submitter = "qsub"
     launchers = ("pbsdsh",)
 
     @property
@@ -60,9 +63,9 @@ class PBS(Scheduler):
     def seconds_left(self) -> tuple[float, float] | None:
         """Return the time until the job is ended and its whole wall time [s], as the server knows them.
 
-        The wall time used is reported with minutes of delay, so the start of the job counts where it is
-        given; of two answers the shorter one. None where the server does not answer: the job script's signal
-        is left.
+        The wall time used is reported with minutes of delay, so the start of the job counts too, or else when
+        the server last changed the job, which it did at its start; of all answers the shortest. None where
+        the server does not answer: the job script's signal is left.
         """
         if self.job is None:
             return None
@@ -74,8 +77,9 @@ class PBS(Scheduler):
         if whole is None:
             return None
         used = duration(_nested(attributes, "resources_used").get("walltime")) or 0.0
-        start = _moment(attributes.get("stime") or attributes.get("start_time"))
-        return whole - max(used, 0.0 if start is None else time.time() - start), whole
+        moments = (_moment(attributes.get(key)) for key in ("stime", "start_time", "mtime"))
+        ran = [time.time() - moment for moment in moments if moment is not None]
+        return whole - max(used, *ran, 0.0), whole
 
     def look(self, number: str) -> Job | None:
         """Return a job, or None where the server does not know it (any more)."""
@@ -89,11 +93,22 @@ class PBS(Scheduler):
         """Return the identifiers of this user's jobs of a name that wait or run and were submitted from
         a folder.
         """
+        if shutil.which("qselect", path=self.environment.get("PATH")) is None:
+            return []  # Slurm's qstat, which does not tell from where a job was submitted
         done = self.command("qselect", "-u", getpass.getuser(), "-N", name)
         if done.returncode:
             raise SchedulerSilent(f"qselect: {done.stderr.strip() or f'exit code {done.returncode}'}")
         here = os.path.realpath(folder)
         return [n for n in done.stdout.split() if here == _submitted_from(self._attributes(n))]
+
+    def submit(self, script: Path, name: str, output: Path, options: Sequence[str]) -> str:
+        """Put a script into the queue by qsub, with the whole environment; return the job's identifier."""
+        named = ("-N", name, "-o", str(output), "-j", "oe", "-V")
+        return self.submitted(script.parent, "qsub", *named, *options, str(script)).strip()
+
+    def cancel(self, number: str) -> None:
+        """End a job by qdel."""
+        self.command("qdel", number)
 
     def _attributes(self, number: str) -> Mapping[str, Any]:
         """Return the attributes of a job, empty where it is not known; the plain form where there is no
@@ -105,7 +120,7 @@ class PBS(Scheduler):
                 job = _from_json(done.stdout) if "json" in options else from_plain(done.stdout)
                 if job is not None:
                     return job
-            elif UNKNOWN.search(done.stderr):
+            elif done.returncode == UNKNOWN_CODE or UNKNOWN.search(done.stderr):
                 return {}
             elif not re.search(r"usage|illegal|invalid option|unrecognized", done.stderr, re.IGNORECASE):
                 raise SchedulerSilent(f"qstat: {done.stderr.strip() or f'exit code {done.returncode}'}")
@@ -149,7 +164,7 @@ def from_plain(text: str) -> dict[str, Any] | None:
     {'Job_Name': 'a', 'Resource_List': {'walltime': '01:00:00'}, 'e': 'b,c'}
     """
     attributes: dict[str, Any] = {}
-    for line in re.sub(r"\n\t(?!\w+ = )", "", text).splitlines():
+    for line in re.sub(r"\n\t(?![\w.]+ = )", "", text).splitlines():
         key, equals, value = line.strip().partition(" = ")
         if not equals:
             continue
@@ -201,13 +216,14 @@ def _job(number: str, letter: str, attributes: Mapping[str, Any]) -> Job:
 
 
 def _end(code: int | None, attributes: Mapping[str, Any]) -> End:
-    """Return how a job ended that has this exit code, None where it has none."""
+    """Return how a job ended that has this exit code, None where it has none.
+
+    >>> _end(None, {"job_state": "F"}), _end(None, {"job_state": "C", "exec_host": "n1/2"})
+    (<End.CANCELLED: 'somebody cancelled it'>, <End.UNKNOWN: 'the scheduler does not say'>)
+    """
     if code is None:
-        return (
-            End.CANCELLED
-            if attributes.get("job_state") in ("F", "C") and "stime" not in attributes
-            else End.UNKNOWN
-        )
+        began = any(key in attributes for key in ("stime", "start_time", "exec_host"))
+        return End.UNKNOWN if began or attributes.get("job_state") not in ("F", "C") else End.CANCELLED
     used, whole = (
         duration(_nested(attributes, group).get("walltime")) for group in ("resources_used", "Resource_List")
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import shutil
 import socket
 from functools import cache
 from operator import attrgetter
@@ -44,6 +47,32 @@ def current() -> Scheduler:
     """Return the scheduler whose job this process runs in, `NoScheduler` outside any job."""
     inside = (made for c in schedulers().values() if (made := c()).job is not None)
     return next(inside, NoScheduler())
+
+
+def command_variables() -> dict[str, str]:
+    """Return the variables without which the commands of a scheduler do not work."""
+    needed = [name for c in schedulers().values() for name in c.configuration if name in os.environ]
+    return {"USER": getpass.getuser()} | {name: os.environ[name] for name in needed}
+
+
+def submitting() -> str:
+    """Return the name of the scheduler that can put jobs into a queue here.
+
+    Raises
+    ------
+    BadInput
+        Where none can.
+    """
+    programs = {kind: c.submitter for kind, c in schedulers().items() if c.submitter}
+    here = [kind for kind, program in programs.items() if shutil.which(program)]
+    inside = current().kind
+    if not here:
+        raise BadInput(
+            "no scheduler takes jobs here",
+            expected=f"{' or '.join(programs.values())} on the PATH",
+            hint="load the module that brings it, or leave `jobs` out of the machine file",
+        )
+    return inside if inside in here else here[0]
 
 
 def node_name() -> str:

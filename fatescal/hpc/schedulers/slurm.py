@@ -11,6 +11,7 @@ import getpass
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fatescal.base.errors import BadInput
@@ -40,6 +41,7 @@ class Slurm(Scheduler):
     kind = "slurm"
     variables = ("SLURM_",)
     configuration = ("SLURM_CONF",)
+    submitter = "sbatch"
     launchers = ("srun",)
 
     @property
@@ -77,6 +79,16 @@ class Slurm(Scheduler):
             if here in (os.path.realpath(directory), os.path.realpath(script)):
                 numbers.append(number)
         return numbers
+
+    def submit(self, script: Path, name: str, output: Path, options: Sequence[str]) -> str:
+        """Put a script into the queue by sbatch; return the job's number."""
+        named = (f"--job-name={name}", f"--chdir={script.parent}", f"--output={output}")
+        said = self.submitted(script.parent, "sbatch", "--parsable", *named, *options, str(script))
+        return said.strip().partition(";")[0]  # of several clusters: NUMBER;CLUSTER
+
+    def cancel(self, number: str) -> None:
+        """End a job by scancel."""
+        self.command("scancel", number)
 
     def _in_queue(self, number: str) -> Job | None:
         answer = self._ask("squeue", "--noheader", f"--jobs={number}", "--format=%T|%r")
