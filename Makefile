@@ -27,7 +27,7 @@ help:
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
-	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
+	@echo "make test-slurm the job scripts in a real Slurm, which is a PBS too, on this machine (root, Debian; installs it)"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
@@ -54,8 +54,8 @@ trust: $(READY)
 	@. $(READY) && .venv/bin/python benchmarks/verdict.py
 
 test-slurm: $(READY)
-	@command -v slurmctld >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
-	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py $(ARGS)
+	@{ command -v slurmctld && command -v qsub; } >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge slurm-wlm-torque) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
+	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py tests/system/test_schedulers.py tests/system/test_member_jobs.py $(ARGS)
 
 reference: $(READY)
 	@. $(READY) && .venv/bin/python docs/make_reference.py

@@ -81,6 +81,10 @@ OWN = (
         ("fatescal reset runs/my_site --from emulate --dry-run", "fatescal reset my.yaml --from truth"),
     ),
     OwnVerb(
+        "members", "make the runs of a job that `execution: jobs` has submitted", verb_options.members,
+        ("fatescal members runs/my_site/members/evaluation-00/jobs/0001.json",), together=True,
+    ),
+    OwnVerb(
         "schema", "print the JSON schema of a config, for editors", verb_options.nothing,
         ("fatescal schema > fatescal.schema.json",),
     ),
@@ -110,10 +114,24 @@ def _changes(args: argparse.Namespace) -> settings.Changes:
 def _run(args: argparse.Namespace, comm: Communicator) -> int:
     from fatescal.cli import run
 
-    limits = [limit for limit in (args.time_limit, comm.on_root(run.wall_time_limit)) if limit is not None]
+    _stop_in_time(comm, args.time_limit)
+    return run.run(args.config, comm, args.fold, args.machine, _changes(args))
+
+
+def _stop_in_time(comm: Communicator, time_limit: float | None) -> None:
+    """Let the ranks stop before the job's wall time or `time_limit` [s] is over, or at SIGUSR1."""
+    from fatescal.cli.run import wall_time_limit
+
+    limits = [limit for limit in (time_limit, comm.on_root(wall_time_limit)) if limit is not None]
     comm.deadline = time.monotonic() + min(limits) if limits else None
     comm.catch_stop_signal()
-    return run.run(args.config, comm, args.fold, args.machine, _changes(args))
+
+
+def _members(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import members
+
+    _stop_in_time(comm, None)
+    return members.members(args.note, comm)
 
 
 def _demo(args: argparse.Namespace, comm: Communicator) -> int:

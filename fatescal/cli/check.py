@@ -9,7 +9,7 @@ from pathlib import Path
 from fatescal import config as settings
 from fatescal.base.errors import RunFailed
 from fatescal.cli.run_folder import Fold, checkpoint_writer, load_config, lock_held, require_writable
-from fatescal.cli.start import make_default_run, with_inputs
+from fatescal.cli.start import make_default_run, source, with_inputs, with_jobs
 from fatescal.hpc.communicator import Communicator
 from fatescal.parameters import table
 from fatescal.storage.store import Store
@@ -38,7 +38,7 @@ def check(
         comm.on_root(lambda: require_writable(directory))
         return _preflight(chosen, directory, comm, lambda: preflight.space(directory, None, None))
     config = comm.on_root(lambda: load_config(path, fold, machine, changes))
-    problem = assemble(config, comm)
+    problem = with_jobs(config, assemble(config, comm), comm, source(path, fold, machine, changes))
     comm.on_root(lambda: _print_checked(path, config, problem, comm))
     directory = config.run.directory.absolute()
     if default_run:

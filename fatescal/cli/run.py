@@ -11,7 +11,7 @@ from fatescal import __version__
 from fatescal import config as settings
 from fatescal.base.errors import NotConfirmed, OutOfTime
 from fatescal.cli.run_folder import Fold, checkpoint_writer, load_config, lock_held, logged, results_of
-from fatescal.cli.start import make_default_run, with_inputs
+from fatescal.cli.start import make_default_run, source, with_inputs, with_jobs
 from fatescal.hpc.communicator import Communicator
 from fatescal.report import outputs
 from fatescal.storage.store import Store
@@ -34,7 +34,7 @@ def run(
     code.
     """
     config = comm.on_root(lambda: load_config(path, fold, machine, changes))
-    problem = assemble(config, comm)
+    problem = with_jobs(config, assemble(config, comm), comm, source(path, fold, machine, changes))
     directory = config.run.directory.absolute()
     store = Store(directory / "stages", comm, provenance={"fatescal": __version__})
     with lock_held(directory, comm), logged(directory / "run.log", comm):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from fatescal import config as settings
-from fatescal.cli.run_folder import stages_reached
+from fatescal.cli.run_folder import Fold, stages_reached
 from fatescal.cli.versions import versions
+from fatescal.ensemble.member_jobs import MemberJobs
 from fatescal.hpc.communicator import Communicator
+from fatescal.hpc.launch import HIDDEN_PREFIXES
 from fatescal.storage.inputs import Register
 from fatescal.storage.stage_graph import reads
 from fatescal.storage.store import Store
@@ -39,6 +42,42 @@ def with_inputs(
         site: {k: d for k, d in of.items() if reads("evaluation-00", k)} for site, of in inputs.items()
     }
     return replace(problem, members=problem.members.with_inputs(of_members))
+
+
+def source(
+    path: Path, fold: Fold, machine: str | None, changes: settings.Changes | None
+) -> dict[str, object]:
+    """Return config, fold, machine and changes as a job gets them, which starts in the same folder."""
+    return {
+        "path": str(path.absolute()),
+        "fold": fold,
+        "machine": machine,
+        "changes": None if changes is None else dict(changes),
+    }
+
+
+def with_jobs(
+    config: settings.Config, problem: Problem, comm: Communicator, source: Mapping[str, object]
+) -> Problem:
+    """Return the problem with jobs that make its runs, where the machine file asks for them.
+
+    Parameters
+    ----------
+    source : mapping
+        The arguments of `load_config`, as they were given.
+
+    Raises
+    ------
+    BadInput
+        Where no scheduler takes jobs.
+    """
+    machine = next(iter(config.by_site.values())).machine
+    if machine.execution != "jobs":
+        return problem
+    hide = HIDDEN_PREFIXES if machine.hide is None else machine.hide
+    jobs = MemberJobs(machine.jobs, source, machine.retries, hide, comm.stopping)
+    comm.on_root(lambda: jobs.queue.kind)  # or what is wrong with it
+    return replace(problem, members=problem.members.with_jobs(jobs))
 
 
 def _accepted(

@@ -73,6 +73,11 @@ def run(sub: argparse.ArgumentParser) -> None:
     limits(sub)
 
 
+def members(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `members`."""
+    sub.add_argument("note", type=Path, metavar="NOTE", help="file in RUN/members/STAGE/jobs")
+
+
 def demo(sub: argparse.ArgumentParser) -> None:
     """Add the options of `demo`."""
     changes(sub)

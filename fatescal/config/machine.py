@@ -25,6 +25,22 @@ class Straggler(Section):
     """Time that every member may take."""
 
 
+class MemberJobsSection(Section):
+    """Members as jobs of their own, which fatescal submits and waits for
+    (`fatescal.ensemble.member_jobs`)."""
+
+    scheduler: str | None = None
+    """`slurm`, `pbs`, or that of another package; the one whose commands are here without it."""
+    options: tuple[str, ...] = ()
+    """Options of sbatch or qsub for each job: nodes, time, account."""
+    members: Annotated[Whole, Field(ge=1)] = 1
+    """Members in each job, one after another or as `start` says."""
+    at_once: Annotated[Whole, Field(ge=1)] = 100
+    """Jobs that wait or run at a time."""
+    start: tuple[str, ...] = ()
+    """What starts the ranks that share a job's members, as `[mpirun, -n, "8"]`; one process without it."""
+
+
 class _Machine(Section):
     """The machine a run is on; `machines/template.yaml` explains every key."""
 
@@ -40,6 +56,10 @@ class _Machine(Section):
     """Longest time of one member; `model.timeout` of a config goes before."""
     retries: Annotated[Whole, Field(ge=0)] = 1
     """How often a failed member is tried again."""
+    execution: Literal["ranks", "jobs"] = "ranks"
+    """What runs members: the ranks of this program, or jobs of their own, as `jobs` says."""
+    jobs: MemberJobsSection = MemberJobsSection()
+    """The jobs of `execution: jobs`."""
     straggler: Straggler | None = None
     """When a member is given up that takes much longer than the others; off without it."""
     keep: Literal["all", "predictions"] = "all"

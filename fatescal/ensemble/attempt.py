@@ -85,6 +85,14 @@ class Attempt:
             members.trim(folder, self.model, predictions)
         return members.row(status, seconds, predictions), following
 
+    def give_up(self, status: Status, reason: str) -> None:
+        """Leave a finished folder of a member that failed, for what no attempt could say by itself."""
+        part = self.folder.with_name(f"{self.folder.name}.part-{uuid.uuid4().hex[:8]}")
+        part.mkdir(parents=True)
+        self._mark(part, status, reason, 0.0)
+        os.rename(part, self.folder)
+        log.warning("%s: %s: %s", self.folder.relative_to(self.members.folder), status.description, reason)
+
     def _mark(self, part: Path, status: Status, reason: str, seconds: float) -> None:
         """Write down what the attempt was and how it ended."""
         members = self.members

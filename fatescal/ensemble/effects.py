@@ -23,7 +23,8 @@ import numpy as np
 from fatescal.base.errors import ModelFailed
 from fatescal.base.types import Array
 from fatescal.ensemble import retention
-from fatescal.ensemble.member import Members
+from fatescal.ensemble.marker import MARKER
+from fatescal.ensemble.member import Members, in_jobs
 from fatescal.ensemble.single_run import once
 from fatescal.hpc.communicator import Communicator
 from fatescal.storage import atomic
@@ -50,7 +51,11 @@ def check(sites: Sequence[Members], ensemble: Evaluation | None, comm: Communica
     tasks = [(k, p) for k in others for p in numbers]
     begin = np.cumsum([0, *(site.n_predictions for site in sites)])
 
+    failed = comm.on_root(lambda: _failed_in_jobs(sites, tasks)) if sites[0].jobs is not None else set()
+
     def same(task: tuple[int, int]) -> bool:
+        if task in failed:
+            return False
         k, p = task
         predictions = _moved(sites[k], p)
         return predictions is not None and np.array_equal(predictions, default[begin[k] : begin[k + 1]])
@@ -117,12 +122,18 @@ def _leading(predictions: Array) -> Array:
     return norm.ppf(rankdata(leading, axis=0) / (len(leading) + 1))
 
 
-def _moved(members: Members, p: int) -> Array | None:
-    """Return the predictions of the default run with the p-th parameter moved, None where it failed."""
-    space = members.space
-    name, theta = space.names[p], space.named(space.moved(p))
-    # What is compared decides too; after a change of the windows the runs are made anew.
-    folder = members.folder / EFFECTS / members.site / f"{name}-{members.windows[:8]}"
+def _folder(members: Members, p: int) -> Path:
+    """Return the folder of a run; what is compared decides too: after a change of the windows there is
+    another.
+    """
+    return members.folder / EFFECTS / members.site / f"{members.space.names[p]}-{members.windows[:8]}"
+
+
+def make(members: Members, p: int) -> None:
+    """Make the default run with the p-th parameter moved, where it is not made; `ModelFailed` as the
+    model.
+    """
+    theta = members.space.named(members.space.moved(p))
 
     def work(part: Path) -> None:
         members.stragglers.begin()
@@ -131,16 +142,41 @@ def _moved(members: Members, p: int) -> Array | None:
         if members.keep == "predictions":
             retention.trim(part, [retention.PREDICTIONS])
 
+    identity = {**members.identity, "windows": members.windows}
+    once(_folder(members, p), theta, identity, work, EFFECTS)
+
+
+def _moved(members: Members, p: int) -> Array | None:
+    """Return the predictions of the default run with the p-th parameter moved, None where it failed."""
     try:
-        once(folder, theta, {**members.identity, "windows": members.windows}, work, EFFECTS)
+        make(members, p)
     except ModelFailed as failure:
-        log.warning(
-            "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
-            name,
-            failure,
-        )
+        _warn_of_failure(members.space.names[p], failure)
         return None
-    return retention.load(folder, members.windows)
+    return retention.load(_folder(members, p), members.windows)
+
+
+def _warn_of_failure(name: str, failure: object) -> None:
+    log.warning(
+        "whether %s has an effect is not known: the run with it moved by one prior sd failed (%s)",
+        name,
+        failure,
+    )
+
+
+def _failed_in_jobs(sites: Sequence[Members], tasks: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Let jobs make the runs where such make all runs; return those that failed; on root."""
+    runs = {}
+    for k, p in tasks:
+        members = sites[k]
+        if not (_folder(members, p) / MARKER).exists():
+            name, theta = members.space.names[p], members.space.moved(p)
+            runs[members.job_task("effect", EFFECTS, name, theta)] = (k, p)
+    outcomes = in_jobs(sites, EFFECTS, list(runs))
+    for task, outcome in outcomes.items():
+        if outcome.status:
+            _warn_of_failure(task.name, outcome.reason)
+    return {runs[task] for task, outcome in outcomes.items() if outcome.status}
 
 
 def _note_and_warn(sites: Sequence[Members], idle: Mapping[str, Sequence[str]], n_runs: int) -> None:

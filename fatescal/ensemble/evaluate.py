@@ -19,7 +19,8 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array
 from fatescal.diagnostics import failures
-from fatescal.ensemble.member import Members
+from fatescal.ensemble.member import Members, in_jobs
+from fatescal.ensemble.member_jobs import MemberJobs
 from fatescal.ensemble.progress import reported
 from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.communicator import Communicator
@@ -55,6 +56,10 @@ class Ensemble:
         """Return the same with the digests of the files that the models read, by site."""
         return Ensemble([replace(site, inputs=inputs[site.site]) for site in self.sites])
 
+    def with_jobs(self, jobs: MemberJobs | None) -> Ensemble:
+        """Return the same with jobs that make its runs."""
+        return Ensemble([replace(site, jobs=jobs) for site in self.sites])
+
     @property
     def columns(self) -> dict[str, slice]:
         """Which of the predictions (D) are those of each site."""
@@ -81,6 +86,7 @@ class Ensemble:
         if fresh:
             comm.on_root(lambda: self._require_own(stage, theta))
             comm.on_root(lambda: self._run_together(stage, theta))
+            comm.on_root(lambda: self._run_in_jobs(stage, theta))
         known = comm.on_root(lambda: [site.seconds_alone() for site in self.sites])
         wall_times = [WallTimeGuard(comm.time_left, seconds) for seconds in known]
 
@@ -112,6 +118,17 @@ class Ensemble:
         for site in self.sites:
             if site.model.runs_together:
                 site.run_together(stage, theta)
+
+    def _run_in_jobs(self, stage: str, theta: Array) -> None:
+        """Let jobs run the members that are not finished, where jobs make all runs."""
+        tasks = [
+            site.job_task("member", stage, f"{j:04d}", theta[j])
+            for site in self.sites
+            if site.jobs is not None and not site.model.runs_together
+            for j in site.unfinished(stage, theta)
+        ]
+        with reported(stage, len(theta), [site.batch(stage) for site in self.sites]):
+            in_jobs(self.sites, stage, tasks)
 
     def causes(self, result: Evaluation) -> str:
         """Return how many members failed of what and, of several sites, where."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,9 @@ from fatescal.base.errors import ModelFailed, Status
 from fatescal.base.types import Array
 from fatescal.ensemble import retention
 from fatescal.ensemble.attempt import Attempt
+from fatescal.ensemble.job_notes import JobTask, Outcome
 from fatescal.ensemble.marker import MARKER, fingerprint, foreign, read_marker, remove
+from fatescal.ensemble.member_jobs import MemberJobs
 from fatescal.ensemble.progress import MemberProgress
 from fatescal.ensemble.stragglers import Stragglers
 from fatescal.ensemble.wall_time import WallTimeGuard
@@ -62,6 +64,8 @@ class Members:
         The site's name where it is one of several; '' else.
     inputs : mapping of str to str
         Digests of the files from outside that the models read, by the key of the config that names them.
+    jobs : MemberJobs, optional
+        What makes the runs as jobs of their own, the same for all sites; without it the ranks do.
     """
 
     model: Model
@@ -76,6 +80,7 @@ class Members:
     stragglers: Stragglers = field(default_factory=lambda: Stragglers(lambda: False))
     site: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    jobs: MemberJobs | None = None
 
     @property
     def identity(self) -> dict[str, object]:
@@ -229,18 +234,35 @@ class Members:
 
     def run_together(self, stage: str, theta: Array) -> None:
         """Let a model that runs batches run those members of a stage that are not finished; on root."""
-        waiting = {}
+        waiting = {
+            self.member_folder(stage, j).name: self.space.named(theta[j])
+            for j in self.unfinished(stage, theta)
+        }
+        if waiting:
+            default = self.space.named(self.space.theta_default)
+            self.model.run_together(waiting, self.folder / stage, default)
+
+    def unfinished(self, stage: str, theta: Array) -> list[int]:
+        """Return the numbers of the members of a stage that the model has to run; `theta` is (J, P)."""
+        numbers = []
         for j, row in enumerate(theta):
-            parameters, folder = self.space.named(row), self.member_folder(stage, j)
-            done = read_marker(folder)
+            parameters, done = self.space.named(row), read_marker(self.member_folder(stage, j))
             finished = done is not None and done["fingerprint"] in self._valid(
                 parameters, Status(done["status"])
             )
             if not finished and all(map(np.isfinite, parameters.values())):  # others fail by themselves
-                waiting[folder.name] = parameters
-        if waiting:
-            default = self.space.named(self.space.theta_default)
-            self.model.run_together(waiting, self.folder / stage, default)
+                numbers.append(j)
+        return numbers
+
+    def job_task(self, kind: str, stage: str, name: str, theta: Array) -> JobTask:
+        """Return a run as a job makes it; `theta` is (P)."""
+        values = tuple(float(value) for value in theta)
+        return JobTask(kind, self.site, stage, name, values, self.mark(self.space.named(theta), True))
+
+    def give_up(self, stage: str, j: int, theta: Array, status: Status, reason: str) -> None:
+        """Mark a member as failed that no attempt could finish."""
+        self._clear(self.member_folder(stage, j))
+        Attempt(self, stage, j, self.space.named(theta), number=1 + self.retries).give_up(status, reason)
 
     def mark(self, parameters: Mapping[str, float], with_fallback: bool) -> str:
         """Return the fingerprint of a member: of parameters and model, and where it decides, of the
@@ -302,3 +324,17 @@ class Members:
         """Remove what an interrupted or outdated attempt left."""
         for old in [folder, *folder.parent.glob(f"{folder.name}.*-*")]:
             remove(old)
+
+
+def in_jobs(sites: Sequence[Members], stage: str, tasks: Sequence[JobTask]) -> dict[JobTask, Outcome]:
+    """Let jobs make runs of a stage, where such make all runs; return how they ended; on root."""
+    jobs = sites[0].jobs
+    if jobs is None or not tasks:
+        return {}
+    by_name = {members.site: members for members in sites}
+
+    def give_up(task: JobTask, status: Status, reason: str) -> None:
+        by_name[task.site].give_up(task.stage, int(task.name), np.array(task.theta), status, reason)
+
+    inputs = {members.site: members.inputs for members in sites}
+    return jobs.carry_out(sites[0].folder / stage, tasks, inputs, give_up)

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.ensemble import effects
-from fatescal.ensemble.member import Members
+from fatescal.ensemble.marker import MARKER
+from fatescal.ensemble.member import Members, in_jobs
 from fatescal.ensemble.single_run import once, require_own
 from fatescal.ensemble.wall_time import WallTimeGuard
 from fatescal.hpc.communicator import Communicator
@@ -74,12 +75,16 @@ def prepare(sites: Sequence[Members], comm: Communicator, stage: str | None) -> 
     # A short run with default parameters and the spin-up, which the default run starts from, come first.
     first = [pair for pair in tasks if pair[1].name in (SPIN_UP, DEFAULT)]
     first.sort(key=lambda pair: pair[1].name != SPIN_UP)  # the longest
-    comm.parallel_for(lambda i: _make(*first[i]), len(first))
     alone = [members for members in sites if stage is not None and not members.model.runs_together]
     moved = [pair for pair in tasks if pair[1].name not in (SPIN_UP, DEFAULT)]
-    others = [partial(_default, members, str(stage), comm) for members in alone]
-    others += [partial(_make, *pair) for pair in moved]
-    comm.parallel_for(lambda i: others[i](), len(others))
+    if sites[0].jobs is not None:
+        comm.on_root(lambda: _in_jobs(sites, first, [], ""))
+        comm.on_root(lambda: _in_jobs(sites, moved, alone, str(stage)))
+    else:
+        comm.parallel_for(lambda i: _make(*first[i]), len(first))
+        others = [partial(_default, members, str(stage), comm) for members in alone]
+        others += [partial(_make, *pair) for pair in moved]
+        comm.parallel_for(lambda i: others[i](), len(others))
     if tasks:
         log.info("prepared: %s", ", ".join(_named(*pair) for pair in tasks))
     comm.on_root(lambda: _warn_of_idle(sites))
@@ -87,7 +92,11 @@ def prepare(sites: Sequence[Members], comm: Communicator, stage: str | None) -> 
 
 def _default(members: Members, stage: str, comm: Communicator) -> None:
     """Run member 0 of a stage, the default run; RunFailed where it fails."""
-    status, reason = members.default_run(stage, WallTimeGuard(comm.time_left))
+    _require_default(members, stage, *members.default_run(stage, WallTimeGuard(comm.time_left)))
+
+
+def _require_default(members: Members, stage: str, status: Status, reason: str) -> None:
+    """Raise `RunFailed` where the default run has failed."""
     if status != Status.OK:
         where = f" at {members.site}" if members.site else ""
         raise RunFailed(
@@ -140,24 +149,57 @@ def tasks_of(members: Members) -> list[Task]:
     return tasks
 
 
-def _make(members: Members, task: Task) -> None:
+def make(members: Members, task: Task) -> None:
+    """Make a run, where it is not made; `ModelFailed` as the model."""
+
     def work(part: Path) -> None:
         task.run(task.theta, part)
 
+    once(folder(members.folder, members.site) / task.name, task.theta, members.identity, work)
+
+
+def _make(members: Members, task: Task) -> None:
     try:
-        once(folder(members.folder, members.site) / task.name, task.theta, members.identity, work)
+        make(members, task)
     except ModelFailed as failure:
-        if task.name not in (SPIN_UP, DEFAULT):
-            log.warning(
-                "%s failed (%s): whether the parameter changes anything is not known",
-                _named(members, task),
-                failure,
-            )
-            return
-        raise RunFailed(
-            f"the {_named(members, task)} run failed, and so would every member: {failure.kind.description}: "
-            f"{failure.reason}"
-        ) from None
+        _judge(members, task, failure)
+
+
+def _judge(members: Members, task: Task, failure: ModelFailed) -> None:
+    """Warn of a run that failed; raise `RunFailed` where all members would."""
+    if task.name not in (SPIN_UP, DEFAULT):
+        log.warning(
+            "%s failed (%s): whether the parameter changes anything is not known",
+            _named(members, task),
+            failure,
+        )
+        return
+    raise RunFailed(
+        f"the {_named(members, task)} run failed, and so would every member: {failure.kind.description}: "
+        f"{failure.reason}"
+    ) from None
+
+
+def _in_jobs(
+    sites: Sequence[Members], runs: Sequence[tuple[Members, Task]], alone: Sequence[Members], stage: str
+) -> None:
+    """Let jobs make runs, and the default run of the sites `alone`; judge them as those of ranks; on root."""
+    made, defaults = {}, {}
+    for members, task in runs:
+        if not (folder(members.folder, members.site) / task.name / MARKER).exists():
+            name = task.name.removeprefix("canary-")
+            is_moved, names = task.name not in (SPIN_UP, DEFAULT), list(members.space.names)
+            theta = members.space.moved(names.index(name)) if is_moved else members.space.theta_default
+            made[members.job_task("preparation", PREPARATION, task.name, theta)] = members, task
+    for members in alone:
+        theta = members.space.theta_default
+        if members.unfinished(stage, theta[None]) or members.reason(stage, 0):  # one that failed runs again
+            defaults[members.job_task("default", stage, "0000", theta)] = members
+    for task_of_job, outcome in in_jobs(sites, PREPARATION, [*made, *defaults]).items():
+        if task_of_job in defaults:
+            _require_default(defaults[task_of_job], stage, Status(outcome.status), outcome.reason)
+        elif outcome.status:
+            _judge(*made[task_of_job], ModelFailed(Status(outcome.status), outcome.reason))
 
 
 def _named(members: Members, task: Task) -> str:

@@ -129,14 +129,14 @@ def launch(
             elapsed = time.monotonic() - begin
             if timeout is not None and elapsed > timeout:
                 _terminate(leader, grace)
-                reason = f"still running after {timeout:g} s, ended. {_tail(folder / log)}"
+                reason = f"still running after {timeout:g} s, ended. {last_lines(folder / log)}"
                 raise ModelFailed(Status.TIME_OUT, reason)
             if stop():
                 _terminate(leader, grace)
                 raise OutOfTime(f"{folder.name}: ended after {elapsed:.0f} s because the job is out of time.")
             time.sleep(min(max(elapsed / 50, 0.001), 0.02))
     if leader.returncode != 0:
-        reason = f"{_ending(leader.returncode)}. {_tail(folder / log)}"
+        reason = f"{_ending(leader.returncode)}. {last_lines(folder / log)}"
         raise ModelFailed(Status.MODEL_ERROR, reason)
 
 
@@ -213,7 +213,7 @@ def _ending(code: int) -> str:
     return f"exit code {code}" + {126: " (cannot be executed)", 127: " (not found)"}.get(code, "")
 
 
-def _tail(log: Path, lines: int = 10) -> str:
+def last_lines(log: Path, lines: int = 10) -> str:
     """Return the last lines of a log, introduced by its path; whatever the model has made of it."""
     try:
         about = log.stat()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TypeVar
 from fatescal.base.errors import BadInput, RunFailed
 from fatescal.hpc.launch import visible
 from fatescal.hpc.schedulers.base import Scheduler
-from fatescal.hpc.schedulers.registry import scheduler, schedulers
+from fatescal.hpc.schedulers.registry import command_variables, scheduler
 from fatescal.models.clm_fates import casestatus, inputdata
 from fatescal.models.clm_fates.cime import Case, CimeError
 
@@ -100,11 +98,5 @@ def require_idle_case(path: Path) -> None:
     """Raise `BadInput` when a job of a case waits or runs; one that never submitted has none."""
     case = Case(path)
     if casestatus.submitted(casestatus.since(path, 0)) is not None:
-        queue = scheduler(case.query("BATCH_SYSTEM"))(visible() | cluster_variables())
+        queue = scheduler(case.query("BATCH_SYSTEM"))(visible() | command_variables())
         require_idle(path, case.query("CASE"), queue)
-
-
-def cluster_variables() -> dict[str, str]:
-    """Return the variables without which CIME and the commands of a scheduler do not work."""
-    needed = [name for c in schedulers().values() for name in c.configuration if name in os.environ]
-    return {"USER": getpass.getuser()} | {name: os.environ[name] for name in needed}

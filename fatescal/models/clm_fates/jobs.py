@@ -16,8 +16,9 @@ from pathlib import Path
 from fatescal.base.errors import ModelFailed, RunFailed, Status
 from fatescal.hpc.launch import launch, never, visible
 from fatescal.hpc.schedulers.base import End, Job
+from fatescal.hpc.schedulers.registry import command_variables
 from fatescal.models.clm_fates import casestatus, inputdata, instance_files, namelist, outcome
-from fatescal.models.clm_fates.batch_case import BatchCase, cluster_variables, in_queue, require_idle
+from fatescal.models.clm_fates.batch_case import BatchCase, in_queue, require_idle
 from fatescal.models.clm_fates.case_record import LOG
 from fatescal.models.clm_fates.clm_model import ClmFates
 from fatescal.models.clm_fates.submission import (
@@ -62,7 +63,7 @@ class Jobs(BatchCase):
         hide: Sequence[str],
         stop: Callable[[], bool],
     ) -> None:
-        self._extra = cluster_variables()
+        self._extra = command_variables()
         super().__init__(case, visible(hide) | self._extra, stop)
         self.single = single
         self._mark, self._retries, self._hide = mark, retries, hide
