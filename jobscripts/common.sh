@@ -43,12 +43,13 @@ submit_again() {
     fi
 }
 
-# The nodes of this job as qsub takes them: those asked for, or where the server does not say (Torque) those it has.
+# The nodes of this job as qsub takes them: those asked for, or where the server does not say those it has.
 nodes_of_job() {
-    local select n_nodes
+    local select n_nodes n_each
     select=$(of_job Resource_List.select)
     n_nodes=$(sort -u "${PBS_NODEFILE:?}" | grep -c .)
-    if [ -n "$select" ]; then echo "select=$select"; else echo "nodes=$n_nodes:ppn=$(($(n_tasks) / n_nodes))"; fi
+    n_each=$(($(n_tasks) / n_nodes))
+    echo "select=${select:-$n_nodes:ncpus=$n_each:mpiprocs=$n_each}"
 }
 
 # of_job ATTRIBUTE: what PBS knows of this job; long values go on in lines that begin with a tab, and so do all of some.

@@ -178,9 +178,11 @@ JOB_SCRIPTS = Path(__file__).parents[2] / "jobscripts"
 WALL_TIME = {"00:10:00": "570", "12:00:00": "42900", "36:00:08": "129308"}
 
 
-def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tuple[int, str, str]:
+def submit(
+    folder: Path, exit_code: int, progress: bool, wall_time: str, told: bool = True
+) -> tuple[int, str, str]:
     """Run the job script of Derecho with recorded commands; return exit code, the calls of qsub, what was
-    run.
+    run. The server says which nodes were asked for where it has `told`.
     """
     (folder / "jobscripts").mkdir(parents=True)
     for name in ("common.sh", "ces_derecho.sh"):
@@ -188,7 +190,7 @@ def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tupl
     (folder / "machine.yaml").write_text('modules: ""\n')
     (folder / "nodes").write_text("n1\nn1\nn2\nn2\n")
     (folder / "answer").write_text(as_plain(answer("R", Account_Name="UABC0001") | {"Resource_List": {
-        "select": "2:ncpus=2:mpiprocs=2", "walltime": wall_time}}))  # fmt: skip
+        **({"select": "2:ncpus=2:mpiprocs=2"} if told else {}), "walltime": wall_time}}))  # fmt: skip
     commands = {
         "python": f'case "$3" in status) {"date +%N" if progress else "echo nothing"};; esac',
         "mpiexec": f'printf "%s " "$@" > "{folder}/ran"; exit {exit_code}',
@@ -222,9 +224,10 @@ def submit(folder: Path, exit_code: int, progress: bool, wall_time: str) -> tupl
     return done.returncode, submitted.read_text() if submitted.exists() else done.stderr, ran
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("wall_time", WALL_TIME)
-def test_a_job_that_is_out_of_time_submits_the_next_one_as_it_was_submitted(tmp_path, wall_time):
-    code, submitted, ran = submit(tmp_path, 75, True, wall_time)
+def test_a_job_that_is_out_of_time_submits_the_next_one_as_it_was_submitted(tmp_path, wall_time, told):
+    code, submitted, ran = submit(tmp_path, 75, True, wall_time, told)
     assert code == 75
     assert submitted.strip() == (
         f"-A UABC0001 -q main -l select=2:ncpus=2:mpiprocs=2,walltime={wall_time} -N fatescal "
