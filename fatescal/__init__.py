@@ -8,10 +8,14 @@ the run of one on this process alone.
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("fatescal")
+except PackageNotFoundError:  # imported from a checkout that is not installed
+    __version__ = "0+unknown"
 __all__ = ["__version__", "calibrate", "compare", "load", "open"]
 
 if TYPE_CHECKING:

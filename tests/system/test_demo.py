@@ -15,7 +15,6 @@ from conftest import mpi_command
 from linear import run_program
 
 from fatescal.__main__ import main
-from fatescal.cli.arguments import DEFAULT_CONFIG
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 CONFIG = Path(__file__).parents[2] / "config"
@@ -81,7 +80,7 @@ def shipped() -> list[Path]:
     """Return the configs that need nothing but this software; test_clm_fates.py checks those that need a
     case.
     """
-    configs = [DEFAULT_CONFIG, *sorted(CONFIG.glob("*.yaml"))]
+    configs = sorted(CONFIG.glob("*.yaml"))
     return [path for path in configs if yaml.safe_load(path.read_text())["model"].get("kind") != "clm_fates"]
 
 
