@@ -15,6 +15,7 @@ from fatescal.base.errors import BadInput, Status
 from fatescal.cli import run_state
 from fatescal.cli.run_folder import Fold, directory_of, load_config, opened, results_of, stages_reached
 from fatescal.ensemble import preparation
+from fatescal.ensemble.marker import markers
 from fatescal.hpc.communicator import Communicator
 from fatescal.report.outputs import SCORECARDS
 from fatescal.storage.lock import holder
@@ -124,17 +125,15 @@ def _prepared(prepared: Path) -> list[str]:
 
 def _under_way(folder: Path, expected: int | None = None, is_running: bool = False) -> str:
     """Return how many members of a stage are finished; of several sites, how many at each."""
-    paths = [*folder.glob("[0-9]*/member.json"), *folder.glob("[0-9]*/*/member.json")]
-    paths = [path for path in paths if "." not in str(path.parent.relative_to(folder))]
-    markers = {path: content for path in paths if (content := _content(path)) is not None}
-    failed = sum(content["status"] != Status.OK for content in markers.values())
-    sites = Counter(path.parent.name for path in markers if path.parent.parent != folder)
+    made = list(markers(folder))
+    failed = sum(content["status"] != Status.OK for _, _, content in made)
+    sites = Counter(site for _, site, _ in made if site)
     where = ", ".join(f"{n} at {site}" for site, n in sorted(sites.items()))
     of = f" of {expected}" if expected is not None and not sites else ""
     running = run_state.n_running(folder) if is_running else 0
     notes = [note for path in folder.glob("jobs/submission.json") if (note := _content(path)) is not None]
     in_job = f"; job {notes[0]['number']} was submitted for them" if notes and notes[0]["number"] else ""
-    text = f"{where or len(markers)}{of} members finished, {failed} of them failed"
+    text = f"{where or len(made)}{of} members finished, {failed} of them failed"
     return f"{text}{f', {running} running' if running else ''}{in_job}"
 
 

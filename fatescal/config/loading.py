@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.base.families import UNUSABLE
-from fatescal.base.options import merged
+from fatescal.base.options import key_descriptions, merged
 from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites, SiteSection
 from fatescal.config.machine import Machine
 from fatescal.config.shipped_files import SHIPPED
@@ -292,15 +292,15 @@ def schema() -> dict[str, Any]:
     described = OneSite.model_json_schema()
     for key in INTERNAL:
         described["properties"].pop(key)
-    of_site = {key: SiteSection.model_fields[key].description for key in SHARED}
+    of_site = key_descriptions(SiteSection)
     own = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {key: {"type": "object", "description": text} for key, text in of_site.items()},
+        "properties": {key: {"type": "object", "description": of_site[key]} for key in SHARED},
     }
     described["properties"]["sites"] = {
         "type": "object",
-        "description": SeveralSites.model_fields["sites"].description,
+        "description": key_descriptions(SeveralSites)["sites"],
         "additionalProperties": own,
     }
     described["required"] = [key for key in described["required"] if key not in SHARED]

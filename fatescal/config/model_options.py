@@ -23,7 +23,8 @@ class _OfEveryKind:
     """In the schema: the options of all kinds that are installed."""
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [handler(c.__pydantic_core_schema__) for c in registry.described().values()]}
+        every = registry.described().values()
+        return {"anyOf": [c.__get_pydantic_json_schema__(c.__pydantic_core_schema__, handler) for c in every]}
 
 
 Model = Annotated[SerializeAsAny[ModelOptions], BeforeValidator(_of_its_kind), _OfEveryKind()]

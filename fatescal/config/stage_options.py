@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
 from fatescal.base.errors import BadInput
 from fatescal.base.families import UNUSABLE
-from fatescal.base.options import Count, Number, Positive, Section, Whole
+from fatescal.base.options import Count, Number, Positive, Section, Whole, key_descriptions
 from fatescal.emulate.base import Emulator
 from fatescal.emulate.output_emulator import OutputsEmulator
 from fatescal.emulate.registry import EMULATORS
@@ -127,7 +127,7 @@ def _made(prefix: str, key: str, own: Any, common: Any, usual: str) -> Any:
     summary = (own.__doc__ or own.kind).strip().splitlines()[0].rstrip(".")
     default: Any = own.kind if own.kind == usual else ...
     named: Any = Literal[own.kind]
-    words = common.model_fields[key].description
+    words = key_descriptions(common)[key]
     field: Any = (named, Field(default, description=f"{words}: {summary}"))
     return create_model(
         f"{prefix}_{own.kind}",

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from fatescal.storage import atomic
 MARKER = "member.json"
 
 
-def read_marker(folder: Path) -> dict[str, Any] | None:
+def read_marker(folder: Path | str) -> dict[str, Any] | None:
     try:
-        content = json.loads((folder / MARKER).read_text())
+        with open(os.path.join(folder, MARKER), "rb") as file:  # a Path would take as long as the reading
+            content = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     return (
@@ -28,6 +29,30 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
         if isinstance(content, dict) and {"fingerprint", "status", "seconds"} <= set(content)
         else None
     )
+
+
+def markers(stage: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield number, site ('' of one alone) and content of the marker of every finished member of a stage.
+
+    One file is opened for each; the folders that models make are not walked through.
+
+    Parameters
+    ----------
+    stage : Path
+        `RUN/members/STAGE`.
+    """
+    for member in os.scandir(stage) if stage.is_dir() else ():
+        if not member.name.isdigit():
+            continue
+        done = read_marker(member.path)
+        if done is not None:
+            yield member.name, "", done
+            continue
+        with suppress(OSError):  # it has vanished, or is being written
+            for site in os.scandir(member.path):
+                done = read_marker(site.path) if "." not in site.name else None
+                if done is not None:
+                    yield member.name, site.name, done
 
 
 def mark_folder(part: Path, content: Mapping[str, object]) -> None:

@@ -21,6 +21,7 @@ from fatescal.base.types import Array
 from fatescal.ensemble import retention
 from fatescal.ensemble.attempt import Attempt
 from fatescal.ensemble.job_notes import JobTask, Outcome
+from fatescal.ensemble.leftovers import Leftovers
 from fatescal.ensemble.marker import MARKER, fingerprint, foreign, read_marker, remove
 from fatescal.ensemble.member_jobs import MemberJobs
 from fatescal.ensemble.progress import MemberProgress
@@ -81,6 +82,7 @@ class Members:
     site: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     jobs: MemberJobs | None = None
+    leftovers: Leftovers = field(default_factory=Leftovers, init=False, compare=False, repr=False)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -118,8 +120,10 @@ class Members:
 
     def _markers(self, stage: str) -> Iterator[Path]:
         """Yield the markers of the finished members of a stage, at all sites."""
-        yield from (self.folder / stage).glob(f"[0-9][0-9][0-9][0-9]/{MARKER}")
-        yield from (self.folder / stage).glob(f"[0-9][0-9][0-9][0-9]/*/{MARKER}")
+        folder = self.folder / stage
+        for pattern in (f"[0-9]*/{MARKER}", f"[0-9]*/*/{MARKER}"):
+            found = (path.parent.relative_to(folder) for path in folder.glob(pattern))
+            yield from (folder / member / MARKER for member in found if "." not in str(member))
 
     def seconds(self) -> list[float]:
         """Return how long the successful members took [s]."""
@@ -322,7 +326,7 @@ class Members:
 
     def _clear(self, folder: Path) -> None:
         """Remove what an interrupted or outdated attempt left."""
-        for old in [folder, *folder.parent.glob(f"{folder.name}.*-*")]:
+        for old in [folder, *self.leftovers.take(folder)]:
             remove(old)
 
 

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fatescal.base.errors import Status
-from fatescal.ensemble.marker import MARKER, read_marker
+from fatescal.ensemble.marker import MARKER, markers, read_marker
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
 
 log = logging.getLogger(__name__)
+Marked = tuple[str, str, dict[str, Any]]  # number, site and content of a marker
 MINUTE = 60.0  # s between two lines of progress
 
 
@@ -28,20 +30,24 @@ def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
     stages = {}
     names = sorted(entry.name for entry in members.glob("*") if entry.name not in set(finished))
     for name in sorted(names, key=lambda name: name != PREPARATION):
-        paths = [
-            path
-            for path in (members / name).rglob(MARKER)
-            if "." not in str(path.parent.relative_to(members))
-        ]
+        special = name in (PREPARATION, EFFECTS)
+        made = _of_any_depth(members / name) if special else list(markers(members / name))
         inputs: dict[str, str] = {}
-        if all(path.relative_to(members).parts[1] == "0000" for path in paths):
-            paths = []  # the default run alone commits nobody: it is made again where something has changed
-        for done in filter(None, (read_marker(path.parent) for path in paths)):
+        if all(number == "0000" for number, _, _ in made):
+            made = []  # the default run alone commits nobody: it is made again where something has changed
+        for _, _, done in made:
             model = done.get("model", {})
             inputs |= {**model.get("inputs", {}), **model.get("fallback", {}).get("inputs", {})}
-        if paths or any((members / name).rglob("jobs/*/result.json")):
-            stages[name] = Reached(files=inputs, finished=name in (PREPARATION, EFFECTS))
+        if made or any((members / name).glob(f"{'**/' if special else ''}jobs/*/result.json")):
+            stages[name] = Reached(files=inputs, finished=special)
     return stages
+
+
+def _of_any_depth(folder: Path) -> list[Marked]:
+    """Return what `markers` yields of a folder whose runs are at various depths."""
+    inside = [path.parent.relative_to(folder) for path in folder.rglob(MARKER)]
+    done = [(path, read_marker(folder / path)) for path in inside if "." not in str(path)]
+    return [(path.parts[0], "", content) for path, content in done if content is not None]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ConfigDict
 
@@ -22,7 +22,8 @@ from fatescal.models.pyrealm import PyrealmOptions
 
 def kind_of(options: type[ModelOptions]) -> str:
     """Return the name by which a config chooses a model, which it must give: the field has no default."""
-    return str(options.model_json_schema()["properties"]["kind"]["const"])
+    (kind,) = get_args(options.model_fields["kind"].annotation)  # a Literal of one
+    return str(kind)
 
 
 MODELS: Mapping[str, type[ModelOptions]] = {

@@ -198,7 +198,8 @@ def test_real_diaries_are_read(data):
 
 def test_the_status_of_a_run_lives_with_markers_that_vanish(tmp_path):
     stage = tmp_path / "evaluation-00"
-    for name, content in {"0000": '{"status": 0}', "0001": '{"status": 2}', "0002": '{"stat'}.items():
+    done = '{"fingerprint": "f", "seconds": 1, "status": %d}'
+    for name, content in {"0000": done % 0, "0001": done % 2, "0002": '{"stat'}.items():
         (stage / name).mkdir(parents=True)
         (stage / name / "member.json").write_text(content)  # the last is just being written
     (stage / "0003").mkdir()
