@@ -18,7 +18,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test test-slurm faults soak trust docs reference lint clean distclean
+.PHONY: help setup demo test test-slurm test-fresh faults soak trust docs reference lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -29,6 +29,8 @@ help:
 	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
 	@echo "make test-slurm the job scripts in a real Slurm, which is a PBS too, on this machine (root, Debian; installs it)"
 	@echo "make docs       the documentation as a site, build/site/index.html"
+	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
+	@echo "make test-fresh the commands of the README on new Debian systems (root, Debian; docs/fresh.md)"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove caches and builds; make distclean: .venv too"
@@ -61,6 +63,9 @@ test-slurm: $(READY)
 docs: $(READY)
 	@.venv/bin/python -c "import mkdocs" 2>/dev/null || .venv/bin/python -m pip install -q "mkdocs <2"
 	@.venv/bin/python docs/make_site.py
+
+test-fresh:
+	@tests/fresh.sh $(ARGS)
 
 reference: $(READY)
 	@. $(READY) && .venv/bin/python docs/make_reference.py
