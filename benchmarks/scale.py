@@ -167,7 +167,8 @@ def start(args: argparse.Namespace) -> None:
     launcher = os.environ.get("MPIRUN", "mpirun")
     for n in args.ranks:
         command = [launcher, "-n", str(n), sys.executable, __file__, "meet", "--launched", repr(time.time())]
-        subprocess.run(command, check=True)
+        # as Python found it: the MPI of this process has put its own variables there since
+        subprocess.run(command, check=True, env=dict(os.environ))
 
 
 def meet(args: argparse.Namespace) -> None:
