@@ -29,7 +29,6 @@ help:
 	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
 	@echo "make test-slurm the job scripts in a real Slurm, which is a PBS too, on this machine (root, Debian; installs it)"
 	@echo "make docs       the documentation as a site, build/site/index.html"
-	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
 	@echo "make test-fresh the commands of the README on new Debian systems (root, Debian; docs/fresh.md)"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
 	@echo "make lint       ruff and mypy"

@@ -14,8 +14,8 @@ from fatescal.base.families import UNUSABLE
 from fatescal.base.options import key_descriptions, merged
 from fatescal.config.configuration import SITE, Config, OneSite, SeveralSites, SiteSection
 from fatescal.config.machine import Machine
-from fatescal.config.shipped_files import SHIPPED
 from fatescal.config.overrides import Changes, changed
+from fatescal.config.shipped_files import SHIPPED
 from fatescal.config.yaml_text import Lines, read
 
 INTERNAL = {"folder", "machine", "site"}  # fields of Settings that are no keys of a config
