@@ -33,7 +33,7 @@ from fatescal.hpc.communicator import Communicator
 from fatescal.parameters.space import ParameterSpace
 from fatescal.workflow.problem import assemble
 
-DEMO = Path(__file__).parent.parent / "fatescal" / "hyytiala_twin.yaml"
+DEMO = Path(__file__).parent.parent / "config" / "hyytiala_twin.yaml"
 DRAWS, BINS = 99, 5  # a truth has one of 100 ranks
 
 
