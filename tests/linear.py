@@ -109,7 +109,7 @@ def require_exact(folder: Path, correlation: np.ndarray | None = None) -> None:
 
 
 def run_program(
-    command: list[str], folder: Path, timeout: float = 300, **environment: str
+    command: list[str], folder: Path, timeout: float = 900, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, as a user without a terminal does."""
     return subprocess.run(
@@ -124,7 +124,7 @@ def run_program(
 
 
 def fatescal(
-    n_ranks: int, *arguments: object, timeout: float = 300, **environment: str
+    n_ranks: int, *arguments: object, timeout: float = 900, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the program on n ranks (0: without mpirun); the last argument is a path."""
     words = ["-m", "fatescal", *map(str, arguments)]

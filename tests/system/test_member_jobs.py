@@ -62,7 +62,7 @@ class Submitter:
 
     def run(self, config: Path, machine: Path, n_ranks: int = 0) -> tuple[int, str]:
         program = self.start(config, machine, n_ranks)
-        _, said = program.communicate(timeout=240)
+        _, said = program.communicate(timeout=900)
         return program.returncode, said
 
     def command(self, *words: str) -> str:
@@ -140,7 +140,7 @@ def test_a_job_that_was_lost_is_submitted_again_and_keeps_what_it_had_finished(u
     wait_until(lambda: (done / "0002" / "member.json").exists())
     (number,) = user.noted("evaluation-00")
     user.command(CANCEL[user.kind], number)
-    _, said = program.communicate(timeout=240)
+    _, said = program.communicate(timeout=900)
     assert program.returncode == 0, said
     assert "without a result" in said
     assert n_runs(user) <= unbroken[2] + 1  # the one that was under way
