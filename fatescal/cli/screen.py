@@ -56,6 +56,12 @@ def screen(
         Values in place of those in the file, by dotted keys.
     """
     config = comm.on_root(lambda: _below(load_config(path, None, machine, changes)))
+    if next(iter(config.by_site.values())).machine.execution == "jobs":
+        raise BadInput(
+            "screen runs members on its own ranks alone",
+            got="execution: jobs",
+            hint="start it in an allocation, without that machine file",
+        )
     problem = assemble(config, comm)
     n_parameters = len(problem.space.names)
     n = morris.usual_paths(n_parameters) if n_paths is None else n_paths

@@ -54,3 +54,12 @@ def test_another_number_of_paths_is_told(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "has a screening with 2 paths. Try: --paths 2" in again.stderr
     assert morris.usual_paths(3) == 10
+
+
+def test_members_as_jobs_are_refused(tmp_path: Path) -> None:
+    machine = tmp_path / "machine.yaml"
+    machine.write_text("execution: jobs\njobs: {options: [--time=5]}\n")
+    done = fatescal(0, "screen", write_problem(tmp_path), "--machine", machine)
+    assert done.returncode == 2
+    assert "screen runs members on its own ranks alone" in done.stderr
+    assert not (tmp_path / "run" / "screen").exists()
