@@ -52,7 +52,7 @@ def load_config(
     relative = config.run.directory
     if machine is not None:
         config = config.on(settings.load_machine(machine))
-    config = config.placed(Path.cwd() if path == DEFAULT_CONFIG else None)
+    config = config.placed(Path.cwd() if path.resolve() == DEFAULT_CONFIG.resolve() else None)
     _refuse_older_place(relative, config.run.directory)
     return config if fold is None else config.folded(*fold)
 

@@ -76,6 +76,6 @@ def test_a_run_that_an_earlier_version_put_elsewhere_is_not_begun_anew(
 def test_the_configs_of_the_project_name_one_place() -> None:
     for path in sorted((Path(__file__).parents[2] / "config").glob("*.yaml")):
         content = yaml.safe_load(path.read_text())
-        if "run" in content:
+        if "run" in content and path.name != "hyytiala_twin.yaml":  # the demo's is where one starts
             place = (path.parent / content["run"]["directory"]).resolve()
             assert place == path.parents[1] / "runs" / content["run"]["name"]
