@@ -51,7 +51,7 @@ def test_a_section_of_another_package_is_on_the_page_and_a_broken_one_is_told(tm
     done = fatescal(1, path, PYTHONPATH=outside)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    links = page.split("<nav>")[1].split("</nav>")[0]
+    links = page.split("<nav", 1)[1].split("</nav>")[0]
     assert '<a href="#failed-members">Failed members</a><a href="#provenance">Provenance</a>' in links
     assert '<section id="failed-members"><h2>Failed members</h2><p>Members that &lt;failed&gt;.</p>' in page
     assert "the report lacks a section misspelt: others-section brings it by others_section:Missing" in (
