@@ -8,7 +8,7 @@ from fatescal.base.types import Array
 from fatescal.storage.records import Observations
 
 BEST = 20  # runs whose mean residual is an axis
-NOTHING = 1e-6  # noise sd: outputs that differ by less do not differ
+NOTHING = 1e-8  # noise sd: outputs that differ by less do not differ
 
 
 def encode(
