@@ -8,7 +8,10 @@ from fatescal.base.types import Array
 from fatescal.storage.records import Observations
 
 BEST = 20  # runs whose mean residual is an axis
-NOTHING = 1e-8  # noise sd: outputs that differ by less do not differ
+NOTHING = 1e-6  # noise sd: a residual without direction
+FAINT = (
+    1e-3  # noise sd: a mode of all runs together that is no part of the axis, as its direction is rounding
+)
 
 
 def encode(
@@ -53,15 +56,16 @@ def encode(
     best = np.argsort(obs.misfit(predictions), kind="stable")[:BEST]
     residual = target - rows[best].mean(axis=0)
     residual[:n_parameters] = 0.0
+    residual[np.linalg.norm(rows, axis=0) < FAINT] = 0.0
     size = np.linalg.norm(residual)
     axis = residual[None] / size if size > NOTHING else np.empty((0, len(target)))
-    along = rows @ axis.T
-    latent, modes = _modes(rows - along @ axis)
-    lost = np.cumsum(latent[near, ::-1] ** 2, axis=1)[:, ::-1].max(axis=0, initial=0.0)
+    modes = _modes(rows - rows @ axis.T @ axis)[1]
+    frame = np.linalg.qr(np.vstack([axis, modes]).T)[0]  # faint modes are not quite orthogonal
+    latent, first = rows @ frame, len(axis)
+    lost = np.cumsum(latent[near, first:][:, ::-1] ** 2, axis=1)[:, ::-1].max(axis=0, initial=0.0)
     shows = np.flatnonzero(lost >= discarded)  # modes whose loss, with all after it, does
-    n_modes = 1 + int(shows.max(initial=0))
-    basis = (np.vstack([axis, modes[:n_modes]]) @ span).T
-    latent = np.hstack([along, latent[:, :n_modes]])
+    n_kept = first + 1 + int(shows.max(initial=0))
+    basis, latent = span.T @ frame[:, :n_kept], latent[:, :n_kept]
     sign = np.sign(basis[np.argmax(np.abs(basis), axis=0), np.arange(basis.shape[1])])
     return mean, basis * sign, latent * sign
 
@@ -69,5 +73,5 @@ def encode(
 def _modes(x: Array) -> tuple[Array, Array]:
     """Return coordinates (N, R) of the rows of `x` (N, D) and the R principal modes (R, D) that they have."""
     left, singular, right = np.linalg.svd(x, full_matrices=False)
-    rank = int(np.sum(singular > max(singular[0] * max(x.shape) * np.finfo(float).eps, NOTHING)))
+    rank = int(np.sum(singular > singular[0] * max(x.shape) * np.finfo(float).eps))
     return left[:, :rank] * singular[:rank], right[:rank]
