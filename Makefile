@@ -18,7 +18,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: help setup demo test test-slurm test-fresh faults soak trust docs reference lint clean distclean
+.PHONY: help setup demo test test-slurm test-schedulers test-fresh faults soak trust docs reference lint clean distclean
 
 help:
 	@echo "make setup      install what is missing and make .venv (once)"
@@ -27,7 +27,8 @@ help:
 	@echo "make faults     every fault in every stage, ten minutes; writes the table in docs/faults.md"
 	@echo "make soak       50 random kills of one run, ten minutes"
 	@echo "make trust      is the posterior right? 40 calibrations with random truths, and the verdict's errors"
-	@echo "make test-slurm the job scripts in a real Slurm, which is a PBS too, on this machine (root, Debian; installs it)"
+	@echo "make test-slurm the job scripts in a real Slurm on this machine (root, Debian; installs it)"
+	@echo "make test-schedulers the same under Slurm, PBS (qsub) and none, and members as jobs (quiet machine)"
 	@echo "make docs       the documentation as a site, build/site/index.html"
 	@echo "make test-fresh the commands of the README on new Debian systems (root, Debian; docs/fresh.md)"
 	@echo "make reference  write docs/reference.md from the classes that it describes"
@@ -57,7 +58,10 @@ trust: $(READY)
 
 test-slurm: $(READY)
 	@{ command -v slurmctld && command -v qsub; } >/dev/null || (apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends slurm-wlm munge slurm-wlm-torque) >.venv/slurm.log 2>&1 || tail -n 5 .venv/slurm.log
-	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py tests/system/test_schedulers.py tests/system/test_member_jobs.py $(ARGS)
+	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_slurm.py $(ARGS)
+
+test-schedulers: $(READY)
+	@. $(READY) && export MPIRUN && FATESCAL_SLURM=1 .venv/bin/python -m pytest -rs tests/system/test_schedulers.py tests/system/test_member_jobs.py $(ARGS)
 
 docs: $(READY)
 	@.venv/bin/python -c "import mkdocs" 2>/dev/null || .venv/bin/python -m pip install -q "mkdocs <2"

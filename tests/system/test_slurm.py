@@ -1,5 +1,6 @@
-"""What Slurm alone has: two nodes, steps, its own signal (tests/slurm_cluster.sh); all else is tried under
-each scheduler in test_schedulers.py.
+"""The job scripts in a real Slurm: two nodes on one host, without accounting (tests/slurm_cluster.sh).
+
+What every scheduler must do is tried under each of them in test_schedulers.py.
 
 The wall time is long wherever no signal is wanted: the scripts ask for one ten minutes before its end.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import on_two_nodes
-from linear import fatescal, write_problem
+from linear import fatescal, write_problem, write_two_years
 from running import alive, digests
 
 HERE = Path(__file__).parents[1]
@@ -205,3 +206,44 @@ def test_a_job_that_brings_the_run_no_further_submits_no_other(slurm, tmp_path):
             break
     assert not number, log
     assert "no further job is submitted. Ask for more time" in log
+
+
+def test_the_script_for_fram_completes_with_options_of_the_command_line(slurm, unbroken, tmp_path):
+    config, log = write_problem(tmp_path), tmp_path / "job.log"
+    job = slurm.finished(slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config))
+    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
+    assert "on 2 ranks" in log.read_text()
+    assert digests(tmp_path / "run") == unbroken
+
+
+def test_a_cancelled_job_goes_on_when_submitted_again(slurm, tmp_path):
+    config, log = write_problem(tmp_path, "--sleep", "0.3"), tmp_path / "job.log"
+    first = slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config)
+    members = tmp_path / "run" / "members" / "evaluation-00"
+    wait_until(lambda: len(list(members.glob("[0-9]*/member.json"))) >= 4)
+    slurm("scancel", first)
+    assert slurm.finished(first)["JobState"] == "CANCELLED"
+    kept = {path: path.stat().st_mtime_ns for path in members.glob("[0-9]*/member.json")}
+    assert len(kept) >= 4
+    job = slurm.finished(slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config))
+    assert job["JobState"] == "COMPLETED", log.read_text()
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items())
+
+
+def test_an_array_runs_the_folds_and_a_stopped_task_goes_on_alone(slurm, tmp_path):
+    config = write_two_years(tmp_path, "--sleep", "0.1")
+    script = "jobscripts/ces_folds.sh"
+    array = slurm.submit(*SMALL, "--array=1-2", "--time=60", script, config)
+    members = tmp_path / "run" / "fold-1-of-2" / "members"
+    wait_until(lambda: len(list(members.glob("*/[0-9]*/member.json"))) >= 4)
+    slurm("scancel", "--batch", "--signal=USR1", f"{array}_1")  # as Slurm does before the wall time ends
+    first, second = (slurm.finished(f"{array}_{i}") for i in (1, 2))
+    log = text(slurm.folder / f"fatescal-{array}-1.log")
+    assert first["ExitCode"] == "75:0", log
+    assert second["JobState"] == "COMPLETED", text(slurm.folder / f"fatescal-{array}-2.log")
+    again = re.search(r"Submitted batch job (\d+)", log)
+    assert again, log
+    job = slurm.finished(f"{again[1]}_1")
+    assert (job["JobState"], job["ArrayTaskId"]) == ("COMPLETED", "1")
+    done = fatescal(0, "report", tmp_path / "run")
+    assert "2 of 2 folds are scored" in done.stdout, done.stderr
