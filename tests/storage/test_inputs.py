@@ -550,7 +550,8 @@ def test_an_old_run_without_its_records_is_told_what_to_do(tmp_path, capsys):
 
 def test_status_meets_markers_that_vanish_or_are_being_written(tmp_path, capsys):
     members = tmp_path / "members" / "evaluation-00"
-    for j, text in enumerate(('{"status": 0}', "", None)):
+    whole = '{"status": 0, "fingerprint": "f", "seconds": 1.0}'
+    for j, text in enumerate((whole, "", None)):
         (members / f"{j:04d}").mkdir(parents=True)
         marker = members / f"{j:04d}" / "member.json"
         if text is None:
