@@ -127,7 +127,7 @@ def test_a_rank_starts_without_heavy_libraries():
 
 def test_the_house_fits_on_one_screen():
     entries = [p.name for p in PACKAGE.iterdir() if p.name not in ("__pycache__", "py.typed")]
-    assert len(entries) <= 18, sorted(entries)
+    assert len(entries) <= 17, sorted(entries)  # 15 rooms, __init__ and __main__
 
 
 def test_nothing_but_its_own_folder_knows_clm_fates():
