@@ -35,7 +35,7 @@ def reference(tmp_path_factory) -> Path:
     config = write_problem(folder, "--count")
     done = fatescal(2, config, LINEAR_LOG=str(folder / "runs.log"))
     assert done.returncode == 0, done.stderr
-    assert "GPP, validation" in done.stdout
+    assert "GPP [g C m-2 d-1], validation" in done.stdout
     return folder
 
 
@@ -70,7 +70,7 @@ def test_a_finished_run_started_again_prints_its_scorecard_and_runs_nothing(refe
     before = (reference / "runs.log").read_text()
     done = fatescal(2, reference / "linear.yaml", LINEAR_LOG=str(reference / "runs.log"))
     assert done.returncode == 0, done.stderr
-    assert "GPP, validation" in done.stdout
+    assert "GPP [g C m-2 d-1], validation" in done.stdout
     assert (reference / "runs.log").read_text() == before
 
 
@@ -187,7 +187,7 @@ def test_verbs_on_a_finished_run(reference, tmp_path):
     run = reference / "run"
     status = fatescal(0, "status", run)
     assert "posterior-00 " in status.stdout
-    assert "GPP, calibration" in status.stdout
+    assert "GPP [g C m-2 d-1], calibration" in status.stdout
     page = (run / "report" / "index.html").read_bytes()
     assert fatescal(0, "report", run).returncode == 0
     assert (run / "report" / "index.html").read_bytes() == page

@@ -53,8 +53,8 @@ def reference(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sites")
     done = fatescal(2, write_sites(folder, COUNTED), LINEAR_LOG=str(folder / "log"))
     assert done.returncode == 0, done.stderr
-    assert "north/GPP, validation" in done.stdout
-    assert "south/ET, validation" in done.stdout
+    assert "north/GPP [g C m-2 d-1], validation" in done.stdout
+    assert "south/ET [mm d-1], validation" in done.stdout
     return folder
 
 
