@@ -16,7 +16,7 @@ from fatescal.report.opened_run import OpenedRun
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "build" / "site_source"
-OUTSIDE = ("ARCHITECTURE.md", "NEWS.md")  # pages beside README
+OUTSIDE = ("ARCHITECTURE.md", "CONTRIBUTING.md", "NEWS.md")  # pages beside README
 REPOSITORY = ("LICENSE", "CITATION.cff", "config/", "tests/", "jobscripts/", "machines/", "benchmarks/")
 
 

@@ -17,12 +17,11 @@ from fatescal.base.errors import BadInput, did_you_mean
 from fatescal.cli import verb_options
 from fatescal.cli.demo_config import DEFAULT_CONFIG
 from fatescal.cli.verb_options import Add
+from fatescal.hpc.launch import is_first_rank
 
 if TYPE_CHECKING:
     from fatescal.hpc.communicator import Communicator
     from fatescal.models.base import Verb
-
-RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser of which the first of several ranks alone prints help and errors: there is no MPI yet."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0":
+        if is_first_rank():
             super()._print_message(message, file)
 
 

@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from fatescal.base.errors import BadInput, FatescalError, error_message
-from fatescal.cli.arguments import TOGETHER, act, parser, with_verb
+from fatescal.hpc.launch import is_first_rank
 from fatescal.hpc.watchdog import LIMIT
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
+    try:  # it reads the packages that add kinds of models, formats ...
+        from fatescal.cli.arguments import TOGETHER, act, parser, with_verb
+    except FatescalError as error:
+        if is_first_rank():
+            print(f"fatescal: {error}", file=sys.stderr)
+        return error.exit_code
     arguments = parser(argv)
     try:
         args = arguments.parse_args(with_verb(argv))

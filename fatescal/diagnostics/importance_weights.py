@@ -68,7 +68,7 @@ def relative_density(emulated: Array, log_evidence: Sequence[float] | Array, siz
 
     Arguments are those of `mixture_log_weights`. At most sum J / J_last, as the last round is in the mixture.
 
-    >>> relative_density(np.log([[3.0, 1.0], [1.0, 1.0]]), [0.0, 0.0], [1, 1]).tolist()
+    >>> relative_density(np.log([[3.0, 1.0], [1.0, 1.0]]), [0.0, 0.0], [1, 1]).round(9).tolist()
     [0.5, 1.0]
     """
     last = np.asarray(emulated, float)[-1] - log_evidence[-1]

@@ -36,6 +36,7 @@ from pathlib import Path
 from fatescal.base.errors import BadInput, ModelFailed, OutOfTime, Status
 from fatescal.hpc.schedulers.registry import node_name, schedulers
 
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")  # as launchers say
 HIDDEN_PREFIXES = (
     *("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "I_MPI_", "HYDRA_", "MPI_"),
     *(prefix for c in schedulers().values() for prefix in c.variables),
@@ -238,3 +239,8 @@ def require_launcher(launcher: Sequence[str]) -> None:
             expected="a program on the PATH",
             hint="load the module that brings it, or launch members directly: launcher: []",
         )
+
+
+def is_first_rank() -> bool:
+    """Tell whether this is rank 0, or alone, by what launchers set; before MPI is started."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"

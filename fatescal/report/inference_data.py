@@ -60,8 +60,13 @@ def _parameters(results: Results, theta: Array) -> xr.Dataset:
     return xr.Dataset(columns, {"chain": [0], "draw": np.arange(len(theta))})
 
 
+def _name(variable: str) -> str:
+    """Return the name of a variable in a tree of data, where / leads into a group: of north/GPP north_GPP."""
+    return variable.replace("/", "_")
+
+
 def _time(variable: str) -> str:
-    return f"time_{variable}"
+    return f"time_{_name(variable)}"
 
 
 def _windows(results: Results) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def predicted(results: Results, predictions: Array) -> xr.Dataset:
     import xarray as xr
 
     columns = {
-        v: (
+        _name(v): (
             (*SHARED, _time(v)),
             predictions[None][:, :, results.rows(variable=v)],
             {"units": results.unit(v)},
@@ -97,9 +102,9 @@ def observed(results: Results) -> xr.Dataset:
     columns: dict[str, Any] = {}
     for variable in results.variables:
         rows, units = results.rows(variable=variable), {"units": results.unit(variable)}
-        columns[variable] = (_time(variable), obs.y[rows], units)
-        columns[f"{variable}_error"] = (_time(variable), obs.sd[rows], units)
-        columns[f"{variable}_period"] = (_time(variable), obs.period[rows])
+        columns[_name(variable)] = (_time(variable), obs.y[rows], units)
+        columns[f"{_name(variable)}_error"] = (_time(variable), obs.sd[rows], units)
+        columns[f"{_name(variable)}_period"] = (_time(variable), obs.period[rows])
     return xr.Dataset(columns, _windows(results))
 
 
@@ -111,7 +116,7 @@ def _log_likelihood(results: Results, predictions: Array) -> xr.Dataset:
     whitened = obs.whiten(obs.y - predictions)
     each = -0.5 * whitened**2 - 0.5 * np.log(2 * np.pi) - np.log(np.abs(obs.noise))
     columns = {
-        v: ((*SHARED, _time(v)), each[None][:, :, results.rows(variable=v)]) for v in results.variables
+        _name(v): ((*SHARED, _time(v)), each[None][:, :, results.rows(variable=v)]) for v in results.variables
     }
     where = {"chain": [0], "draw": np.arange(len(predictions))}
     return xr.Dataset(columns, where | _windows(results))
