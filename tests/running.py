@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -100,3 +100,30 @@ def change(config, path, value):
     else:
         node[last] = value
     config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until a condition holds, which it must before long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+class Client:
+    """A user of a scheduler, who calls its commands from `folder`."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+
+    def __call__(self, *command: object, check: bool = True) -> str:
+        done = subprocess.run(
+            [str(word) for word in command],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done.stdout

@@ -9,21 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import mpi_command, on_two_nodes
 from linear import MODEL, fatescal, write_problem
-from running import digests
+from running import digests, wait_until
 
 PRIOR: dict[str, dict] = {"run": {"stop_after": "prior"}, "calibrate": {"members": 12}}
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
-    pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-slurm does it"),
+    pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-schedulers"),
 ]
 OPTIONS = {
     "slurm": ["--ntasks=1", "--time=10"],
@@ -31,13 +29,6 @@ OPTIONS = {
 }
 QUEUE = {"slurm": ["squeue", "--noheader", "--format=%i"], "pbs": ["qstat"]}
 CANCEL = {"slurm": "scancel", "pbs": "qdel"}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 class Submitter:

@@ -13,49 +13,29 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import mpi_command, on_two_nodes
 from linear import QUICK, fatescal, write_problem, write_two_years
-from running import digests
+from running import Client, digests, wait_until
 
 PRIOR: dict[str, dict] = {"run": {"stop_after": "prior"}}
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
     pytest.mark.mpi,
-    pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-slurm does it"),
+    pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-schedulers"),
 ]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-class Batch(ABC):
+class Batch(Client, ABC):
     """How a user starts fatescal, watches it and ends it: `folder` is the checkout."""
 
     resubmits = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.environment = folder, on_two_nodes(folder)
-
-    def __call__(self, *command: object, check: bool = True) -> str:
-        done = subprocess.run(
-            [str(word) for word in command],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done.stdout
+        super().__init__(folder, on_two_nodes(folder))
 
     @abstractmethod
     def submit(self, config: Path, n_ranks: int = 2, minutes: int = 60) -> str:

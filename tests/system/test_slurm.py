@@ -11,16 +11,14 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import on_two_nodes
 from linear import fatescal, write_problem, write_two_years
-from running import alive, digests
+from running import Client, alive, digests, wait_until
 
 HERE = Path(__file__).parents[1]
 ROOT = HERE.parent
@@ -39,30 +37,11 @@ def text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-class Cluster:
+class Cluster(Client):
     """A client of Slurm, who submits from `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.environment = folder, on_two_nodes(folder)
-
-    def __call__(self, *command: object) -> str:
-        done = subprocess.run(
-            [str(word) for word in command],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        super().__init__(folder, on_two_nodes(folder))
 
     def submit(self, *arguments: object) -> int:
         return int(self("sbatch", "--parsable", *arguments))
@@ -133,7 +112,7 @@ def stepwise(slurm: Cluster, config: Path, *options: object) -> int:
 
 def test_members_are_steps_of_slurm_on_the_node_of_their_rank(slurm, tmp_path):
     job = stepwise(slurm, write_problem(tmp_path))
-    wait_until(lambda: "ended" in text(tmp_path / "job.log"))
+    wait_until(lambda: "ended" in text(tmp_path / "job.log"), seconds=60)
     slurm("scancel", job)
     assert "ended 0" in text(tmp_path / "job.log"), text(tmp_path / "job.log")
     where = [path.read_text().split() for path in tmp_path.glob("run/members/evaluation-00/[0-9]*/where")]
@@ -145,11 +124,11 @@ def test_members_are_steps_of_slurm_on_the_node_of_their_rank(slurm, tmp_path):
 def test_the_step_of_a_killed_rank_ends_before_the_job_does(slurm, tmp_path):
     job = stepwise(slurm, write_problem(tmp_path, "--sleep", "100"))
     folder = tmp_path / "run" / "members" / "evaluation-00"
-    wait_until(lambda: len(list(folder.glob("*/pid"))) == 2)
+    wait_until(lambda: len(list(folder.glob("*/pid"))) == 2, seconds=60)
     members = [int(path.read_text()) for path in folder.glob("*/pid")]
     assert slurm("squeue", "--steps", "--noheader").count(" sh ") == 2
     os.kill(int(next(tmp_path.glob("rank-*")).name.split("-")[1]), signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in members))
+    wait_until(lambda: not any(alive(pid) for pid in members), seconds=60)
     assert slurm.job(job)["JobState"] == "RUNNING"
     slurm("scancel", job)
 
@@ -195,7 +174,9 @@ def test_a_job_that_brings_the_run_no_further_submits_no_other(slurm, tmp_path):
     members = tmp_path / "run" / "members"
     number, log = slurm.submit(*SMALL, "--time=60", FRAM, config), ""
     for _ in range(2):
-        wait_until(lambda: len(list(members.glob("evaluation-00/0000.part-*/parameters.json"))) == 1)
+        wait_until(
+            lambda: len(list(members.glob("evaluation-00/0000.part-*/parameters.json"))) == 1, seconds=60
+        )
         slurm("scancel", "--batch", "--signal=USR1", number)
         assert slurm.finished(number)["ExitCode"] == "75:0"
         log = text(slurm.folder / f"fatescal-{number}.log")
@@ -220,7 +201,7 @@ def test_a_cancelled_job_goes_on_when_submitted_again(slurm, tmp_path):
     config, log = write_problem(tmp_path, "--sleep", "0.3"), tmp_path / "job.log"
     first = slurm.submit(*SMALL, "--time=60", f"--output={log}", FRAM, config)
     members = tmp_path / "run" / "members" / "evaluation-00"
-    wait_until(lambda: len(list(members.glob("[0-9]*/member.json"))) >= 4)
+    wait_until(lambda: len(list(members.glob("[0-9]*/member.json"))) >= 4, seconds=60)
     slurm("scancel", first)
     assert slurm.finished(first)["JobState"] == "CANCELLED"
     kept = {path: path.stat().st_mtime_ns for path in members.glob("[0-9]*/member.json")}
@@ -235,7 +216,7 @@ def test_an_array_runs_the_folds_and_a_stopped_task_goes_on_alone(slurm, tmp_pat
     script = "jobscripts/ces_folds.sh"
     array = slurm.submit(*SMALL, "--array=1-2", "--time=60", script, config)
     members = tmp_path / "run" / "fold-1-of-2" / "members"
-    wait_until(lambda: len(list(members.glob("*/[0-9]*/member.json"))) >= 4)
+    wait_until(lambda: len(list(members.glob("*/[0-9]*/member.json"))) >= 4, seconds=60)
     slurm("scancel", "--batch", "--signal=USR1", f"{array}_1")  # as Slurm does before the wall time ends
     first, second = (slurm.finished(f"{array}_{i}") for i in (1, 2))
     log = text(slurm.folder / f"fatescal-{array}-1.log")
