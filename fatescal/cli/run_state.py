@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fatescal.base.errors import BadInput
-from fatescal.ensemble.marker import MARKER, read_marker
+from fatescal.ensemble.marker import MARKER, marked_folders, read_marker
 from fatescal.storage.lock import Holder, holder
 from fatescal.storage.records import Evaluation, Observations
 from fatescal.storage.store import Store
@@ -82,11 +82,6 @@ def n_running(stage: Path) -> int:
     return sum(path.is_dir() for path in parts)
 
 
-def _members(stage: Path) -> list[Path]:
-    paths = [*stage.glob(f"[0-9]*/{MARKER}"), *stage.glob(f"[0-9]*/*/{MARKER}")]
-    return [path.parent for path in paths if "." not in str(path.parent.relative_to(stage))]
-
-
 def pace(directory: Path, snapshot: Snapshot | None) -> Pace | None:
     """Return how fast the members of a run come; None before one has finished."""
     if snapshot is None:
@@ -94,7 +89,7 @@ def pace(directory: Path, snapshot: Snapshot | None) -> Pace | None:
     stages = [folder for folder in (directory / "members").glob("*") if folder.is_dir()]
     done, ends = [], []
     for stage in stages:
-        for folder in _members(stage):
+        for folder in marked_folders(stage):
             marker = read_marker(folder)
             if marker is not None:
                 done.append(float(marker["seconds"]))

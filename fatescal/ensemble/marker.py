@@ -55,6 +55,14 @@ def markers(stage: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
                     yield member.name, site.name, done
 
 
+def marked_folders(stage: Path) -> Iterator[Path]:
+    """Yield the folders of the finished members of a stage (`RUN/members/STAGE`), at all sites."""
+    for pattern in (f"[0-9]*/{MARKER}", f"[0-9]*/*/{MARKER}"):
+        for marker in stage.glob(pattern):
+            if "." not in str(marker.parent.relative_to(stage)):  # no attempt under way
+                yield marker.parent
+
+
 def mark_folder(part: Path, content: Mapping[str, object]) -> None:
     """Write the marker into a member's folder, made anew where the model has removed it."""
     if part.is_symlink() or not part.is_dir():

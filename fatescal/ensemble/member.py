@@ -22,7 +22,7 @@ from fatescal.ensemble import retention
 from fatescal.ensemble.attempt import Attempt
 from fatescal.ensemble.job_notes import JobTask, Outcome
 from fatescal.ensemble.leftovers import Leftovers
-from fatescal.ensemble.marker import MARKER, fingerprint, foreign, read_marker, remove
+from fatescal.ensemble.marker import MARKER, fingerprint, foreign, marked_folders, read_marker, remove
 from fatescal.ensemble.member_jobs import MemberJobs
 from fatescal.ensemble.progress import MemberProgress
 from fatescal.ensemble.stragglers import Stragglers
@@ -118,13 +118,6 @@ class Members:
         pattern = f"*/[0-9]*/{self.site}/{MARKER}" if self.site else f"*/[0-9]*/{MARKER}"
         yield from (marker.parent for marker in sorted(self.folder.glob(pattern)))
 
-    def _markers(self, stage: str) -> Iterator[Path]:
-        """Yield the markers of the finished members of a stage, at all sites."""
-        folder = self.folder / stage
-        for pattern in (f"[0-9]*/{MARKER}", f"[0-9]*/*/{MARKER}"):
-            found = (path.parent.relative_to(folder) for path in folder.glob(pattern))
-            yield from (folder / member / MARKER for member in found if "." not in str(member))
-
     def seconds(self) -> list[float]:
         """Return how long the successful members took [s]."""
         markers = map(read_marker, self.finished())
@@ -197,7 +190,8 @@ class Members:
         if done is not None and done["status"] != Status.OK:
             self._clear(folder)
         elif done is not None and done["fingerprint"] not in self._valid(parameters, Status.OK):
-            if any(marker.relative_to(self.folder).parts[1] != "0000" for marker in self._markers(stage)):
+            made = (path.relative_to(self.folder / stage) for path in marked_folders(self.folder / stage))
+            if any(member.parts[0] != "0000" for member in made):
                 self._require_own(done, stage, 0, parameters)
             n_before = len(list(folder.parent.glob(f"{folder.name}.before-*")))
             os.rename(folder, folder.with_name(f"{folder.name}.before-{n_before + 1}"))
