@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Leftovers:
-    """The folders `NNNN.part-XXXXXXXX` and the like of a stage, which is listed once for all its members.
+    """The folders `NNNN.part-XXXXXXXX` and `NNNN.failed-N` of a stage, listed once for all its members.
 
     Listed for each member, 10,000 members would read 100 million names.
     """
@@ -35,6 +35,6 @@ class Leftovers:
         found = defaultdict(list)
         for entry in os.scandir(stage) if stage.is_dir() else ():
             name, _, rest = entry.name.partition(".")
-            if "-" in rest:
+            if rest.startswith(("part-", "failed-")):  # what is set aside (`before-N`) stays
                 found[name].append(Path(entry.path))
         self._stage, self._found, self._taken = stage, dict(found), set()
