@@ -12,7 +12,7 @@ points are not; no harm was seen with three parameters and 5 seeds (docs/trust.m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ class Round:
 
 
 def judge_rounds(
-    rounds: Sequence[Round], parameter: Sequence[str], left_out: Sequence[Array] | None = None
+    rounds: Sequence[Round], parameter: Sequence[str], left_out: Callable[[], Sequence[Array]] | None = None
 ) -> Verdict:
     """Return the verdict of the last of some rounds, and what all of them show together.
 
@@ -107,9 +107,9 @@ def judge_rounds(
     ----------
     rounds : sequence of Round
     parameter : P names
-    left_out : sequence of (J_s) arrays, optional
-        For each round before the last the log likelihood of the last round's emulator at that round's
-        members, each predicted without itself: asked where the last round's own members cannot tell.
+    left_out : function, optional
+        Called where the last round's own members cannot tell; returns for each round before the last the log
+        likelihood (J_s) of the last round's emulator at that round's members, each predicted without itself.
     """
     last = rounds[-1]
     own = -last.misfit - last.log_likelihood(last.u)
@@ -121,8 +121,8 @@ def judge_rounds(
     emulated = np.array([one.log_likelihood(u) for one in pooled])
     log_evidence, sizes = [one.log_evidence for one in pooled], [len(one.u) for one in pooled]
     verdict = judge_rerun(own, last.u, last.draws, parameter)
-    if verdict.outcome == "cannot tell" and left_out and len(last.u) >= LEAST_MEMBERS:
-        unseen = np.concatenate([*left_out, -last.misfit - own])
+    if verdict.outcome == "cannot tell" and left_out is not None and len(last.u) >= LEAST_MEMBERS:
+        unseen = np.concatenate([*left_out(), -last.misfit - own])
         relative = relative_density(emulated, log_evidence, sizes)
         together = judge_rerun(-misfit - unseen, u, last.draws, parameter, relative)
         verdict = _surer(verdict, together)

@@ -110,8 +110,8 @@ def judge(
 
     def judged() -> Verdict:
         rounds = [_round(run, r, observations) for r in (*sampled, round_)]
-        left_out = [_left_out(run, round_, r, observations) for r in sampled]
-        verdict = judge_rounds(rounds, run.problem.space.names, left_out)
+        left_out = functools.partial(_left_out, run, round_, sampled, observations)
+        verdict = judge_rounds(rounds, run.problem.space.names, left_out if sampled else None)
         return replace(verdict, round=round_, n_runs=_n_runs(run))
 
     return run.store.once(f"verdict-{round_:02d}", Verdict, judged, list(dict.fromkeys(inputs)))
@@ -134,16 +134,18 @@ def _round(run: CalibrationRun, round_: int, observations: Observations) -> Roun
     )
 
 
-def _left_out(run: CalibrationRun, round_: int, before: int, observations: Observations) -> Array:
-    """Return the log likelihood (J) of the emulator of a round at the members of a round before, each
-    predicted without itself; on root.
+def _left_out(
+    run: CalibrationRun, round_: int, before: Sequence[int], observations: Observations
+) -> list[Array]:
+    """Return the log likelihood (J) of the emulator of a round at the members of each round before, each
+    member predicted without itself; on root.
     """
     surrogate = run.store.load(f"surrogate-{round_:02d}", run.problem.emulator.record)
     stages = [stage for stage in run.history if stage != "truth"]
     source = training_set(run, observations).source[: len(surrogate.u)]
-    rows = np.flatnonzero(source == stages.index(f"evaluation-posterior-{before:02d}"))
+    rows = [np.flatnonzero(source == stages.index(f"evaluation-posterior-{r:02d}")) for r in before]
     calibration = observations.select(observations.period == "calibration")
-    return run.problem.emulator.left_out_log_likelihood(surrogate, calibration, rows)
+    return [run.problem.emulator.left_out_log_likelihood(surrogate, calibration, of) for of in rows]
 
 
 def _refused(run: CalibrationRun, round_: int, validation: Validation) -> Verdict:

@@ -383,7 +383,7 @@ def test_where_own_members_cannot_tell_those_of_the_rounds_before_do():
     decided = 0
     for seed in range(12):
         rounds, left_out, _, _ = rough_rounds((0.4, 0.0), 0.4, n=40, seed=seed)
-        alone, together = judge_rounds(rounds, NAMES), judge_rounds(rounds, NAMES, left_out)
+        alone, together = judge_rounds(rounds, NAMES), judge_rounds(rounds, NAMES, partial(list, left_out))
         assert_allclose(together.weights, alone.weights)
         if alone.outcome == "cannot tell":
             decided += together.outcome == "confirmed"
@@ -398,7 +398,7 @@ def test_members_of_the_rounds_before_do_not_confirm_what_they_contradict():
     rounds, left_out, _, _ = rough_rounds((0.0, 0.0), 0.6, n=16)
     assert judge_rounds(rounds, NAMES).outcome == "cannot tell"
     z = rounds[0].u[:, 0] / rounds[0].u[:, 0].std()
-    assert judge_rounds(rounds, NAMES, [one + 0.8 * z for one in left_out]).outcome == "cannot tell"
+    assert judge_rounds(rounds, NAMES, lambda: [one + 0.8 * z for one in left_out]).outcome == "cannot tell"
 
 
 def test_pooled_estimates_are_right_on_average():
