@@ -28,12 +28,12 @@ import yaml
 from scipy.stats import chi2
 
 from fatescal.base.random_streams import stream
+from fatescal.cli.demo_config import DEFAULT_CONFIG
 from fatescal.config.loading import load
 from fatescal.hpc.communicator import Communicator
 from fatescal.parameters.space import ParameterSpace
 from fatescal.workflow.problem import assemble
 
-DEMO = Path(__file__).parent.parent / "config" / "hyytiala_twin.yaml"
 DRAWS, BINS = 99, 5  # a truth has one of 100 ranks
 
 
@@ -104,7 +104,7 @@ def report(names: tuple[str, ...], replicates: list[Replicate]) -> None:
 
 def main() -> None:
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    config = Path(sys.argv[2]) if len(sys.argv) > 2 else DEMO
+    config = Path(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT_CONFIG
     at_a_time = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     space = assemble(load(config), Communicator()).space
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_a_time) as pool:

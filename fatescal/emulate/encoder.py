@@ -9,9 +9,7 @@ from fatescal.storage.records import Observations
 
 BEST = 20  # runs whose mean residual is an axis
 NOTHING = 1e-6  # noise sd: a residual without direction
-FAINT = (
-    1e-3  # noise sd: a mode of all runs together that is no part of the axis, as its direction is rounding
-)
+FAINT = 1e-3  # noise sd: a mode of all runs together whose direction may be rounding; no part of the axis
 
 
 def encode(
