@@ -67,6 +67,7 @@ def export(directory: Path, comm: Communicator, to: Path | None, n_members: int 
     if directory.absolute() in target.parents:
         raise BadInput(f"{target} is inside the run", expected="a folder elsewhere", hint="--to ANOTHER")
     results, snapshot = results_of(directory, store), Snapshot.read(directory)
+    sets = {name: snapshot.space.named(theta) for name, theta in _sets(results, n_members)}
     outputs.write(results, directory)
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -77,7 +78,7 @@ def export(directory: Path, comm: Communicator, to: Path | None, n_members: int 
             shutil.copytree(directory / name, target / name, ignore=shutil.ignore_patterns(".*"))
     finished = store.keys()
     link_stages(target / "run.h5", {key: Path("stages", f"{key}.h5") for key in finished})
-    written = _parameter_files(results, snapshot, target / "parameter_files", n_members)
+    written = _parameter_files(snapshot.config, sets, target / "parameter_files")
     _about(target, results, written)
     files = sorted(path for path in target.rglob("*") if path.is_file())
     sums = "".join(f"{_digest(path)}  {path.relative_to(target)}\n" for path in files)
@@ -109,24 +110,22 @@ def _sets(results: Results, n_members: int) -> Iterator[tuple[str, Array]]:
     posterior = results.posterior
     if posterior is None:
         return
-    if n_members > len(posterior.theta):
-        raise BadInput(
-            f"--members {n_members}", expected=f"at most {len(posterior.theta)}, the posterior members"
-        )
+    if not 0 <= n_members <= len(posterior.theta):
+        most = len(posterior.theta)
+        raise BadInput(f"--members {n_members}", expected=f"0 to {most}, the posterior members")
     yield "mean", posterior.draws_theta.mean(axis=0)
     yield "median", np.median(posterior.draws_theta, axis=0)
     for j in range(n_members):
         yield f"member-{j + 1:04d}", posterior.theta[j]
 
 
-def _parameter_files(results: Results, snapshot: Snapshot, folder: Path, n_members: int) -> str:
+def _parameter_files(config: Config, sets: Mapping[str, Mapping[str, float]], folder: Path) -> str:
     """Write each set of parameters as the model reads it, for every site; say what was written."""
-    sets = {name: snapshot.space.named(theta) for name, theta in _sets(results, n_members)}
     if not sets:
         return "none: no posterior was sampled"
     try:
         for name, theta in sets.items():
-            _of_set(snapshot.config, theta, folder / name)
+            _of_set(config, theta, folder / name)
     except (BadInput, ModelFailed, OSError) as error:
         return f"NOT written: {error}"
     return f"parameter files of {', '.join(sets)}"

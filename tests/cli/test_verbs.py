@@ -178,6 +178,10 @@ def test_an_export_is_whole_and_says_what_is_in_it(
     assert "May I use this posterior?" in (moved / "README.txt").read_text()
     assert main(["export", str(run), "--to", str(moved)]) == 2
     assert "is not empty" in capsys.readouterr().err
+    for n in ("-1", "1000"):
+        assert main(["export", str(run), "--to", str(tmp_path / "more"), f"--members={n}"]) == 2
+        assert f"--members {n}. Expected 0 to" in capsys.readouterr().err
+        assert not (tmp_path / "more").exists()
 
 
 def test_init_finds_the_fluxes_of_a_table_and_check_reads_what_it_writes(

@@ -255,6 +255,17 @@ def test_parameters_of_three_places_change_the_output_and_an_idle_one_is_named(c
     written = tmp_path / "calibration/members/preparation/canary-zetamaxstable/lnd_in"
     assert " zetamaxstable = 0.67" in written.read_text()  # 0.5 exp(0.3)
 
+    site, folder = problem.members.sites[0], tmp_path / "by hand"
+    folder.mkdir()
+    theta = site.space.named(site.space.moved(site.space.names.index("csoilc")))
+    files = {path.name: path for path in site.model.parameter_files(theta, folder)}
+    note = dict(line.split(" = ") for line in files["user_nl_clm"].read_text().splitlines()[1:])
+    assert float(note["zetamaxstable"]) == pytest.approx(theta["zetamaxstable"])
+    named = {note[key].strip("'") for key in ("fates_paramfile", "paramfile")}
+    assert named == set(files) - {"user_nl_clm"}
+    with netCDF4.Dataset(files["paramfile.nc"]) as clm:
+        assert float(clm["csoilc"][...]) == pytest.approx(theta["csoilc"])
+
 
 MISTAKES = {
     "another place": ("nuopc.runconfig", "scol_lat = 61.8474", "scol_lat = 60.0", "is of another place"),

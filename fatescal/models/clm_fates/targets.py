@@ -97,8 +97,8 @@ class Targets:
         """
         changes = self.write(theta, folder)
         written = [Path(value) for value in changes.values() if isinstance(value, str)]
-        values = (f"'{Path(v).name}'" if isinstance(v, str) else f"{v!r}" for v in changes.values())
-        lines = [f"{key} = {value}\n" for key, value in zip(changes, values, strict=True)]
+        named = {k: Path(v).name if isinstance(v, str) else v for k, v in changes.items()}
+        lines = [f"{key} = {namelist.fortran(value)}\n" for key, value in named.items()]
         note = folder / "user_nl_clm"
         note.write_text("! Parameters by fatescal; give whole paths of the files.\n" + "".join(lines))
         return [*written, note]
