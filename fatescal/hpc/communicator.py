@@ -100,10 +100,14 @@ class Communicator:
             if error is not None:
                 log.warning("rank %d cannot be watched: no connection to %s: %s", rank, address.host, error)
         self.served = self.mpi.bcast(not any(failed or []))
+        self.watchdog.n_others = self.size - 1
 
     def close(self) -> None:
-        """Tell the other ranks that this one ends as it should."""
-        self.watchdog.close()
+        """End as it should: together with all other ranks, where all are watched."""
+        if self.served:
+            self.watchdog.leave()
+        else:
+            self.watchdog.close()
 
     def stopping(self) -> bool:
         """Whether this rank must not start anything more."""

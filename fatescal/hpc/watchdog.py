@@ -10,6 +10,10 @@ connection to root, over which both send a byte every few seconds:
 - a sentence: the other cannot go on, and this is why;
 - notice that it ends, and `limit` seconds later this process still works: it waits for one that has ended.
 
+All ranks leave together (`leave`): a job aborted while one of its ranks is in MPI_Finalize leaves mpirun
+(Open MPI 4.1, PMIx) in a deadlock of its own, once in 35 times, and an allocation idle until its wall time
+ends.
+
 The same connections serve a counter (`take`) where MPI has no one-sided communication to hand out tasks with.
 
 Then root prints one message and aborts the job; when root is the dead one, the lowest surviving rank does.
@@ -38,6 +42,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from fatescal.base.errors import KEPT
+from fatescal.hpc.peer import Peer
 
 LIMIT = 600.0  # s without a sign of life; native code (a compiler, a decomposition) may hold the interpreter
 BEAT = 2.0  # s
@@ -45,7 +50,8 @@ NODE_DEAD = 45  # s until bytes no kernel acknowledges count as the death of a n
 REPORT_DELAY = 10.0  # s that a rank leaves root to report an error, before it reports it itself
 FIRST_LINE = 1000  # bytes within which a connection must show the token ...
 TOKEN_WITHIN = 10.0  # ... and seconds
-ENDING, REPORTED = "null", "true"  # this process ends as it should; it has reported why the job ends
+# this process ends as it should; all do (from root); this process has reported why the job ends
+ENDING, ALL_END, REPORTED = "null", "false", "true"
 
 
 @dataclass(frozen=True)
@@ -56,36 +62,6 @@ class WatchdogAddress:
     port: int
     token: str
     process: int
-
-
-@dataclass
-class _Peer:
-    """A process at the other end of a connection."""
-
-    rank: int
-    host: str
-    process: int
-    connection: socket.socket
-    silent: float = 0.0  # s, in beats of this thread
-    gone: bool = False  # has said that it ends
-    missed: float = 0.0  # s since then, in beats of this thread
-    unread: bytes = b""
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} (process {self.process} on {self.host})"
-
-    def send(self, line: str = "") -> None:
-        with contextlib.suppress(OSError):  # a broken connection is noticed when reading
-            self.connection.send(line.encode() + b"\n", socket.MSG_DONTWAIT)
-
-    def lines(self) -> list[str] | None:
-        """Return what has arrived, None if the connection is closed."""
-        try:
-            more = self.connection.recv(65536)
-        except OSError:
-            return None
-        *lines, self.unread = (self.unread + more).split(b"\n")
-        return [line.decode() for line in lines] if more else None
 
 
 @dataclass(eq=False)
@@ -107,18 +83,23 @@ class Watchdog:
         Ends the whole job at once; called on the rank that has reported why.
     limit : float
         Seconds without a sign of life after which a process counts as hanging.
+    n_others : int
+        Ranks that root waits for before it leaves.
     """
 
     rank: int
     end: Callable[[], None]
     limit: float = LIMIT
-    _peers: list[_Peer] = field(default_factory=list, init=False)
+    n_others: int = 0
+    _peers: list[Peer] = field(default_factory=list, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
     _unidentified: list[_Unidentified] = field(default_factory=list, init=False)
     _listening: tuple[socket.socket, WatchdogAddress] | None = field(default=None, init=False)
     _reported: threading.Lock = field(default_factory=threading.Lock, init=False)
     _section: tuple[float, str] | None = field(default=None, init=False)  # s left, what is said then
     _closed: bool = field(default=False, init=False)
+    _leaving: bool = field(default=False, init=False)
+    _all_end: threading.Event = field(default_factory=threading.Event, init=False)
     _counter: tuple[int, int] = field(default=(0, 0), init=False)  # on root: batch, next number
     _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
     _taken: queue.SimpleQueue[int] = field(default_factory=queue.SimpleQueue, init=False)
@@ -148,17 +129,35 @@ class Watchdog:
             )
         except OSError as error:
             return error
-        root = _Peer(0, address.host, address.process, connection)
+        root = Peer(0, address.host, address.process, connection)
         root.send(json.dumps([address.token, self.rank, here, os.getpid()]))
         self._watch_peer(root)
         self._start()
         return None
 
-    def close(self) -> None:
-        """Tell all other ranks that this process may end from now on."""
-        self._closed = True
+    def leave(self) -> None:
+        """Wait until all ranks that watch each other have come here, then stop watching.
+
+        A rank that dies or hangs meanwhile still ends the job; so does one that waits for this rank.
+        """
+        self._leaving = True
         for peer in self._peers:
             peer.send(ENDING)
+        self._tell_all_end()
+        self._all_end.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching at once."""
+        self._closed = True
+
+    def _tell_all_end(self) -> None:
+        """On root, tell the others when all ranks are leaving."""
+        n_leaving = sum(peer.leaving for peer in self._peers)
+        if self.rank == 0 and self._leaving and n_leaving == self.n_others:
+            for peer in self._peers:
+                peer.send(ALL_END)
+            self._all_end.set()
 
     def take(self, batch: int, first: int, step: int) -> int:
         """Return the number a batch's counter, kept by root, stands at, and raise it by `step`; it begins at
@@ -250,33 +249,38 @@ class Watchdog:
         peer.unread = rest
         self._watch_peer(peer)
 
-    def _rank(self, line: bytes, connection: socket.socket) -> _Peer | None:
+    def _rank(self, line: bytes, connection: socket.socket) -> Peer | None:
         """Return the rank that a first line names, None without the token."""
         assert self._listening is not None
         with contextlib.suppress(ValueError, TypeError):
             token, rank, host, process = json.loads(line)
             if hmac.compare_digest(token, self._listening[1].token):
-                return _Peer(rank, host, process, connection)
+                return Peer(rank, host, process, connection)
         return None
 
     def _drop(self, newcomer: _Unidentified) -> None:
         self._unidentified.remove(newcomer)
         self._selector.unregister(newcomer.connection)
 
-    def _watch_peer(self, peer: _Peer) -> None:
+    def _watch_peer(self, peer: Peer) -> None:
         peer.connection.settimeout(None)
         with contextlib.suppress(AttributeError, OSError):  # Linux alone can say this
             peer.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * NODE_DEAD)
         self._peers.append(peer)
         self._selector.register(peer.connection, selectors.EVENT_READ, peer)
 
-    def _receive(self, peer: _Peer) -> None:
+    def _receive(self, peer: Peer) -> None:
         lines = peer.lines()
         peer.silent = 0.0
         for line in lines or []:
-            if line in (ENDING, REPORTED):
+            if line in (ENDING, ALL_END, REPORTED):
                 peer.gone = True
-                if line == REPORTED:
+                if line == ENDING:
+                    peer.leaving = True
+                    self._tell_all_end()
+                elif line == ALL_END:
+                    self._all_end.set()
+                else:
                     self._reported.acquire(blocking=False)
             elif line:
                 self._answer(peer, json.loads(line))
@@ -286,7 +290,7 @@ class Watchdog:
                 peer.gone = True
                 self._report_dead(peer)
 
-    def _answer(self, peer: _Peer, message: str | int | list[int]) -> None:
+    def _answer(self, peer: Peer, message: str | int | list[int]) -> None:
         """Act on a message: end the job for a reason, hand out a number (root), take one (others)."""
         match message:
             case str():
@@ -296,7 +300,7 @@ class Watchdog:
             case [batch, first, step]:
                 peer.send(json.dumps(self._raise(batch, first, step)))
 
-    def _report_dead(self, peer: _Peer) -> None:
+    def _report_dead(self, peer: Peer) -> None:
         self._wait_for_lower_ranks()
         self.fail(f"fatescal: {peer} is dead: killed, out of memory, or its node is down. {KEPT}")
 
@@ -316,7 +320,7 @@ class Watchdog:
             peer.send()
             peer.silent += self.beat
             peer.missed += self.beat if peer.gone else 0.0
-            if peer.missed > self.limit:
+            if peer.missed > self.limit and not self._leaving:
                 self._wait_for_lower_ranks()
                 self.fail(
                     f"fatescal: {peer} has ended, and rank {self.rank} still waits {self.limit:g} s later "
