@@ -64,7 +64,7 @@ OWN = (
         verb_options.status, ("fatescal status my.yaml", "fatescal status runs/my_site --watch 30s"),
     ),
     OwnVerb(
-        "report", "write the report of a run again", verb_options.report,
+        "report", "write the report of a run again, and its figures for a paper", verb_options.report,
         ("fatescal report runs/my_site", "fatescal report my.yaml"),
     ),
     OwnVerb(

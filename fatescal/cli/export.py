@@ -68,7 +68,7 @@ def export(directory: Path, comm: Communicator, to: Path | None, n_members: int 
         raise BadInput(f"{target} is inside the run", expected="a folder elsewhere", hint="--to ANOTHER")
     results, snapshot = results_of(directory, store), Snapshot.read(directory)
     sets = {name: snapshot.space.named(theta) for name, theta in _sets(results, n_members)}
-    outputs.write(results, directory)
+    outputs.write(results, directory, figures=True)
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         with suppress(FileNotFoundError):

@@ -23,7 +23,7 @@ def report(directory: Path, comm: Communicator) -> int:
     if not store.path("observations").exists():
         raise BadInput(f"{directory} has nothing to report yet", hint=f"fatescal status {directory}")
     results = results_of(directory, store)
-    print(f"report: {outputs.write(results, directory)}")
+    print(f"report: {outputs.write(results, directory, figures=True)}")
     return 0
 
 

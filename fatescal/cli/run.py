@@ -70,9 +70,10 @@ def _write_outputs(directory: Path, store: Store, seconds: float) -> None:
     page = outputs.write(results, directory)
     log.info("done in %.0f s", seconds)
     print((directory / "scorecard.txt").read_text())
-    for remark in results.remarks:
+    for remark in results.said:
         print(remark)
     print(f"report: {page}")
+    print(f"figures for a paper (PNG, PDF, csv): fatescal report {directory}")
 
 
 def _left_to_do(config: settings.Config, problem: Problem, n_ranks: int, seconds: float) -> str:

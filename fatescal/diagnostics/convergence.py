@@ -63,17 +63,26 @@ class Diagnosis:
         )
 
 
-def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess: float = 400) -> Diagnosis:
+def diagnose(
+    draws: Array,
+    parameter: Sequence[str],
+    *,
+    rhat: float = 1.01,
+    ess: float = 400,
+    of_mean: Array | None = None,
+) -> Diagnosis:
     """Return the diagnosis of the cold draws of all runs.
 
     Parameters
     ----------
     draws : (R, S, W, P)
-        In u or theta; only `mcse` depends on which, as long as theta is monotone in u.
+        In u, which the sampler judges.
     parameter : P names
     rhat, ess : float
         Nested R-hat must be below, bulk and tail ESS above. The excess over 1 of R-hat of the walkers may be
         5 times as large.
+    of_mean : (R, S, W, P), optional
+        The same draws in the unit that `mcse` shall have.
 
     References
     ----------
@@ -93,7 +102,7 @@ def diagnose(draws: Array, parameter: Sequence[str], *, rhat: float = 1.01, ess:
         of_walkers = _each(array_stats.rhat, chains, method="rank")
         bulk = _each(array_stats.ess, chains, method="bulk")
         tail = _each(array_stats.ess, chains, method="tail", prob=TAILS)
-        mcse = _each(array_stats.mcse, chains, method="mean")
+        mcse = _each(array_stats.mcse, chains if of_mean is None else _chains(of_mean), method="mean")
     reasons = []
     for name, r, w, b, t in zip(parameter, rhats, of_walkers, bulk, tail, strict=True):
         # written in this form because NaN must fail

@@ -62,7 +62,7 @@ class Chains(ReportSection):
             return None
         n_runs, n_steps, n_walkers, _ = draws.shape
         mixed = mixing(results.chains)
-        traces, ladder = self.plots(results)
+        traces, ladder = self.figures(results)
         content = [
             paragraph(
                 f"{n_runs} independent tempered runs with {n_walkers} walkers each kept {n_steps} steps. ",

@@ -41,7 +41,7 @@ class EmulatorCheck(ReportSection):
         if results.emulator is not None and results.surrogate is not None:
             content.append(_described(results.emulator, results.surrogate))
         if results.validation is not None:
-            content += _validated(results.validation, len(results.parameter), self.plots(results))
+            content += _validated(results.validation, len(results.parameter), self.figures(results))
         return content or None
 
 

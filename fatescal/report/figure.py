@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -63,8 +65,7 @@ def embed(figure: Figure, alt: str, *caption: object, vector: bool = True) -> Ma
     buffer = io.BytesIO()
     kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
     metadata = {"Date": None} if vector else {"Software": None}
-    laid_out(figure)
-    with rc_context(STYLE):
+    with laid_out(figure), rc_context(STYLE):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     image = base64.b64encode(buffer.getvalue()).decode()
     width = round(100 * figure.get_figwidth())
@@ -73,13 +74,17 @@ def embed(figure: Figure, alt: str, *caption: object, vector: bool = True) -> Ma
     return element("figure", shown, *([element("figcaption", *map(html, caption))] if caption else []))
 
 
-def laid_out(figure: Figure) -> None:
-    """Arrange a figure, once: every savefig would draw it all twice to do so."""
+@contextmanager
+def laid_out(figure: Figure) -> Iterator[None]:
+    """Keep a figure as it is arranged now: every savefig would draw it all twice to do so."""
     layout = figure.get_layout_engine()
     if layout is not None:
         with rc_context(STYLE):
             layout.execute(figure)
         figure.set_layout_engine("none")
+    yield
+    if layout is not None:
+        figure.set_layout_engine(layout)  # for another size
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Plot:
     name : str
         Of its files below `RUN/figures`, without suffix.
     draw : callable
-        Returns the figure, drawn anew.
+        Returns the figure, drawn anew; `figure` is the one of page and files.
     alt : str
         What it shows, in words, for those who cannot see it.
     data : callable
@@ -109,10 +114,15 @@ class Plot:
     caption: str = ""
     vector: bool = True
 
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure, drawn once."""
+        return self.draw()
+
     @property
     def shown(self) -> Markup:
         """The figure as it stands on the page."""
-        return embed(self.draw(), self.alt, *filter(None, [self.caption]), vector=self.vector)
+        return embed(self.figure, self.alt, *filter(None, [self.caption]), vector=self.vector)
 
 
 def wrap(name: str, width: int = 30) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from matplotlib.text import Text
 
 from fatescal.report.csv_table import write_csv
 from fatescal.report.figure import STYLE, WIDTH, Plot, laid_out
-from fatescal.report.registry import OWN, sections
+from fatescal.report.registry import OWN, made_sections
 from fatescal.report.results import Results
+from fatescal.report.section import ReportSection
 from fatescal.storage import atomic
 
 log = logging.getLogger(__name__)
@@ -25,32 +26,37 @@ DPI = 300
 METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 
 
-def write(results: Results, folder: Path) -> list[Path]:
+def write(results: Results, folder: Path, made: Iterable[ReportSection] | None = None) -> list[Path]:
     """Write ``folder/NAME.png``, ``.pdf`` and ``.csv`` of every figure; return their paths.
 
     The same results give the same bytes.
+
+    Parameters
+    ----------
+    made : iterable of ReportSection, optional
+        Sections of a page that is written: their figures are not drawn again, and end at the journal's size.
     """
     paths = []
-    for plot in plots(results):
+    for plot in plots(results, made):
         folder.mkdir(parents=True, exist_ok=True)
         header, rows = plot.data()
         write_csv(folder / f"{plot.name}.csv", header, rows)
-        figure = for_journal(plot.draw())
-        for kind, metadata in METADATA.items():
-            with rc_context(STYLE | {"pdf.fonttype": 42}):
+        figure = for_journal(plot.figure)
+        with laid_out(figure), rc_context(STYLE | {"pdf.fonttype": 42}):
+            for kind, metadata in METADATA.items():
                 save = partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata)
                 atomic.write(folder / f"{plot.name}.{kind}", save)
         paths += [folder / f"{plot.name}.{kind}" for kind in ("png", "pdf", "csv")]
     return paths
 
 
-def plots(results: Results) -> Iterator[Plot]:
+def plots(results: Results, made: Iterable[ReportSection] | None = None) -> Iterator[Plot]:
     """Yield all figures; a section of another package that fails is logged and left out."""
-    for section in sections().values():
+    for section in made or made_sections():
         try:
-            yield from section().plots(results)
+            yield from section.figures(results)
         except Exception as error:
-            if section in OWN:
+            if isinstance(section, OWN):
                 raise
             log.warning("no files of the figures of section %s, which failed: %s", section.kind, error)
 
@@ -66,5 +72,4 @@ def for_journal(figure: Figure) -> Figure:
             text.set_fontsize(float(text.get_fontsize()) * FONT)
     for axis, size in sizes.items():  # also of labels that are made only when it is drawn
         axis.set_tick_params(labelsize=size * FONT)
-    laid_out(figure)
     return figure

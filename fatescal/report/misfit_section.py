@@ -40,7 +40,7 @@ class Misfit(ReportSection):
                 "is too large. The spread is the mean standard deviation of the members in prior standard "
                 "deviations: 1 is the prior, and it shrinks as the data inform. "
             ),
-            *(plot.shown for plot in self.plots(results)),
+            *(plot.shown for plot in self.figures(results)),
             _of_evaluations(results),
             _of_variables(results),
         ]

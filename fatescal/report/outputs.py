@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fatescal.diagnostics import scores
-from fatescal.diagnostics.convergence import diagnose
 from fatescal.diagnostics.verdict_text import details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
@@ -35,6 +34,7 @@ from fatescal.storage.store import Store
 from fatescal.workflow.snapshot import Snapshot
 
 R = TypeVar("R", bound=Record)
+FIGURES = "figures"  # folder below the run's
 SCORECARDS = ("scorecard", "scorecard-prior", "scorecard-default")  # the last two with run.stop_after
 
 
@@ -132,7 +132,7 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
     if verdict is not None:
         numbers = "" if verdict.outcome == "not sampled" else f"; {details(verdict)}"
         yield f"{sentence(verdict)}{numbers}"
-    stop_after, sampling = snapshot.config.run.stop_after, snapshot.config.sample
+    stop_after = snapshot.config.run.stop_after
     if stop_after is not None and posterior is None:
         yield (
             f"stopped after the {stop_after} run, as run.stop_after says; "
@@ -140,18 +140,20 @@ def _remarks(results: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
         )
     if validation is not None:
         yield f"emulator {'validated' if validation.passed else 'NOT VALIDATED'}: {validation.verdict}"
-    if posterior is not None:
-        draws = np.concatenate([block.u for block in results["chains"]], axis=1)
-        diagnosis = diagnose(draws, results["parameter"], rhat=sampling.rhat, ess=sampling.ess)
-        yield f"chains {'converged' if diagnosis.converged else 'NOT CONVERGED'}: {diagnosis.summary}"
 
 
-def write(results: Results, directory: Path) -> Path:
-    """Write scorecard, posterior and report into the run's folder, each whole or not at all; return the
-    page.
+def write(results: Results, directory: Path, figures: bool = False) -> Path:
+    """Write tables and report into the run's folder, each whole or not at all; return the page.
+
+    Parameters
+    ----------
+    figures : bool
+        Whether each figure becomes files for a paper too, which takes longer than all else. Where a run has
+        such files already they are always written anew.
     """
     from fatescal.report import figure_files  # matplotlib, for root alone and only here
     from fatescal.report.page import write as write_page
+    from fatescal.report.registry import made_sections
 
     card, posterior = results.scorecard, results.posterior
     if card is not None:
@@ -175,8 +177,11 @@ def write(results: Results, directory: Path) -> Path:
         _remove(directory, "posterior.csv", "posterior.nc", "correlations.csv")
     write_csv(directory / "annual_sums.csv", *annual_section.sums(results))
     write_csv(directory / "parameters.csv", *parameter_tables.columns(results))
-    figure_files.write(results, directory / "figures")
-    return write_page(results, directory / "report")
+    sections = made_sections()
+    page = write_page(results, directory / "report", sections)
+    if figures or (directory / FIGURES).is_dir():
+        figure_files.write(results, directory / FIGURES, sections)
+    return page
 
 
 def _remove(directory: Path, *stale: str) -> None:

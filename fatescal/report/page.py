@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from fatescal.diagnostics.answer import QUESTION, WITH_CARE, YES
 from fatescal.report.markup import Markup, element, framed, number
-from fatescal.report.registry import OWN, sections
+from fatescal.report.registry import OWN, made_sections
 from fatescal.report.results import Results
 from fatescal.report.section import ReportSection
 from fatescal.storage import atomic
@@ -19,21 +20,26 @@ log = logging.getLogger(__name__)
 STYLES = Path(__file__).with_name("page.css")
 
 
-def write(results: Results, folder: Path) -> Path:
+def write(results: Results, folder: Path, made: Iterable[ReportSection] | None = None) -> Path:
     """Write ``folder/index.html``, whole or not at all, and return its path.
 
     The page holds its figures and asks the network for nothing; the same results give the same bytes.
+
+    Parameters
+    ----------
+    made : iterable of ReportSection, optional
+        Its sections, whose figures the caller needs again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
-    atomic.write_text(path, page(results))
+    atomic.write_text(path, page(results, made))
     return path
 
 
-def page(results: Results) -> str:
+def page(results: Results, made: Iterable[ReportSection] | None = None) -> str:
     """Return the page of a run, with a section for everything the run has reached."""
-    made = {section: _rendered(section, results) for section in sections().values()}
-    shown = {section: markup for section, markup in made.items() if markup is not None}
+    rendered = {section: _rendered(section, results) for section in made or made_sections()}
+    shown = {section: markup for section, markup in rendered.items() if markup is not None}
     links = (element("a", section.title, href=f"#{section.kind}") for section in shown)
     head = element(
         "head",
@@ -51,12 +57,12 @@ def page(results: Results) -> str:
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{body}</html>\n'
 
 
-def _rendered(section: type[ReportSection], results: Results) -> Markup | None:
+def _rendered(section: ReportSection, results: Results) -> Markup | None:
     """Return a section; one of another package that fails is logged and left out: the run is not lost."""
     try:
-        return section().render(results)
+        return section.render(results)
     except Exception as error:
-        if section in OWN:
+        if isinstance(section, OWN):
             raise
         reason = f"{type(error).__name__}: {error}"
         log.warning("the report lacks the section %s, which failed: %s", section.kind, reason)
@@ -65,7 +71,7 @@ def _rendered(section: type[ReportSection], results: Results) -> Markup | None:
 
 def _head(results: Results) -> Markup:
     """Return name, answer, key numbers and remarks."""
-    remarks = [element("li", results.labelled(remark)) for remark in results.remarks]
+    remarks = [element("li", results.labelled(remark)) for remark in results.said]
     more = element("summary", "what emulator, chains and data say")
     return element(
         "header",

@@ -47,7 +47,7 @@ class Parameters(ReportSection):
         return made
 
     def content(self, results: Results) -> Sequence[object]:
-        panels, *pairs = self.plots(results)
+        panels, *pairs = self.figures(results)
         content = [
             paragraph(
                 "Above each axis: the prior's density (orange) and, once sampled, the posterior draws "

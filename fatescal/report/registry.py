@@ -45,6 +45,11 @@ OWN = (
 log = logging.getLogger(__name__)
 
 
+def made_sections() -> list[ReportSection]:
+    """Return a section of each kind, for page and files of one run."""
+    return [section() for section in sections().values()]
+
+
 @cache
 def sections() -> dict[str, type[ReportSection]]:
     """Return the sections of the page by name, in order; one that cannot be used is logged and left out."""

@@ -89,7 +89,7 @@ class Results:
     climatology : (D,)
         Day-of-year means of the calibration period, as predictions.
     remarks : sentences
-        What a reader must know before trusting the run.
+        What a reader must know before trusting the run, beside the state of the chains (`said`).
     repeats : bool or None
         Whether the default run gave the same in every batch; None where there is but one.
     inputs : mapping of str to mapping
@@ -228,22 +228,33 @@ class Results:
         return self.first_role if stage == "evaluation-00" else label(stage)
 
     @property
+    def cold_u(self) -> Array | None:
+        """Kept draws (R, S, W, P) of the cold level in u, of all blocks."""
+        return np.concatenate([block.u for block in self.chains], axis=1) if self.chains else None
+
+    @cached_property
     def cold(self) -> Array | None:
-        """Kept draws (R, S, W, P) of the cold level in `theta`, of all blocks."""
-        if not self.chains:
-            return None
-        u = np.concatenate([block.u for block in self.chains], axis=1)
-        return self.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+        """Those draws in `theta`."""
+        u = self.cold_u
+        return None if u is None else self.prior.theta(u.reshape(-1, u.shape[-1])).reshape(u.shape)
 
     @cached_property
     def diagnosis(self) -> Diagnosis | None:
-        """Convergence of the chains by the thresholds of the config."""
-        draws = self.cold
+        """Convergence of the chains by the thresholds of the config, in u as sampled; `mcse` in theta."""
+        draws, theta = self.cold_u, self.cold
         if draws is None or draws.shape[1] < LEAST_STEPS:
             return None
         wanted = self.settings.get("sample", {})
         thresholds = {key: wanted[key] for key in ("rhat", "ess") if key in wanted}
-        return diagnose(draws, self.parameter, **thresholds)
+        return diagnose(draws, self.parameter, of_mean=theta, **thresholds)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The remarks, and whether the chains have converged."""
+        if self.posterior is None or self.diagnosis is None:
+            return self.remarks
+        converged = "converged" if self.diagnosis.converged else "NOT CONVERGED"
+        return (*self.remarks, f"chains {converged}: {self.diagnosis.summary}")
 
     @cached_property
     def conflicts(self) -> list[PriorConflict]:

@@ -28,10 +28,19 @@ class ReportSection(ABC):
     title: ClassVar[str]
     needs: ClassVar[str] = ""
 
-    def plots(self, results: Results) -> Sequence[Plot]:
-        """Return the figures of the section, which are written to `RUN/figures` too.
+    def __init__(self) -> None:
+        self._figures: Sequence[Plot] | None = None
 
-        `content` shows those it wants by their `shown`.
+    def figures(self, results: Results) -> Sequence[Plot]:
+        """Return `plots`, made once for page and files, so that each figure is drawn once."""
+        if self._figures is None:
+            self._figures = tuple(self.plots(results))
+        return self._figures
+
+    def plots(self, results: Results) -> Sequence[Plot]:
+        """Return the figures of the section, which `report` writes to `RUN/figures` too.
+
+        `content` shows those it wants by their `shown`, from `figures`.
         """
         return ()
 

@@ -30,12 +30,13 @@ class Sensitivity(ReportSection):
     def plots(self, results: Results) -> Sequence[Plot]:
         if results.emulator is None or results.surrogate is None:
             return ()
-        return (_plot(results, of_results(results)),)
+        self._found = of_results(results)
+        return (_plot(results, self._found),)
 
     def content(self, results: Results) -> Sequence[object] | None:
         if results.emulator is None or results.surrogate is None:
             return None
-        found = of_results(results)
+        (plot,), found = self.figures(results), self._found
         correlated = (
             " Priors are correlated here: an index is of what the parameters before it leave open."
             if results.prior.factor is not None
@@ -49,7 +50,7 @@ class Sensitivity(ReportSection):
                 "the variance that the emulator itself does not know, told below; where that is large, the "
                 f"indices say little.{correlated}"
             ),
-            _plot(results, found).shown,
+            plot.shown,
             *(_table(results, output, of) for output, of in found.items()),
         ]
 

@@ -55,11 +55,10 @@ class FitInTime(ReportSection):
                 "the fit.",
             )
         ]
-        for variable in results.variables:
-            content += [
-                element("h3", f"{variable} [{results.unit(variable)}]"),
-                *(plot.shown for plot in _of(results, variable)),
-            ]
+        fits, seasons = self.figures(results)[::2], self.figures(results)[1::2]
+        for variable, fit, season in zip(results.variables, fits, seasons, strict=True):
+            heading = element("h3", f"{variable} [{results.unit(variable)}]")
+            content += [heading, fit.shown, season.shown]
         return content
 
 

@@ -25,7 +25,7 @@ from fatescal.report.methods_section import sentences
 from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
 from fatescal.report.parameter_tables import prior_moments
-from fatescal.report.registry import sections
+from fatescal.report.registry import made_sections, sections
 from fatescal.report.results import Results
 from fatescal.report.time_series_section import FitInTime, fit_figure, series, with_noise
 from fatescal.storage.chain_records import ChainBlock
@@ -372,8 +372,8 @@ def test_emulator_and_chain_tables_show_the_records_numbers(whole: Results, read
 
 
 def test_same_results_give_the_same_bytes(small: Results) -> None:
-    for section in (Misfit(), FitInTime()):  # SVG and PNG
-        assert section.render(small) == section.render(small)
+    for section in (Misfit, FitInTime):  # SVG and PNG
+        assert section().render(small) == section().render(small)
 
 
 def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
@@ -491,6 +491,17 @@ def test_every_figure_is_written_for_a_journal_with_its_data(small: Results, tmp
     np.testing.assert_array_equal([float(row["observed"]) for row in rows], small.observations.y[gpp])
     middle = np.median(small.compared["posterior"][:, gpp], axis=0)
     np.testing.assert_array_equal([float(row["posterior_median"]) for row in rows], middle)
+
+
+def test_page_and_files_share_one_drawing(small: Results, tmp_path: Path) -> None:
+    made = made_sections()
+    assert page(small, made) == page(small)
+    before = [plot.figure for section in made for plot in section.figures(small)]
+    figure_files.write(small, tmp_path / "figures", made)
+    assert all(
+        figure is plot.figure and figure.get_figwidth() <= figure_files.JOURNAL
+        for figure, plot in zip(before, figure_files.plots(small, made), strict=True)
+    )
 
 
 def test_alt_texts_say_what_is_to_be_seen(read: Page) -> None:

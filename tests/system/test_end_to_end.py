@@ -189,8 +189,10 @@ def test_verbs_on_a_finished_run(reference, tmp_path):
     assert "posterior-00 " in status.stdout
     assert "GPP [g C m-2 d-1], calibration" in status.stdout
     page = (run / "report" / "index.html").read_bytes()
+    assert not (run / "figures").exists()
     assert fatescal(0, "report", run).returncode == 0
     assert (run / "report" / "index.html").read_bytes() == page
+    assert (run / "figures" / "misfit.pdf").is_file()
     wrong = fatescal(0, "reset", "--from", "nonsense", run)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
