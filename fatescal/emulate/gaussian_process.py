@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.emulate.kernels import GPSpec, cross_correlation, trend, warped
+from fatescal.emulate.kernels import Correlation, GPSpec, trend, warped
 
 BLOCK = 64  # columns of a block of the triangular product
 
@@ -58,12 +58,10 @@ class Group:
     A = L L', W = L^-1 H = (orthonormal `projection`) (upper triangular R).
     """
 
-    kernel: str
+    correlation: Correlation  # with the training inputs
     ratio: float  # nugget variance / process variance
-    kernel_weights: Array  # (T)
     inverse_length: Array  # (P)
     warp: Array  # (2, P) of the inputs
-    scaled: Array  # (P, N) training inputs over length scales
     whitener: Array  # (N, N) L^-T
     projection: Array  # (N, p) orthonormal basis of L^-1 H
     inverse_r: Array  # (p, p) R^-1
@@ -76,14 +74,10 @@ class Group:
         basis `h` (N, p)."""
         from scipy.linalg import cholesky, solve_triangular
 
-        inverse_length, warp, of_kernel = (
-            1.0 / fitted.hyperparameters[0, :-2],
-            fitted.warp[0],
-            fitted.weights[0],
-        )
+        inverse_length, warp = 1.0 / fitted.hyperparameters[0, :-2], fitted.warp[0]
         x = warped(u, warp) * inverse_length
-        scaled = np.ascontiguousarray(x.T)
-        a = cross_correlation(x, scaled, kernel, of_kernel)
+        correlation = Correlation(kernel, fitted.weights[0], np.ascontiguousarray(x.T))
+        a = correlation(x)
         np.fill_diagonal(a, 1.0 + ratio)
         lower = cholesky(a, lower=True, check_finite=False)
         whitener = np.ascontiguousarray(solve_triangular(lower, np.eye(len(u)), lower=True).T)
@@ -94,12 +88,10 @@ class Group:
         weights = whitener @ (white - projection @ along)
         coefficients = inverse_r @ along
         return cls(
-            kernel,
+            correlation,
             ratio,
-            of_kernel,
             inverse_length,
             warp,
-            scaled,
             whitener,
             projection,
             inverse_r,
@@ -122,7 +114,7 @@ class Group:
 
     def mean(self, u: Array, h: Array) -> tuple[Array, Array]:
         """Return mean (M, K) and correlations with the runs (M, N) at `u` (M, P) with trend `h` (M, p)."""
-        correlation = cross_correlation(self._inputs(u), self.scaled, self.kernel, self.kernel_weights)
+        correlation = self.correlation(self._inputs(u))
         return correlation @ self.weights + h @ self.coefficients, correlation
 
     def factors(self, correlation: Array, h: Array) -> tuple[Array, Array]:
@@ -142,11 +134,7 @@ class Group:
         """Return the covariance (M, M) of runs at `u` (M, P) over the process variance, nugget included."""
         explained, unknown = self.factors(self.mean(u, h)[1], h)
         x = self._inputs(u)
-        covariance = (
-            cross_correlation(x, x.T, self.kernel, self.kernel_weights)
-            - explained @ explained.T
-            + unknown @ unknown.T
-        )
+        covariance = replace(self.correlation, fixed=x.T)(x) - explained @ explained.T + unknown @ unknown.T
         np.fill_diagonal(covariance, covariance.diagonal() + self.ratio)
         return covariance
 
