@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from fatescal.emulate.gaussian_process import Process
+from fatescal.emulate.gaussian_process import Fitted, Process
 from fatescal.emulate.kernels import JOINT, PRODUCT, GPSpec
 
 N_POINTS, N_RUNS, N_PARAMETERS, N_OUTPUTS = 24, 320, 6, 8
@@ -37,7 +37,8 @@ def main() -> None:
     length = rng.uniform(2.0, 8.0, (N_OUTPUTS, N_PARAMETERS))
     hyperparameters = np.hstack([length, np.full((N_OUTPUTS, 1), 1.0), np.full((N_OUTPUTS, 1), 1e-4)])
     axes = np.eye(N_PARAMETERS)
-    processes = [Process.condition(hyperparameters, u, outputs, GPSpec(k, 2), axes) for k in (JOINT, PRODUCT)]
+    fitted = Fitted.plain(hyperparameters)
+    processes = [Process.condition(fitted, u, outputs, GPSpec(k, 2), axes) for k in (JOINT, PRODUCT)]
     references = [
         GaussianProcessRegressor(
             ConstantKernel(1.0) * Matern(length[k], nu=2.5) + WhiteKernel(1e-4), alpha=0.0, optimizer=None

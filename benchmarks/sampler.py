@@ -44,17 +44,19 @@ class Counted:
         return self(u) - 0.5 * np.sum(u * u, axis=1)
 
 
-def tempered(log_likelihood: LogLikelihood, names: list[str]) -> Array:
-    """Print what the tempered runs do; return their draws (N, P)."""
+def tempered(log_likelihood: LogLikelihood, names: list[str], learnt_at: Array) -> Array:
+    """Print what the tempered runs do, of an emulator learnt at runs (R, P); return their draws (N, P)."""
     counted, rng = Counted(log_likelihood), np.random.default_rng(0)
     begin = process_time()
-    block = warm_up(rng, counted, len(names))
+    block = warm_up(rng, counted, len(names), starts=learnt_at)
     warm, points = process_time() - begin, counted.points
     begin, blocks = process_time(), []
     for _ in range(MOST_BLOCKS):
         states = end_states(blocks[-1] if blocks else block)
         blocks.append(
-            stack([advance(r, s, counted, BLOCK) for r, s in zip(rng.spawn(len(states)), states, strict=True)])
+            stack(
+                [advance(r, s, counted, BLOCK) for r, s in zip(rng.spawn(len(states)), states, strict=True)]
+            )
         )
         draws = np.concatenate([b.u for b in blocks], axis=1)
         diagnosis = diagnose(draws, names, rhat=1.01, ess=400)
@@ -114,20 +116,20 @@ def attempt(peer: Callable[[], None]) -> None:
         print(f"  {error}")
 
 
-def main() -> None:
-    """Race on the emulator of each run."""
-    for directory in sys.argv[1:]:
-        results = fatescal.open(directory).results
-        emulator, surrogate = results.emulator, results.surrogate
-        observations = results.observations.select(results.rows("calibration"))
-        log_likelihood = emulator.log_likelihood(surrogate, observations)
-        n_runs, n_parameters = surrogate.u.shape
-        print(f"{directory}: {n_parameters} parameters, {n_runs} runs, {surrogate.description}")
-        draws = tempered(log_likelihood, results.parameter)
-        attempt(lambda: emcee(log_likelihood, draws, mixed=False))
-        attempt(lambda: emcee(log_likelihood, draws, mixed=True))
-        attempt(lambda: nautilus(log_likelihood, n_parameters))
+def race(directory: str) -> None:
+    """Race on the emulator of a finished run."""
+    results = fatescal.open(directory).results
+    emulator, surrogate = results.emulator, results.surrogate
+    observations = results.observations.select(results.rows("calibration"))
+    log_likelihood = emulator.log_likelihood(surrogate, observations)
+    n_runs, n_parameters = surrogate.u.shape
+    print(f"{directory}: {n_parameters} parameters, {n_runs} runs, {surrogate.description}")
+    draws = tempered(log_likelihood, results.parameter, surrogate.u)
+    attempt(lambda: emcee(log_likelihood, draws, mixed=False))
+    attempt(lambda: emcee(log_likelihood, draws, mixed=True))
+    attempt(lambda: nautilus(log_likelihood, n_parameters))
 
 
 if __name__ == "__main__":
-    main()
+    for run in sys.argv[1:]:
+        race(run)

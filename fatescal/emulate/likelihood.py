@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from fatescal.base.minimum import minimum
 from fatescal.base.types import Array
 from fatescal.emulate.gaussian_process import GPMixture
 
@@ -42,7 +43,6 @@ BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above 
 MOST_GAIN = 3.0
 KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
 STARTS = 3  # best runs from which the optimum is looked for
-STEP = 1e-4  # of the difference quotients, in prior sd
 Mode = Callable[[Array, Array], Array]
 
 
@@ -118,19 +118,10 @@ def best_residual(process: GPMixture, target: Array, u: Array) -> float:
 
     The optimum is looked for from the best runs.
     """
-    from scipy.optimize import minimize
-
-    steps = STEP * np.vstack([np.zeros(u.shape[1]), np.eye(u.shape[1]), -np.eye(u.shape[1])])
 
     def cost(points: Array) -> Array:
         return 0.5 * np.sum((target - process.mean(points)) ** 2, axis=1) + 0.5 * np.sum(points**2, axis=1)
 
-    def with_gradient(x: Array) -> tuple[float, Array]:
-        values = cost(x + steps)
-        forward, backward = np.split(values[1:], 2)
-        return float(values[0]), (forward - backward) / (2.0 * STEP)
-
     best = u[np.argsort(cost(u), kind="stable")[:STARTS]]
-    ends = [minimize(with_gradient, x, jac=True, method="L-BFGS-B") for x in best]
-    mean, variance = process(min(ends, key=lambda end: end.fun).x[None])
+    mean, variance = process(minimum(cost, best)[None])
     return float(np.sqrt(np.mean((target - mean) ** 2 / (1.0 + variance))))

@@ -16,11 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fatescal.base.minimum import minimum, slopes
 from fatescal.base.types import Array, LogLikelihood
 from fatescal.sample.local_move import evaluate
 from fatescal.storage.chain_records import TemperedState
 
 WIDER = 1.1  # variance of q over that of the draws: importance weights must not have heavier tails than q
+WORTH = 40.0  # draws of a chain, for each parameter, that weigh as much as the reference before
+FLATTEST = 2.0  # prior sd
+CURVATURE_STEP = 1e-3  # prior sd
 GOOD_REFERENCE = 1.0  # barrier of this leg below which it mixes well
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -33,17 +37,43 @@ class Reference:
     factor: Array
 
     @classmethod
-    def fit(cls, draws: Array) -> Reference:
+    def fit(cls, draws: Array, before: Reference | None = None) -> Reference:
         """Return the normal of draws (N, P), its variance `WIDER` times theirs.
 
-        Few draws tell a covariance badly; then it is drawn towards its diagonal (P / N of the way).
+        Few draws of a chain tell a covariance badly. What was known `before` counts as `WORTH` P of them;
+        where nothing was, the covariance is drawn towards its diagonal, P / N of the way.
         """
         n_draws, n_parameters = draws.shape
-        covariance = np.atleast_2d(np.cov(draws.T))
-        towards = min(n_parameters / n_draws, 1.0)
-        covariance = (1 - towards) * covariance + towards * np.diag(np.diag(covariance))
-        floor = 1e-12 * np.eye(n_parameters)
-        return cls(draws.mean(axis=0), np.linalg.cholesky(WIDER * covariance + floor))
+        mean, covariance = draws.mean(axis=0), WIDER * np.atleast_2d(np.cov(draws.T))
+        if before is None:
+            towards = min(n_parameters / n_draws, 1.0)
+            other = np.diag(np.diag(covariance))
+        else:
+            towards = WORTH * n_parameters / (n_draws + WORTH * n_parameters)
+            other = before.factor @ before.factor.T
+            mean = (1 - towards) * mean + towards * before.mean
+        covariance = (1 - towards) * covariance + towards * other
+        return cls(mean, np.linalg.cholesky(covariance + 1e-12 * np.eye(n_parameters)))
+
+    @classmethod
+    def at_mode(cls, log_likelihood: LogLikelihood, starts: Array) -> Reference:
+        """Return the normal at the highest mode of the posterior found from `starts` (S, P), by its curvature
+        there (Laplace).
+
+        It is `FLATTEST` prior sd wide at most, for a posterior that is flat at its mode.
+        """
+
+        def cost(u: Array) -> Array:
+            return 0.5 * np.einsum("mp,mp->m", u, u) - log_likelihood(u)
+
+        mode = minimum(cost, starts)
+        apart = CURVATURE_STEP * np.eye(len(mode))
+        _, gradients = slopes(cost, np.vstack([mode + apart, mode - apart]))
+        forward, backward = np.split(gradients, 2)
+        curvature = (forward - backward) / (2.0 * CURVATURE_STEP)
+        values, axes = np.linalg.eigh(0.5 * (curvature + curvature.T))
+        variance = 1.0 / np.maximum(values, FLATTEST**-2)
+        return cls(mode, np.linalg.cholesky(WIDER * (axes * variance) @ axes.T))
 
     @cached_property
     def _inverse(self) -> Array:

@@ -23,15 +23,17 @@ import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood, Map
 from fatescal.sample.ladder import Levels, barrier, check_levels, first_ladder, retune
-from fatescal.sample.local_move import Moved, adapt, evaluate, initial_scale
-from fatescal.sample.reference import GOOD_REFERENCE, Reference, reference_step
+from fatescal.sample.local_move import LONGEST_STEP, Moved, adapt, evaluate, initial_scale
+from fatescal.sample.reference import GOOD_REFERENCE, Reference, log_prior, reference_step
 from fatescal.sample.tempering import step
 from fatescal.storage.chain_records import ChainBlock, TemperedState
 
 FIRST_ROUND = 32  # steps of the first round of ladder tuning; each round doubles
 LEAST_ROUNDS = 4  # before the tuning may end
+LEARNING_FROM = 2  # round whose draws are the first to improve a reference that is known
 PRIOR_DRAWS = 128  # behind the first guess of the ladder
 PRIOR_EVERY = 5  # steps for one of the prior's leg, where the reference's leg mixes well
+BEST_STARTS = 3  # from which a mode is looked for
 MOST_REFERENCE_LEVELS = 6
 AGREED = 0.2  # posterior sd between the means of the runs at which the tuning may end
 
@@ -195,6 +197,7 @@ def tune(
     *,
     levels: Levels = "auto",
     n_rounds: int = 6,
+    reference: Reference | None = None,
     map: Map = serially,
 ) -> ChainBlock:
     """Return the last of at most `n_rounds` rounds of tuning: common ladders and reference, proposals of each
@@ -212,12 +215,19 @@ def tune(
         if i_round == n_rounds - 1 or (i_round >= LEAST_ROUNDS - 1 and settled(block)):
             break
         beta = retune(block.beta[0], block.rejected.mean(axis=0), levels)
-        reference, towards = _fitted(block)
-        states = [refer(relevel(state, beta), reference, towards) for state in states]
-    if _total_barrier(block) < GOOD_REFERENCE:
-        every = np.full(len(block.u), PRIOR_EVERY)
-        block = replace(block, end_prior_every=every)
-    return block
+        if reference is None or i_round >= LEARNING_FROM:
+            draws = _second_half(block)
+            reference = Reference.fit(draws.reshape(-1, draws.shape[-1]), reference)
+        towards = _towards_reference(block)
+        every = _prior_every(block)
+        states = [
+            replace(refer(relevel(state, beta), reference, towards), prior_every=every) for state in states
+        ]
+    return replace(block, end_prior_every=np.full(len(block.u), _prior_every(block)))
+
+
+def _prior_every(block: ChainBlock) -> int:
+    return PRIOR_EVERY if _total_barrier(block) < GOOD_REFERENCE else 1
 
 
 def _second_half(block: ChainBlock) -> Array:
@@ -226,14 +236,12 @@ def _second_half(block: ChainBlock) -> Array:
     return u.reshape(len(u), -1, u.shape[-1])
 
 
-def _fitted(block: ChainBlock) -> tuple[Reference, Array]:
-    """Return the reference fitted to a round's posterior draws, and the levels (V) towards it."""
-    draws = _second_half(block)
+def _towards_reference(block: ChainBlock) -> Array:
+    """Return the levels (V) from the reference to the posterior, from a round's rejections."""
     rejection = np.maximum(block.reference_rejected.mean(axis=0), 1e-6)
     ladder = retune(np.append(block.reference_beta[0], 1.0), rejection, "auto")
     n_levels = min(max(len(ladder) - 1, 1), MOST_REFERENCE_LEVELS)
-    ladder = retune(np.append(block.reference_beta[0], 1.0), rejection, n_levels + 1)
-    return Reference.fit(draws.reshape(-1, draws.shape[-1])), ladder[:-1]
+    return retune(np.append(block.reference_beta[0], 1.0), rejection, n_levels + 1)[:-1]
 
 
 def _total_barrier(block: ChainBlock) -> float:
@@ -257,6 +265,7 @@ def warm_up(
     n_walkers: int = 4,
     levels: Levels = "auto",
     n_rounds: int = 6,
+    starts: Array | None = None,
     map: Map = serially,
 ) -> ChainBlock:
     """Start `n_runs` independent runs from the prior and tune them; nothing adapts after its end.
@@ -269,6 +278,9 @@ def warm_up(
         Temperatures of the prior's leg, both ends counted; "auto" finds about twice the barrier.
     n_rounds : int
         Rounds of 32, 64, 128 ... steps, at most; six are 2016 steps.
+    starts : (N, P) array, optional
+        Points near which a mode may be. The first reference is the normal at the highest one found from the
+        best of them; without any it is the prior.
     map : Map
         Spreads the runs of a round; all callers must get the whole list back.
 
@@ -287,4 +299,15 @@ def warm_up(
     prior_draws = rng.standard_normal((1, PRIOR_DRAWS, n_parameters))
     beta = first_ladder(evaluate(log_likelihood, prior_draws), levels)
     states = [start(run_rng, log_likelihood, beta, n_parameters, n_walkers) for run_rng in rng.spawn(n_runs)]
-    return tune(rng, states, log_likelihood, levels=levels, n_rounds=n_rounds, map=map)
+    reference = None
+    if starts is not None:
+        fit = evaluate(log_likelihood, starts[None])[0] + log_prior(starts)
+        reference = Reference.at_mode(log_likelihood, starts[np.argsort(-fit, kind="stable")[:BEST_STARTS]])
+        scale = LONGEST_STEP / np.sqrt(n_parameters) * reference.factor
+        states = [
+            refer(
+                replace(state, scale=np.concatenate([state.scale[:-1], scale[None]])), reference, np.zeros(1)
+            )
+            for state in states
+        ]
+    return tune(rng, states, log_likelihood, levels=levels, n_rounds=n_rounds, reference=reference, map=map)

@@ -81,7 +81,7 @@ def gate(
     by_rows = check("rows", None)
     trusted = by_rows.passed or run.problem.force
     last = round_ == run.problem.rounds
-    chains = begin_sampling(run, round_, log_likelihood, trusted)
+    chains = begin_sampling(run, round_, log_likelihood, surrogate.u, trusted)
     validation, what = check("block", chains), "block"
     accepted = validation.passed or run.problem.force or (last and by_rows.passed)
     if accepted:

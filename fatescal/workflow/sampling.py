@@ -28,10 +28,12 @@ BLOCK = 500  # kept steps between two looks at R-hat; each block is a checkpoint
 
 
 def begin_sampling(
-    run: CalibrationRun, round_: int, log_likelihood: LogLikelihood, trusted: bool
+    run: CalibrationRun, round_: int, log_likelihood: LogLikelihood, learnt_at: Array, trusted: bool
 ) -> list[ChainBlock | None]:
     """Return the first block of kept steps (on root), after a warm-up that is short where the emulator is
     refused already.
+
+    Modes are looked for from the runs `learnt_at` (N, P) that fit best.
     """
     problem, key = run.problem, f"warm-up-{round_:02d}"
     settings = problem.sampling
@@ -45,6 +47,7 @@ def begin_sampling(
             n_walkers=settings.walkers,
             levels=settings.levels,
             n_rounds=TUNING if trusted else LEAST_ROUNDS,
+            starts=learnt_at,
             map=run.comm.parallel_map,
         )
 

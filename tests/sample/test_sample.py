@@ -13,7 +13,7 @@ from fatescal.diagnostics.convergence import diagnose, mixing
 from fatescal.sample.ladder import barrier, retune
 from fatescal.sample.local_move import TARGET_ACCEPTANCE, adapt, initial_scale, move
 from fatescal.sample.log_evidence import evidence
-from fatescal.sample.reference import Reference, reference_step
+from fatescal.sample.reference import WIDER, Reference, reference_step
 from fatescal.sample.tempered_run import (
     PRIOR_EVERY,
     advance,
@@ -426,6 +426,39 @@ def test_barrier_to_a_wider_normal(d, constant):
         state, info = reference_step(rng, state, reference, log_likelihood)
         rejected += info.rejection.mean(axis=1) * (k >= 40) / 40
     assert_allclose(barrier(rejected)[-1], constant * np.log(rho), rtol=0.05)
+
+
+def test_the_normal_at_the_mode_of_a_normal_posterior_is_that_posterior():
+    covariance = np.array([[0.04, 0.05], [0.05, 0.09]])
+    starts = np.random.default_rng(32).standard_normal((3, 2))
+    reference = Reference.at_mode(gaussian(np.array([0.5, -1.0]), covariance), starts)
+    assert_allclose(reference.mean, [0.5, -1.0], atol=1e-4)
+    assert_allclose(reference.factor @ reference.factor.T, WIDER * covariance, rtol=1e-4)
+
+
+def test_modes_are_found_beside_the_one_that_the_first_reference_stands_at():
+    rng = np.random.default_rng(33)
+    starts = np.array([-0.8, -0.8]) + 0.05 * rng.standard_normal((20, 2))
+    block = sampled(warm_up(rng, two_modes, 2, starts=starts), two_modes, 1500, seed=34)
+    assert_allclose((block.u.sum(axis=-1) > 0).mean(), 0.6667, atol=0.03)
+
+
+def test_a_known_mode_makes_the_warm_up_short():
+    covariance = 0.01 * np.diag(np.linspace(0.2, 1.5, 8))
+    log_likelihood = gaussian(np.linspace(-1, 1, 8), covariance)
+    starts = np.random.default_rng(35).standard_normal((20, 8))
+    n_points = [0, 0]
+
+    def counted(i):
+        def of(u):
+            n_points[i] += len(u)
+            return log_likelihood(u)
+
+        return of
+
+    warm_up(np.random.default_rng(36), counted(0), 8)
+    warm_up(np.random.default_rng(36), counted(1), 8, starts=starts)
+    assert n_points[1] < 0.6 * n_points[0]
 
 
 def test_a_fitted_normal_makes_draws_independent_and_gives_log_z():
