@@ -27,6 +27,7 @@ SUMS = "SHA256SUMS"
 FILES = (
     *("config.yaml", "model.json", "inputs.json", "run.log", "scorecard.csv", "scorecard.txt"),
     *("posterior.csv", "posterior.nc", "parameters.csv", "correlations.csv", "annual_sums.csv"),
+    *("residuals.csv", "residual_autocorrelation.csv"),
 )
 FOLDERS = ("stages", "report", "figures")
 ABOUT = """\

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fatescal.diagnostics.prior_conflict import PriorConflict
+from fatescal.diagnostics.residual_checks import Residuals, autocorrelation
 from fatescal.diagnostics.scores import LEVEL
 from fatescal.diagnostics.verdict_text import HEADLINES, advice, sentence
 from fatescal.storage.records import Scorecard, Verdict
@@ -134,4 +135,29 @@ def of_scores(card: Scorecard | None) -> list[Caveat]:
                     f"do not use the run to predict {variable}; see its residuals under Fit in time",
                 )
             )
+    return caveats
+
+
+def of_residuals(parts: Mapping[str, Residuals]) -> list[Caveat]:
+    """Return a caveat for each variable whose neighbouring residuals are more alike than was assumed.
+
+    Parameters
+    ----------
+    parts : mapping of str to Residuals
+        Of each variable, in the calibration period.
+    """
+    caveats = []
+    for variable, of in parts.items():
+        found = autocorrelation(of)
+        if not found.beyond:
+            continue
+        near, times = float(found.found[0]), found.overcounted
+        caveats.append(
+            Caveat(
+                f"the residuals of {variable} persist from window to window (autocorrelation {near:.2f}, the "
+                f"error model assumes {of.rho:.2f}): they count as up to {times:.2g} times more data than "
+                "they are, and the posterior is too narrow",
+                f"`ar1: {min(found.ar1, 0.95):.2g}` in the `error` of {variable}, or a longer `window`",
+            )
+        )
     return caveats

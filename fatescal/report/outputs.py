@@ -14,7 +14,7 @@ from fatescal.diagnostics import scores
 from fatescal.diagnostics.verdict_text import details, sentence
 from fatescal.ensemble import effects
 from fatescal.observations.windows import climatology
-from fatescal.report import annual_section, inference_data, parameter_tables
+from fatescal.report import annual_section, inference_data, parameter_tables, residual_tables
 from fatescal.report.csv_table import write_csv
 from fatescal.report.results import Results
 from fatescal.storage import atomic
@@ -175,6 +175,8 @@ def write(results: Results, directory: Path, figures: bool = False) -> Path:
         atomic.write(directory / "posterior.nc", lambda part: _write_chains(part, results))
     else:
         _remove(directory, "posterior.csv", "posterior.nc", "correlations.csv")
+    write_csv(directory / "residuals.csv", *residual_tables.columns(results))
+    write_csv(directory / "residual_autocorrelation.csv", *residual_tables.correlations(results))
     write_csv(directory / "annual_sums.csv", *annual_section.sums(results))
     write_csv(directory / "parameters.csv", *parameter_tables.columns(results))
     sections = made_sections()
@@ -194,7 +196,8 @@ def _remove(directory: Path, *stale: str) -> None:
 def _scored(results: Results, card: Scorecard) -> str:
     """Return the scorecard as text, under the answer whether its posterior may be used."""
     head, units = "\n".join(results.answer.lines), {v: results.unit(v) for v in results.variables}
-    return f"{head}\n\n{scores.render(card, units)}\n"
+    doubts = "".join(f"\n{doubt.why}" for doubt in results.overconfident)
+    return f"{head}\n\n{scores.render(card, units)}\n{doubts}"
 
 
 def _write_chains(path: Path, results: Results) -> None:

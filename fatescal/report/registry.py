@@ -19,6 +19,7 @@ from fatescal.report.misfit_section import Misfit
 from fatescal.report.parameters_section import Parameters
 from fatescal.report.prior_check_section import PriorCheckSection
 from fatescal.report.provenance_section import Provenance
+from fatescal.report.residuals_section import ResidualsSection
 from fatescal.report.scorecard_section import ScorecardSection
 from fatescal.report.section import ReportSection
 from fatescal.report.sensitivity_section import Sensitivity
@@ -32,6 +33,7 @@ OWN = (
     PriorCheckSection,
     Parameters,
     FitInTime,
+    ResidualsSection,
     AnnualSums,
     Misfit,
     EmulatorCheck,

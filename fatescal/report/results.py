@@ -10,9 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from fatescal.base.types import Array
-from fatescal.diagnostics.answer import NOT_YET, Answer, Caveat, answer, of_conflicts, of_scores
+from fatescal.diagnostics.answer import (
+    NOT_YET,
+    Answer,
+    Caveat,
+    answer,
+    of_conflicts,
+    of_residuals,
+    of_scores,
+)
 from fatescal.diagnostics.convergence import LEAST_STEPS, Diagnosis, diagnose
 from fatescal.diagnostics.prior_conflict import PriorConflict, conflicts
+from fatescal.diagnostics.residual_checks import Residuals, residuals
 from fatescal.emulate.base import Emulator
 from fatescal.parameters.priors.base import Prior
 from fatescal.parameters.registry import of_prior
@@ -216,7 +225,7 @@ class Results:
             if failed > FAILED * n:
                 why = f"{stage}: {failed} of {n} members FAILED"
                 caveats.append(Caveat(why, "see their member.json for the reasons; perhaps narrower priors"))
-        return [*caveats, *of_conflicts(self.conflicts), *of_scores(self.scorecard)]
+        return [*caveats, *of_conflicts(self.conflicts), *of_scores(self.scorecard), *self.overconfident]
 
     @property
     def first_role(self) -> str:
@@ -262,6 +271,25 @@ class Results:
         if self.posterior is None:
             return []
         return conflicts(self.parameter, self.prior.priors, self.prior.z(self.posterior.draws_u))
+
+    @cached_property
+    def residuals(self) -> dict[tuple[str, str], Residuals]:
+        """What the furthest ensemble leaves of each variable in each period."""
+        if not self.ensembles:
+            return {}
+        g = members(list(self.ensembles.values())[-1])
+        rows = {(v, p): self.rows(p, v) for v in self.variables for p in self.periods}
+        return {
+            key: residuals(self.observations.select(mask), g[:, mask])
+            for key, mask in rows.items()
+            if mask.any()
+        }
+
+    @cached_property
+    def overconfident(self) -> list[Caveat]:
+        """What the posterior's residuals contradict in the error model that made it."""
+        used = {v: of for (v, p), of in self.residuals.items() if p == "calibration"}
+        return of_residuals(used) if "posterior" in self.ensembles else []
 
     def rows(self, period: str | None = None, variable: str | None = None) -> Array:
         """Return the mask (D) of a period's and a variable's observations."""

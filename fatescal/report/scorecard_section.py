@@ -9,6 +9,7 @@ import numpy as np
 
 from fatescal.diagnostics.scores import RMSE, SCORES
 from fatescal.report.markup import Markup, element, fixed, framed, html, paragraph
+from fatescal.report.residual_tables import doubts
 from fatescal.report.results import Results
 from fatescal.report.section import ReportSection
 from fatescal.storage.records import Scorecard
@@ -44,6 +45,7 @@ class ScorecardSection(ReportSection):
             ),
             element("ul", *(_explained(name) for name in _known(card.score, list(SCORES)))),
             *(_of_variable(card, variable, results) for variable in _known(card.variable, results.variables)),
+            doubts(results),
         ]
 
 

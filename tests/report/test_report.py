@@ -26,6 +26,7 @@ from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
 from fatescal.report.parameter_tables import prior_moments
 from fatescal.report.registry import made_sections, sections
+from fatescal.report.residual_tables import columns, correlations
 from fatescal.report.results import Results
 from fatescal.report.time_series_section import FitInTime, fit_figure, series, with_noise
 from fatescal.storage.chain_records import ChainBlock
@@ -282,7 +283,7 @@ def test_whole_run_has_every_section_linked(read: Page) -> None:
 def test_page_is_alone_and_self_contained(written: Path, read: Page) -> None:
     assert [p.name for p in written.parent.iterdir()] == ["index.html"]
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in read.images)
-    assert len(read.images) == 11
+    assert len(read.images) == 13
     assert "http" not in written.read_text().split("base64")[0]
     assert written.stat().st_size < 4e6
 
@@ -387,7 +388,7 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     prior = {"evaluation-00": small.history["evaluation-00"]}
     read = Page(page(replace(small, history=prior, **nothing)))
     assert read.sections == [
-        "evidence", "parameters", "fit", "annual", "misfit", "cost", "methods", "provenance",
+        "evidence", "parameters", "fit", "residuals", "annual", "misfit", "cost", "methods", "provenance",
     ]  # fmt: skip
     assert "May I use this posterior? Not yet: the run is not finished" in read.text
 
@@ -466,6 +467,24 @@ def test_annual_sums_are_those_of_the_windows(whole: Results) -> None:
         assert cells["posterior_median"] == pytest.approx(np.median(posterior))
         assert cells["posterior_low"] < cells["posterior_median"] < cells["posterior_high"]
     assert {(row[0], row[1]) for row in rows} == {("GPP", "g C m-2"), ("ET", "mm")}
+
+
+def test_seasons_add_up_to_the_scorecard(whole: Results) -> None:
+    header, rows = columns(whole)
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    card = whole.scorecard
+    assert card is not None
+    keys = zip(card.variable, card.period, card.ensemble, card.score, strict=True)
+    scored = dict(zip(keys, card.value.tolist(), strict=True))
+    for variable, period in {(row["variable"], row["period"]) for row in table}:
+        mine = [row for row in table if (row["variable"], row["period"]) == (variable, period)]
+        n = np.array([row["n"] for row in mine])
+        assert n.sum() == whole.rows(period, variable).sum()
+        for name in ("bias", "coverage"):
+            mean = np.average([row[name] for row in mine], weights=n)
+            assert mean == pytest.approx(scored[variable, period, "posterior", name])
+    assert {row[2] for row in correlations(whole)[1]} == set(range(1, 31))
+    assert whole.overconfident == []  # independent errors, as assumed
 
 
 def test_of_what_is_no_flux_there_is_no_sum(small: Results) -> None:
