@@ -26,7 +26,7 @@ def page(text: str) -> str:
     >>> page("[a](docs/results.md#x), [b](../ARCHITECTURE.md), [c](README.md), [d](LICENSE)")
     '[a](results.md#x), [b](ARCHITECTURE.md), [c](index.md), d'
     """
-    text = re.sub(r"\]\((?:\.\./)?(?:docs/)?([\w./-]+\.(?:md|png))(#[\w-]+)?\)", _link, text)
+    text = re.sub(r"\]\((?:\.\./)?(?:docs/)?([\w./-]+\.(?:md|png|ipynb))(#[\w-]+)?\)", _link, text)
     inside = "|".join(map(re.escape, REPOSITORY))
     return re.sub(rf"\[([^\]]+)\]\((?:\.\./)?(?:{inside})[^)]*\)", r"\1", text)
 
@@ -70,6 +70,7 @@ def stage() -> None:
         (SOURCE / name).write_text(page(text), encoding="utf-8")
     for image in (ROOT / "docs").glob("*.png"):
         shutil.copy(image, SOURCE)
+    shutil.copytree(ROOT / "docs" / "notebooks", SOURCE / "notebooks")
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ def test_every_page_is_in_the_navigation(site: ModuleType) -> None:
 
 def test_links_between_pages_lead_to_pages(site: ModuleType) -> None:
     written = {path.name for path in (ROOT / "docs").glob("*.*")} | {"index.md", *site.OUTSIDE}
+    written |= {f"notebooks/{path.name}" for path in (ROOT / "docs" / "notebooks").iterdir()}
     for path in [ROOT / "README.md", *(ROOT / name for name in site.OUTSIDE), *(ROOT / "docs").glob("*.md")]:
         text = site.page(path.read_text(encoding="utf-8"))
         text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
