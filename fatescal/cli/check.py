@@ -13,7 +13,7 @@ from fatescal.cli.start import make_default_run, source, with_inputs, with_jobs
 from fatescal.hpc.communicator import Communicator
 from fatescal.parameters import table
 from fatescal.storage.store import Store
-from fatescal.workflow import cost, preflight, site_models
+from fatescal.workflow import cost, plan, preflight, site_models
 from fatescal.workflow.calibration_run import CalibrationRun, Problem
 from fatescal.workflow.default_run import first_evaluation
 from fatescal.workflow.problem import assemble, observation_lines
@@ -47,7 +47,8 @@ def check(
         with lock_held(directory, comm):
             known = with_inputs(config, problem, directory, store, comm)
             make_default_run(CalibrationRun(known, comm, store), config, directory)
-        comm.on_root(lambda: _print_default_run(config, problem, comm.size))
+        comm.on_root(lambda: _print_default_run(config, problem))
+    comm.on_root(lambda: _print_plan(config, problem, comm.size))
     if machine is None and comm.size == 1:
         return 0
     runs, needed = cost.planned_runs(config), partial(cost.disk_needed, config, problem.members.sites)
@@ -91,34 +92,34 @@ def _print_checked(path: Path, config: settings.Config, problem: Problem, comm: 
             print(f"observations  plotted in {figure}")
     print(f"run           {directory}: can be written")
     print(f"MPI           {comm.size} ranks; {checkpoint_writer()}")
-    print(f"model runs    about {runs}, at most {waves} in sequence; the default run goes first")
-    if more := cost.effect_runs(config, problem.members.sites):
-        print(f"model runs    {more}")
-    if config.run.stop_after is None and config.emulate.rounds:
-        print(
-            f"model runs    and up to {config.emulate.rounds} rounds of {config.calibrate.members} or "
-            f"{config.posterior.members} more, while the emulator or its posterior is not confirmed"
-        )
 
 
-def _print_default_run(config: settings.Config, problem: Problem, n_ranks: int) -> None:
-    """Print what the default run has left, and what the whole run will cost by its duration."""
-    stage, seconds = first_evaluation(problem), 0.0
+def _print_plan(config: settings.Config, problem: Problem, n_ranks: int) -> None:
+    """Print the stages with their model runs, and what these take of time and disk, as far as it is known."""
+    sites = problem.members.sites
+    seconds, disk = cost.seconds_each(sites), cost.disk_needed(config, sites)
+    for line in plan.table(plan.stages(config, n_ranks), seconds):
+        print(f"plan          {line}")
+    if more := cost.effect_runs(config, sites):
+        print(f"plan          {more}")
+    ranks = f"{n_ranks} {'rank' if n_ranks == 1 else 'ranks'}"
+    each = "hours are known after the default run (`check --try`)"
+    if seconds is not None:
+        each = f"hours by a model run of {seconds:.3g} s"
+    needed = "" if disk is None else f"; about {preflight.size(disk)} of disk"
+    print(f"plan          on {ranks}, one run each at a time (a wave); {each}{needed}")
+
+
+def _print_default_run(config: settings.Config, problem: Problem) -> None:
+    """Print what the default run has left."""
+    stage = first_evaluation(problem)
     for site_config, site in zip(config.by_site.values(), problem.members.sites, strict=True):
         took = site.took(stage, 0)
         if took is None:
             print(f"default run   {site_config.site or 'the model'} runs its members as a job: not tried")
             return
-        seconds += took
         where = f"{site_config.site}: " if site_config.site else ""
         print(f"default run   {where}ok in {took:.3g} s, in {site.member_folder(stage, 0)}")
         names = {variable.model: None for variable in site_config.observations.variables.values()}
         for line in site.contents(stage, 0, names):
             print(f"default run   {where}{line}")
-    n_sites = len(config.by_site)
-    runs, waves = cost.planned_runs(config), cost.planned_waves(config, n_ranks)
-    each = seconds / n_sites
-    print(
-        f"cost          about {runs * each / 3600:.3g} core-hours for {runs} model runs as long as this one, "
-        f"{waves * each / 3600:.3g} h on {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}"
-    )

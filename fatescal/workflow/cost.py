@@ -9,6 +9,7 @@ from fatescal.config import Config
 from fatescal.ensemble import retention
 from fatescal.ensemble.member import Members
 from fatescal.models.base import Model
+from fatescal.workflow import plan
 
 
 def planned_evaluations(chosen: Config) -> int:
@@ -18,30 +19,16 @@ def planned_evaluations(chosen: Config) -> int:
     return chosen.calibrate.planned_updates + 1
 
 
-def _planned_batches(chosen: Config) -> list[int]:
-    """Return how many members each batch will have, as far as the config tells."""
-    if chosen.run.stop_after == "default":
-        return [1]
-    last = [] if chosen.run.stop_after == "prior" else [chosen.posterior.members]
-    return [chosen.calibrate.members] * planned_evaluations(chosen) + last
-
-
 def planned_runs(chosen: Config) -> int:
     """Return how often a model will run, as far as the config tells: each member at each site."""
-    return sum(_planned_batches(chosen)) * len(chosen.by_site)
+    return sum(stage.runs for stage in plan.stages(chosen, 1) if stage.certain)
 
 
 def planned_waves(chosen: Config, n_ranks: int) -> int:
     """Return how many model runs each rank makes one after another; of a model that runs batches, how
     many of these.
     """
-    batches, n_sites = _planned_batches(chosen), len(chosen.by_site)
-    if any(site.model.runs_together for site in chosen.by_site.values()):
-        return len(batches)
-    first = -(-n_sites // n_ranks)  # the default run, before all others
-    rest = [size * n_sites for size in batches]
-    rest[0] -= n_sites
-    return first + sum(-(-size // n_ranks) for size in rest)
+    return sum(stage.waves for stage in plan.stages(chosen, n_ranks) if stage.certain)
 
 
 def effect_runs(chosen: Config, sites: Sequence[Members]) -> str:
@@ -51,6 +38,12 @@ def effect_runs(chosen: Config, sites: Sequence[Members]) -> str:
     if chosen.run.stop_after == "default" or not n or all(model.makes_effect_runs for model in models):
         return ""
     return f"and up to {n} more: one for each parameter whose effect the first ensemble does not show"
+
+
+def seconds_each(sites: Sequence[Members]) -> float | None:
+    """Return what one model run takes, by the members that have finished; None where none has."""
+    took = [seconds for site in sites for seconds in site.seconds_alone()]
+    return sum(took) / len(took) if took else None
 
 
 def describe_model(chosen: Config, forward: Model, runs: int, waves: int) -> list[str]:

@@ -241,23 +241,23 @@ def space(folder: Path, n_runs: int | None, needed: float | None) -> Finding:
     """
     free = shutil.disk_usage(folder).free
     files = os.statvfs(folder).f_favail
-    room = f"{_size(free)} free on the file system of {folder}"
+    room = f"{size(free)} free on the file system of {folder}"
     if files:
         room += f", {files} files"
     if needed is not None and needed > free:
         hint = "keep: predictions in the machine file, or another run.directory or scratch"
-        return Finding("space", f"{room}; the run needs about {_size(needed)}", True, hint)
+        return Finding("space", f"{room}; the run needs about {size(needed)}", True, hint)
     if needed is not None:
-        room += f"; the run needs about {_size(needed)}"
+        room += f"; the run needs about {size(needed)}"
     elif n_runs is not None:
-        room += f": {_size(free / n_runs)} for each of {n_runs} members"
+        room += f": {size(free / n_runs)} for each of {n_runs} members"
     return Finding("space", f"{room} (a quota may be smaller)")
 
 
-def _size(n_bytes: float) -> str:
+def size(n_bytes: float) -> str:
     """Return a number of bytes as one reads it.
 
-    >>> _size(2.5e9), _size(4.1e6)
+    >>> size(2.5e9), size(4.1e6)
     ('2.5 GB', '4 MB')
     """
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

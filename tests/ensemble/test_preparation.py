@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_the_default_run_is_tried_on_request_and_used_by_the_run(tmp_path, runs,
         assert "GPP [g C m-2 d-1]: 4 to 6, mean " in said
         assert "ET [mm d-1]: " in said
         assert "; 90 records, 2004-01-01T12:00:00 to 2004-03-30T12:00:00, one every 24 h" in said
-        assert "core-hours for 20 model runs" in said
+        assert re.search(r"in all +20 +20 +\S+ +\S+\n", said)
         assert (
             "and up to 3 more: one for each parameter whose effect the first ensemble does not show" in said
         )
