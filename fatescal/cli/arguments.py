@@ -127,12 +127,11 @@ def _run(args: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _stop_in_time(comm: Communicator, time_limit: float | None) -> None:
-    """Let the ranks stop before the job's wall time or `time_limit` [s] is over, or at SIGUSR1."""
+    """Let the ranks stop before the job's wall time or `time_limit` [s] is over, as at SIGUSR1."""
     from fatescal.cli.run import wall_time_limit
 
     limits = [limit for limit in (time_limit, comm.on_root(wall_time_limit)) if limit is not None]
     comm.deadline = time.monotonic() + min(limits) if limits else None
-    comm.catch_stop_signal()
 
 
 def _members(args: argparse.Namespace, comm: Communicator) -> int:

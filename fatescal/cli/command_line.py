@@ -45,17 +45,12 @@ class _UntilClosed:
         os.close(nowhere)
 
 
-def console() -> int:
-    """Run the program `fatescal`; without any argument, print the help."""
-    return main(sys.argv[1:] or ["--help"])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one verb on all ranks; return root's exit code (0 on the others)."""
     out, err = (cast("IO[str]", _UntilClosed(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            return _main(sys.argv[1:] if argv is None else argv)
+            return _main(argv)
         finally:
             out.flush()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from mpi4py import MPI
 
+from fatescal.base import stop_signal
 from fatescal.base.errors import KEPT, FatescalError, OutOfTime, error_message
 from fatescal.hpc.task_counter import TaskCounter
 from fatescal.hpc.watchdog import LIMIT, Watchdog
@@ -42,7 +42,6 @@ class Communicator:
     mpi: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_WORLD)
     deadline: float | None = None
     watchdog: Watchdog = field(init=False)
-    _stop: bool = field(default=False, init=False)
     one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
     served: bool = field(default=False, init=False)  # whether all ranks can ask root's watchdog for a number
     batches: int = field(default=0, init=False)
@@ -85,10 +84,6 @@ class Communicator:
         """Return a communicator of this rank only."""
         return Communicator(MPI.COMM_SELF)
 
-    def catch_stop_signal(self) -> None:
-        """Take SIGUSR1 as the signal that wall time is nearly over."""
-        signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_stop", True))
-
     def watch(self, limit: float = LIMIT) -> None:
         """Have dead ranks noticed from now on, and those that show no sign of life for `limit` seconds."""
         if self.size == 1:
@@ -111,7 +106,7 @@ class Communicator:
 
     def stopping(self) -> bool:
         """Whether this rank must not start anything more."""
-        return self._stop or self.time_left() < 0
+        return stop_signal.received() or self.time_left() < 0
 
     def time_left(self) -> float:
         """Return the seconds until the deadline, infinity without one."""
