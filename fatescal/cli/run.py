@@ -13,7 +13,6 @@ from fatescal.base.errors import NotConfirmed, OutOfTime
 from fatescal.cli.run_folder import Fold, checkpoint_writer, load_config, lock_held, logged, results_of
 from fatescal.cli.start import make_default_run, source, with_inputs, with_jobs
 from fatescal.hpc.communicator import Communicator
-from fatescal.report import outputs
 from fatescal.storage.store import Store
 from fatescal.workflow import cost
 from fatescal.workflow.calibrate import calibrate
@@ -66,6 +65,8 @@ def run(
 
 def _write_outputs(directory: Path, store: Store, seconds: float) -> None:
     """Write the files of a run from its stages, print its scorecard; on root."""
+    from fatescal.report import outputs  # matplotlib, for root alone
+
     results = results_of(directory, store)
     page = outputs.write(results, directory)
     log.info("done in %.0f s", seconds)

@@ -13,7 +13,6 @@ from fatescal.base.errors import BadInput, FatescalError
 from fatescal.cli.demo_config import DEFAULT_CONFIG
 from fatescal.ensemble.progress import begun
 from fatescal.hpc.communicator import Communicator
-from fatescal.report import outputs
 from fatescal.report.results import Results
 from fatescal.storage.lock import locked
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
@@ -106,6 +105,8 @@ def stages_reached(directory: Path, store: Store) -> dict[str, Reached]:
 
 def results_of(directory: Path, store: Store) -> Results:
     """Return what a run has reached, read from its folder alone."""
+    from fatescal.report import outputs  # matplotlib, for root alone
+
     snapshot = Snapshot.read(directory)
     edited = edited_files(directory, stages_reached(directory, store))
     return outputs.collect(store, snapshot, edited)
