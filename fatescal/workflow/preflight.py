@@ -257,9 +257,11 @@ def space(folder: Path, n_runs: int | None, needed: float | None) -> Finding:
 def size(n_bytes: float) -> str:
     """Return a number of bytes as one reads it.
 
-    >>> size(2.5e9), size(4.1e6)
-    ('2.5 GB', '4 MB')
+    >>> size(2.5e9), size(4.1e6), size(2e4)
+    ('2.5 GB', '4 MB', '20 kB')
     """
+    if n_bytes < 1e6:
+        return f"{n_bytes / 1e3:.0f} kB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 

@@ -108,7 +108,7 @@ def test_check_and_status_speak_of_each_site(reference):
         "south/ET",
     ):
         assert words in done.stdout
-    assert re.search(r"plan +in all +144 +144\n", done.stdout)  # (3 x 20 + 12) x 2
+    assert re.search(r"plan +in all +144 +144\b", done.stdout)  # (3 x 20 + 12) x 2
 
 
 def changed(config: dict, **sites: Any) -> dict:
