@@ -14,6 +14,7 @@ from fatescal.report.annual_section import AnnualSums
 from fatescal.report.chains_section import Chains
 from fatescal.report.cost_section import Cost
 from fatescal.report.emulator_section import EmulatorCheck
+from fatescal.report.failed_members_section import FailedMembers
 from fatescal.report.methods_section import Methods
 from fatescal.report.misfit_section import Misfit
 from fatescal.report.parameters_section import Parameters
@@ -36,6 +37,7 @@ OWN = (
     ResidualsSection,
     AnnualSums,
     Misfit,
+    FailedMembers,
     EmulatorCheck,
     Sensitivity,
     Chains,

@@ -21,6 +21,7 @@ from fatescal.parameters.priors import LogitNormal, Normal, Prior, Uniform
 from fatescal.parameters.space import ParameterSpace
 from fatescal.report import figure_files
 from fatescal.report.annual_section import sums
+from fatescal.report.failed_members_section import FailedMembers
 from fatescal.report.methods_section import sentences
 from fatescal.report.misfit_section import Misfit
 from fatescal.report.page import page, write
@@ -283,7 +284,7 @@ def test_whole_run_has_every_section_linked(read: Page) -> None:
 def test_page_is_alone_and_self_contained(written: Path, read: Page) -> None:
     assert [p.name for p in written.parent.iterdir()] == ["index.html"]
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in read.images)
-    assert len(read.images) == 13
+    assert len(read.images) == 14
     assert "http" not in written.read_text().split("base64")[0]
     assert written.stat().st_size < 4e6
 
@@ -388,7 +389,8 @@ def test_unfinished_runs_get_a_page_of_what_exists(small: Results) -> None:
     prior = {"evaluation-00": small.history["evaluation-00"]}
     read = Page(page(replace(small, history=prior, **nothing)))
     assert read.sections == [
-        "evidence", "parameters", "fit", "residuals", "annual", "misfit", "cost", "methods", "provenance",
+        "evidence", "parameters", "fit", "residuals", "annual", "misfit", "failures", "cost", "methods",
+        "provenance",
     ]  # fmt: skip
     assert "May I use this posterior? Not yet: the run is not finished" in read.text
 
@@ -485,6 +487,25 @@ def test_seasons_add_up_to_the_scorecard(whole: Results) -> None:
             assert mean == pytest.approx(scored[variable, period, "posterior", name])
     assert {row[2] for row in correlations(whole)[1]} == set(range(1, 31))
     assert whole.overconfident == []  # independent errors, as assumed
+
+
+def test_failed_members_are_shown_where_they_failed(whole: Results) -> None:
+    first = whole.history["evaluation-00"]
+    high = first.u[:, 0] > np.median(first.u[:, 0])
+    broken = replace(first, status=high.astype(int))
+    failed = replace(whole, history={"evaluation-00": broken})
+    section = FailedMembers()
+    shown = section.render(failed)
+    assert shown is not None
+    assert f"{whole.name_of(0)} &gt;= " in shown
+    header, rows = section.figures(failed)[0].data()
+    _, numbers, reasons, *theta = zip(*rows, strict=True)
+    assert list(numbers) == np.flatnonzero(high).tolist()
+    assert {*reasons} == {"model error"}
+    assert list(header[3:]) == list(whole.parameter)
+    np.testing.assert_array_equal(np.transpose(theta), first.theta[high])
+    fine = replace(whole, history={"evaluation-00": replace(first, status=0 * first.status)})
+    assert FailedMembers().render(fine) is None
 
 
 def test_of_what_is_no_flux_there_is_no_sum(small: Results) -> None:
