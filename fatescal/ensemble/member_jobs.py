@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fatescal.base.errors import OutOfTime, RunFailed, Status
+from fatescal.base.errors import BadInput, OutOfTime, RunFailed, Status
 from fatescal.config.machine import MemberJobsSection
 from fatescal.ensemble.job_notes import JobTask, Outcome, Pack, read_note
 from fatescal.hpc.launch import last_lines, visible
@@ -35,6 +35,7 @@ from fatescal.storage import atomic
 log = logging.getLogger(__name__)
 JOBS = "jobs"  # the folder of the jobs in that of a stage
 LATE = 20.0  # s that a result may take to be seen on this node after its job has ended
+APPEARS = 60.0  # s from its submission until the queue shows a job
 LOOK = (1.0, 30.0)  # s between two questions about a job, at first and at last
 POLL = 0.3  # s between two looks for results
 OF_THE_MEMBER = {End.OUT_OF_TIME: Status.TIME_OUT, End.OUT_OF_MEMORY: Status.MODEL_ERROR}
@@ -137,8 +138,38 @@ class MemberJobs:
             f"exec {command} {shlex.quote(str(pack.note))}\n"
         )
         script.chmod(0o755)
-        pack.number = self.queue.submit(script, pack.name, pack.log, self._options.options)
+        try:
+            pack.number = self._put(pack, script)
+        except BadInput:
+            pack.note.unlink()  # it was refused: the next start need not look for it
+            raise
         atomic.write_json(pack.note, content | {"number": pack.number}, indent=1)
+
+    def _put(self, pack: Pack, script: Path) -> str:
+        """Put a job into the queue; where the answer does not come, look for it there before another try."""
+        asked = False
+
+        def put() -> str:
+            nonlocal asked
+            number = self.appeared(pack) if asked else None
+            asked = True
+            return number or self.queue.submit(script, pack.name, pack.log, self._options.options)
+
+        return self.queue.patiently(put)
+
+    def appeared(self, pack: Pack) -> str | None:
+        """Return the number of a job that was submitted but not noted; None where there is no such job.
+
+        The queue is asked for the name in the note, until the note is `APPEARS` seconds old: a submission may
+        outlive the program that made it, and some servers show a job late.
+        """
+        while True:
+            found = self.queue.patiently(lambda: self.queue.named(pack.name))
+            number = next(iter(found), None) or read_note(pack.note).number  # by the job itself
+            age = time.time() - pack.note.stat().st_mtime
+            if number is not None or pack.result.exists() or not -APPEARS < age < APPEARS:
+                return number
+            self.queue.sleep(min(2.0, APPEARS), f"job {pack.name} may have been submitted")
 
     def at_once(self) -> tuple[int, int]:
         """Return how many jobs may be under way, and how many runs each has."""
@@ -181,10 +212,7 @@ class _Batch:
                 continue
             pack = read_note(note)
             if pack.number is None:  # the start ended while it submitted, or before
-                found = self.jobs.queue.patiently(
-                    lambda name=pack.name: self.jobs.queue.in_folder(name, self.folder)  # type: ignore[misc]
-                )
-                pack.number = next(iter(found), None)
+                pack.number = self.jobs.appeared(pack)
             if pack.number is None and not pack.result.exists():
                 note.unlink()
                 continue

@@ -23,7 +23,8 @@ from fatescal.base.errors import OutOfTime, Status
 from fatescal.ensemble import member_jobs
 from fatescal.ensemble.job_notes import read_note
 from fatescal.ensemble.member_jobs import MemberJobs
-from fatescal.hpc.schedulers.base import End, Job, Scheduler
+from fatescal.hpc.schedulers import base
+from fatescal.hpc.schedulers.base import End, Job, Scheduler, SchedulerSilent
 
 
 class Here(Scheduler):
@@ -34,6 +35,8 @@ class Here(Scheduler):
     def __init__(self, ends: dict[int, End] | None = None) -> None:
         super().__init__(os.environ | {"PBS_JOBID": ""})
         self.jobs: dict[str, subprocess.Popen[bytes]] = {}
+        self.names: dict[str, list[str]] = {}
+        self.hidden = 0  # how often a look for a name finds nothing yet
         self.ends = ends or {}  # of the n-th job, which is killed at once
 
     @property
@@ -47,6 +50,12 @@ class Here(Scheduler):
         end = self.ends.get(int(number), End.SUCCEEDED if process.returncode == 0 else End.FAILED)
         return Job(number, end.name, end=end)
 
+    def named(self, name: str) -> list[str]:
+        if self.hidden:
+            self.hidden -= 1
+            return []
+        return self.names.get(name, [])
+
     def in_folder(self, name: str, folder: Path) -> list[str]:
         return []
 
@@ -56,6 +65,7 @@ class Here(Scheduler):
             self.jobs[number] = subprocess.Popen(
                 [str(script)], cwd=script.parent, stdout=log, stderr=log, start_new_session=True
             )
+        self.names[name] = [number]
         if int(number) in self.ends:
             os.killpg(self.jobs[number].pid, signal.SIGKILL)
         return number
@@ -156,6 +166,27 @@ def test_a_note_of_another_job_is_left_alone(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("PBS_JOBID", "17.server")
     assert main(["members", str(note)]) == 0
     assert json.loads(note.with_suffix(".result.json").read_text())["error"] == ""
+
+
+@pytest.mark.parametrize("silence", [KeyboardInterrupt, SchedulerSilent])
+def test_a_job_whose_number_was_never_heard_is_found_by_its_name(silence, tmp_path, monkeypatch, capsys):
+    """It is in the queue, which does not show it at once, when the program ends; or the server is silent."""
+    prior, submit = Prior(tmp_path, monkeypatch, members=8), Here.submit
+    monkeypatch.setattr(base, "PAUSE", (0.2, 0.2))
+
+    def unheard(self: Here, *arguments: object) -> str:
+        number = submit(self, *arguments)  # type: ignore[arg-type]
+        if number == "2":
+            self.hidden = 2
+            raise silence
+        return number
+
+    monkeypatch.setattr(Here, "submit", unheard)
+    if silence is KeyboardInterrupt:
+        assert prior() == 130
+    assert prior() == 0
+    assert [prior.submitted(stage) for stage in ("preparation", "evaluation-00", "effects")] == [1, 1, 1]
+    assert len(prior.queue.jobs) == 3
 
 
 def test_out_of_time_leaves_jobs_to_the_next_start(tmp_path, monkeypatch, capsys):

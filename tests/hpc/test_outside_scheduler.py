@@ -36,6 +36,9 @@ class LSF(Scheduler):
     def look(self, number):
         return Job(number, "DONE", end=End.SUCCEEDED)
 
+    def named(self, name):
+        return []
+
     def in_folder(self, name, folder: Path):
         return []
 
@@ -86,6 +89,7 @@ def test_a_scheduler_of_another_package_is_used_as_those_here(tmp_path: Path, in
     assert "one of slurm, pbs, none, lsf" in other
     assert "entry point of group fatescal.schedulers" in other
     assert (
-        "queues brings it by queues:Half, which cannot be used: the class lacks in_folder, job, look" in half
+        "queues brings it by queues:Half, which cannot be used: the class lacks in_folder, job, look, named"
+        in half
     )
     assert "which cannot be used: ModuleNotFoundError: No module named 'gone'" in lost

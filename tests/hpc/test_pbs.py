@@ -143,6 +143,46 @@ def test_only_jobs_under_way_of_the_same_folder_are_found_by_name(tmp_path):
     assert pbs.in_folder("run.hyy", tmp_path) == ["1"]
 
 
+LIST = """
+desched1:
+                                                            Req'd  Req'd   Elap
+Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time
+--------------- -------- -------- ---------- ------ --- --- ------ ----- - -----
+1.desched1      me       main     fc0123ab-1    --    1   1    --  01:00 Q   --
+2.desched1      me       main     fc0123ab-*    --    1   1    --  01:00 R 00:00
+3.desched1      me       main     fc0123ab-*    --    1   1    --  01:00 E 00:00
+4[].desched1    me       main     folds         --    1   1    --  01:00 B   --
+5.desched1      me       main     fc0123ab-*    --    1   1    --  01:00 C 00:00
+"""
+
+
+def test_jobs_of_a_name_are_found_without_qselect(tmp_path):
+    """The list cuts names short: each job is asked for its own."""
+    states = {"1": ("Q", "fc0123ab-1"), "2": ("R", "fc0123ab-11"), "3": ("E", "fc0123ab-12"),
+              "4[]": ("B", "folds"), "5": ("C", "fc0123ab-11")}  # fmt: skip
+    for number, (state, name) in states.items():
+        (tmp_path / f"{number}.desched1").write_text(as_plain(answer(state, Job_Name=name)))
+    (tmp_path / "list").write_text(LIST)
+    body = f'[ "$1" != -u ] || exec cat {tmp_path}/list\nfor last; do :; done\n'
+    body += f'case "$*" in *json*) echo usage >&2; exit 2;; esac; cat {tmp_path}/"$last"'
+    pbs = queue(tmp_path, body)
+    (tmp_path / "qselect").unlink()
+    pbs.environment["PATH"] = f"{tmp_path}:{commands(tmp_path)}"
+    assert pbs.named("fc0123ab-11") == ["2.desched1"]
+    assert pbs.named("fc0123ab-2") == []
+    (tmp_path / "list").unlink()
+    with pytest.raises(SchedulerSilent, match="qstat"):
+        pbs.named("fc0123ab-11")
+
+
+def commands(folder: Path) -> Path:
+    """Return a folder with `cat` alone: this machine may have a qselect."""
+    (folder / "commands").mkdir()
+    for name in ("cat", "sh"):
+        (folder / "commands" / name).symlink_to(f"/bin/{name}")
+    return folder / "commands"
+
+
 @pytest.mark.parametrize("form", ["json", "plain"])
 def test_the_time_left_counts_from_the_start_of_the_job(form, tmp_path):
     start = time.strftime(STAMP, time.localtime(time.time() - 3600))

@@ -128,6 +128,16 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
+    def named(self, name: str) -> list[str]:
+        """Return the identifiers of this user's jobs of a name that wait or run.
+
+        Raises
+        ------
+        SchedulerSilent
+            When the scheduler does not answer.
+        """
+
+    @abstractmethod
     def in_folder(self, name: str, folder: Path) -> list[str]:
         """Return the identifiers of this user's jobs of a name that wait or run and belong to a folder.
 

@@ -21,6 +21,10 @@ class NoScheduler(Scheduler):
         """Return None: there is no queue that could know a job."""
         return None
 
+    def named(self, name: str) -> list[str]:
+        """Return no jobs."""
+        return []
+
     def in_folder(self, name: str, folder: Path) -> list[str]:
         """Return no jobs."""
         return []

@@ -89,17 +89,24 @@ class PBS(Scheduler):
         letter = str(attributes.get("job_state", "?"))
         return _job(number, letter, attributes)
 
+    def named(self, name: str) -> list[str]:
+        """Return the identifiers of this user's jobs of a name that wait or run.
+
+        Where there is no qselect (Slurm's commands for PBS), each job of the user is asked for its name.
+        """
+        if shutil.which("qselect", path=self.environment.get("PATH")) is not None:
+            return self._listed("qselect", "-u", getpass.getuser(), "-N", name)
+        lines = self._listed("qstat", "-u", getpass.getuser(), by_line=True)
+        numbers = [line.split()[0] for line in lines if re.match(r"\s*\d+(\[\d*\])?(\.|\s)", line)]
+        of = ((number, self._attributes(number)) for number in numbers)
+        return [n for n, job in of if job.get("Job_Name") == name and str(job.get("job_state")) in UNDER_WAY]
+
     def in_folder(self, name: str, folder: Path) -> list[str]:
         """Return the identifiers of this user's jobs of a name that wait or run and were submitted from
         a folder.
         """
-        if shutil.which("qselect", path=self.environment.get("PATH")) is None:
-            return []  # Slurm's qstat, which does not tell from where a job was submitted
-        done = self.command("qselect", "-u", getpass.getuser(), "-N", name)
-        if done.returncode:
-            raise SchedulerSilent(f"qselect: {done.stderr.strip() or f'exit code {done.returncode}'}")
-        here = os.path.realpath(folder)
-        return [n for n in done.stdout.split() if here == _submitted_from(self._attributes(n))]
+        here = os.path.realpath(folder)  # Slurm's qstat does not tell from where a job was submitted
+        return [n for n in self.named(name) if here == _submitted_from(self._attributes(n))]
 
     def submit(self, script: Path, name: str, output: Path, options: Sequence[str]) -> str:
         """Put a script into the queue by qsub, with the whole environment; return the job's identifier."""
@@ -109,6 +116,13 @@ class PBS(Scheduler):
     def cancel(self, number: str) -> None:
         """End a job by qdel."""
         self.command("qdel", number)
+
+    def _listed(self, *command: str, by_line: bool = False) -> list[str]:
+        """Return what a command that lists jobs prints, by word or by line."""
+        done = self.command(*command)
+        if done.returncode:
+            raise SchedulerSilent(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        return done.stdout.splitlines() if by_line else done.stdout.split()
 
     def _attributes(self, number: str) -> Mapping[str, Any]:
         """Return the attributes of a job, empty where it is not known; the plain form where there is no

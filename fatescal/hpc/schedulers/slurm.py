@@ -65,15 +65,18 @@ class Slurm(Scheduler):
         """Return a job, or None where neither queue nor accounting knows it (any more)."""
         return self._in_queue(number) or self._controlled(number) or self._accounted(number)
 
+    def named(self, name: str) -> list[str]:
+        """Return the numbers of this user's jobs of a name that wait or run."""
+        return [line.partition("|")[0] for line in self._of_name(name)]
+
     def in_folder(self, name: str, folder: Path) -> list[str]:
         """Return the numbers of this user's jobs of a name that wait or run and belong to a folder.
 
         `sbatch --chdir` hides where a job was submitted; then its script tells.
         """
-        options = (f"--user={getpass.getuser()}", f"--name={name}", "--format=%i|%Z|%o")
         here, numbers = os.path.realpath(folder), []
-        for line in self._ask("squeue", "--noheader", *options).splitlines():
-            number, _, rest = line.strip().partition("|")
+        for line in self._of_name(name):
+            number, _, rest = line.partition("|")
             directory, _, command = rest.partition("|")
             script = os.path.dirname(command.split(" ")[0])
             if here in (os.path.realpath(directory), os.path.realpath(script)):
@@ -89,6 +92,10 @@ class Slurm(Scheduler):
     def cancel(self, number: str) -> None:
         """End a job by scancel."""
         self.command("scancel", number)
+
+    def _of_name(self, name: str) -> list[str]:
+        options = (f"--user={getpass.getuser()}", f"--name={name}", "--format=%i|%Z|%o")
+        return [line.strip() for line in self._ask("squeue", "--noheader", *options).splitlines()]
 
     def _in_queue(self, number: str) -> Job | None:
         answer = self._ask("squeue", "--noheader", f"--jobs={number}", "--format=%T|%r")
