@@ -11,6 +11,7 @@ from pathlib import Path
 from fatescal import config as settings
 from fatescal.base.errors import BadInput, FatescalError
 from fatescal.cli.demo_config import DEFAULT_CONFIG
+from fatescal.ensemble.marker import MarkersOnce
 from fatescal.ensemble.progress import begun
 from fatescal.hpc.communicator import Communicator
 from fatescal.report.results import Results
@@ -87,13 +88,13 @@ def opened(directory: Path, comm: Communicator) -> Store:
     return Store(directory / "stages", comm)
 
 
-def stages_reached(directory: Path, store: Store) -> dict[str, Reached]:
+def stages_reached(directory: Path, store: Store, once: MarkersOnce | None = None) -> dict[str, Reached]:
     """Return what is there, in order: the runs before all members, finished stages, those begun.
 
     The effect runs stand behind the first ensemble, which asks for them.
     """
     finished = store.reached()
-    others = begun(directory / "members", finished)
+    others = begun(directory / "members", finished, once)
     first = {PREPARATION: others.pop(PREPARATION)} if PREPARATION in others else {}
     there = first | finished | others
     if EFFECTS not in there:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fatescal.base.errors import BadInput
-from fatescal.ensemble.marker import MARKER, marked_folders, read_marker
+from fatescal.ensemble.marker import MARKER, MarkersOnce
 from fatescal.storage.lock import Holder, holder
 from fatescal.storage.records import Evaluation, Observations
 from fatescal.storage.store import Store
@@ -82,18 +84,17 @@ def n_running(stage: Path) -> int:
     return sum(path.is_dir() for path in parts)
 
 
-def pace(directory: Path, snapshot: Snapshot | None) -> Pace | None:
+def pace(directory: Path, snapshot: Snapshot | None, once: MarkersOnce) -> Pace | None:
     """Return how fast the members of a run come; None before one has finished."""
     if snapshot is None:
         return None
     stages = [folder for folder in (directory / "members").glob("*") if folder.is_dir()]
     done, ends = [], []
     for stage in stages:
-        for folder in marked_folders(stage):
-            marker = read_marker(folder)
-            if marker is not None:
+        for number, site, marker in once(stage):
+            with suppress(OSError):  # it has vanished since
+                ends.append(os.stat(f"{stage}/{number}/{site or '.'}/{MARKER}").st_mtime)
                 done.append(float(marker["seconds"]))
-                ends.append((folder / MARKER).stat().st_mtime)
     if not done:
         return None
     last = np.sort(ends)[-RECENT:]

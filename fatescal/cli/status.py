@@ -15,7 +15,7 @@ from fatescal.base.errors import BadInput, Status
 from fatescal.cli import run_state
 from fatescal.cli.run_folder import Fold, directory_of, load_config, opened, results_of, stages_reached
 from fatescal.ensemble import preparation
-from fatescal.ensemble.marker import markers
+from fatescal.ensemble.marker import MarkersOnce
 from fatescal.hpc.communicator import Communicator
 from fatescal.report.outputs import SCORECARDS
 from fatescal.storage.lock import holder
@@ -40,8 +40,9 @@ def status(
     config = load_config(where, fold, machine, changes) if where.is_file() else None
     directory = Path(os.path.normpath(where.absolute())) if config is None else config.run.directory
     store = opened(directory, comm)
-    reached = stages_reached(directory, store)
-    lines = _head(directory, store) + _stages(directory, store, {})
+    once = MarkersOnce()
+    reached = stages_reached(directory, store, once)
+    lines = _head(directory, store, once) + _stages(directory, store, {}, once)
     print("\n".join(lines))
     if (directory / "scorecard.txt").exists() and any(store.path(key).exists() for key in SCORECARDS):
         print((directory / "scorecard.txt").read_text())
@@ -74,7 +75,8 @@ def watch(
         else:
             by = holder(directory)
             is_over, code = not by.runs, 1 if by.died else 0
-            lines = _head(directory, store) + _stages(directory, store, known)
+            once = MarkersOnce()
+            lines = _head(directory, store, once) + _stages(directory, store, known, once)
         on_screen = sys.stdout.isatty()
         print(f"{CLEAR if on_screen else ''}{time.strftime('%H:%M:%S')}\n" + "\n".join(lines), flush=True)
         if is_over:
@@ -82,7 +84,7 @@ def watch(
         time.sleep(seconds)
 
 
-def _head(directory: Path, store: Store) -> list[str]:
+def _head(directory: Path, store: Store, once: MarkersOnce) -> list[str]:
     """Return where the run is, what it does, and whether its posterior may be used."""
     finished = store.keys()
     lines = [f"{'run':28s} {directory.absolute()}"]
@@ -91,11 +93,11 @@ def _head(directory: Path, store: Store) -> list[str]:
     ended = any(key in finished for key in run_state.ENDS)
     if ended:
         lines += results_of(directory, store).answer.lines
-    so_far = run_state.pace(directory, snapshot)
+    so_far = run_state.pace(directory, snapshot, once)
     return lines if so_far is None else [*lines, f"{'model runs':28s} {so_far.line(ended)}"]
 
 
-def _stages(directory: Path, store: Store, known: dict[str, str]) -> list[str]:
+def _stages(directory: Path, store: Store, known: dict[str, str], once: MarkersOnce) -> list[str]:
     """Return a line for every stage, finished or under way."""
     finished, snapshot = store.keys(), run_state.snapshot_of(directory)
     misfits, is_running = run_state.misfits(store, known), holder(directory).runs
@@ -109,7 +111,7 @@ def _stages(directory: Path, store: Store, known: dict[str, str]) -> list[str]:
             lines.append(f"{folder.name:28s} {n} runs with one parameter moved")
         elif folder.name not in finished and folder != prepared:
             expected = run_state.expected_members(folder.name, snapshot)
-            lines.append(f"{folder.name:28s} under way: {_under_way(folder, expected, is_running)}")
+            lines.append(f"{folder.name:28s} under way: {_under_way(folder, expected, is_running, once)}")
     return lines
 
 
@@ -123,9 +125,11 @@ def _prepared(prepared: Path) -> list[str]:
     return lines + [f"{prepared.name:28s} under way: {_under_way(note.parents[1])}" for note in notes]
 
 
-def _under_way(folder: Path, expected: int | None = None, is_running: bool = False) -> str:
+def _under_way(
+    folder: Path, expected: int | None = None, is_running: bool = False, once: MarkersOnce | None = None
+) -> str:
     """Return how many members of a stage are finished; of several sites, how many at each."""
-    made = list(markers(folder))
+    made = (once or MarkersOnce())(folder)
     failed = sum(content["status"] != Status.OK for _, _, content in made)
     sites = Counter(site for _, site, _ in made if site)
     where = ", ".join(f"{n} at {site}" for site, n in sorted(sites.items()))

@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fatescal.base.errors import BadInput
 from fatescal.storage import atomic
 
 MARKER = "member.json"
+Marked = tuple[str, str, dict[str, Any]]  # number, site and content of a marker
 
 
 def read_marker(folder: Path | str) -> dict[str, Any] | None:
@@ -31,7 +33,7 @@ def read_marker(folder: Path | str) -> dict[str, Any] | None:
     )
 
 
-def markers(stage: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def markers(stage: Path) -> Iterator[Marked]:
     """Yield number, site ('' of one alone) and content of the marker of every finished member of a stage.
 
     One file is opened for each; the folders that models make are not walked through.
@@ -53,6 +55,19 @@ def markers(stage: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 done = read_marker(site.path) if "." not in site.name else None
                 if done is not None:
                     yield member.name, site.name, done
+
+
+@dataclass
+class MarkersOnce:
+    """`markers`, each stage read once: what tells several things of one moment of a run."""
+
+    read: dict[Path, list[Marked]] = field(default_factory=dict)
+
+    def __call__(self, stage: Path) -> list[Marked]:
+        """Return what `markers` yields."""
+        if stage not in self.read:
+            self.read[stage] = list(markers(stage))
+        return self.read[stage]
 
 
 def marked_folders(stage: Path) -> Iterator[Path]:

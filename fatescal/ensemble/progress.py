@@ -11,27 +11,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fatescal.base.errors import Status
-from fatescal.ensemble.marker import MARKER, markers, read_marker
+from fatescal.ensemble.marker import MARKER, Marked, MarkersOnce, read_marker
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
 
 log = logging.getLogger(__name__)
-Marked = tuple[str, str, dict[str, Any]]  # number, site and content of a marker
 MINUTE = 60.0  # s between two lines of progress
 
 
-def begun(members: Path, finished: Iterable[str]) -> dict[str, Reached]:
+def begun(members: Path, finished: Iterable[str], once: MarkersOnce | None = None) -> dict[str, Reached]:
     """Return the stages in `RUN/members` that are not finished but some of their members are.
 
     The preparation comes first. With the digests of the files that their members read.
     """
-    stages = {}
+    stages, read = {}, once or MarkersOnce()
     names = sorted(entry.name for entry in members.glob("*") if entry.name not in set(finished))
     for name in sorted(names, key=lambda name: name != PREPARATION):
         special = name in (PREPARATION, EFFECTS)
-        made = _of_any_depth(members / name) if special else list(markers(members / name))
+        made = _of_any_depth(members / name) if special else read(members / name)
         inputs: dict[str, str] = {}
         if all(number == "0000" for number, _, _ in made):
             made = []  # the default run alone commits nobody: it is made again where something has changed
