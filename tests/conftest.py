@@ -93,7 +93,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         env=on_two_nodes(folder),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     if started.returncode != 0:
         pytest.skip(f"Slurm does not start on this machine: {started.stderr}")

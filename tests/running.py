@@ -12,6 +12,8 @@ import h5py
 import yaml
 from conftest import mpi_command, mpi_environment
 
+PATIENCE = 3600.0  # s that a test of jobs may take, and wait for one: the machine may be shared
+
 
 def digests(run: Path) -> dict[str, str]:
     """Return the digest of every stage: equal means bitwise the same results, wall-clock times aside."""
@@ -102,7 +104,7 @@ def change(config, path, value):
     config.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until a condition holds, which it must before long."""
     end = time.monotonic() + seconds
     while not condition():
@@ -123,7 +125,7 @@ class Client:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done.stdout

@@ -47,7 +47,7 @@ CONF
     slurmctld -i -f "$SLURM_CONF"
     slurmd -N n1 -f "$SLURM_CONF"
     slurmd -N n2 -f "$SLURM_CONF"
-    for _ in $(seq 50); do
+    for _ in $(seq 500); do
         [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 2 ] && return
         sleep 0.2
     done

@@ -15,12 +15,13 @@ import pytest
 import yaml
 from conftest import mpi_command, on_two_nodes
 from linear import MODEL, fatescal, write_problem
-from running import digests, wait_until
+from running import PATIENCE, digests, wait_until
 
 PRIOR: dict[str, dict] = {"run": {"stop_after": "prior"}, "calibrate": {"members": 12}}
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
+    pytest.mark.timeout(PATIENCE),
     pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-schedulers"),
 ]
 OPTIONS = {
@@ -53,7 +54,7 @@ class Submitter:
 
     def run(self, config: Path, machine: Path, n_ranks: int = 0) -> tuple[int, str]:
         program = self.start(config, machine, n_ranks)
-        _, said = program.communicate(timeout=900)
+        _, said = program.communicate(timeout=PATIENCE)
         return program.returncode, said
 
     def command(self, *words: str) -> str:
@@ -131,7 +132,7 @@ def test_a_job_that_was_lost_is_submitted_again_and_keeps_what_it_had_finished(u
     wait_until(lambda: (done / "0002" / "member.json").exists())
     (number,) = user.noted("evaluation-00")
     user.command(CANCEL[user.kind], number)
-    _, said = program.communicate(timeout=900)
+    _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0, said
     assert "without a result" in said
     assert n_runs(user) <= unbroken[2] + 1  # the one that was under way
@@ -226,7 +227,7 @@ def test_a_member_is_an_mpi_program_over_two_nodes(cluster, unbroken, tmp_path):
     compiled = ["mpicc", "-o", str(tmp_path / "model"), str(tmp_path / "model.c"), "-lm"]
     subprocess.run(compiled, check=True)
     command = [str(tmp_path / "model"), f"{sys.executable} -SE {tmp_path / 'write.py'}"]
-    config = write_problem(tmp_path, model={"command": command}, **PRIOR)
+    config = write_problem(tmp_path, model={"command": command, "timeout": "900 s"}, **PRIOR)
     machine = tmp_path / "machine.yaml"
     mpirun = mpi_command(2)[:3]
     machine.write_text(

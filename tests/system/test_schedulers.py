@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from conftest import mpi_command, on_two_nodes
 from linear import QUICK, fatescal, write_problem, write_two_years
-from running import Client, digests, wait_until
+from running import PATIENCE, Client, digests, wait_until
 
 PRIOR: dict[str, dict] = {"run": {"stop_after": "prior"}}
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
     pytest.mark.mpi,
+    pytest.mark.timeout(PATIENCE),
     pytest.mark.skipif("FATESCAL_SLURM" not in os.environ, reason="starts daemons: make test-schedulers"),
 ]
 
@@ -76,7 +77,7 @@ class BySlurm(Batch):
         return [f"{array}_1", f"{array}_2"]
 
     def finished(self, job: str) -> int:
-        end = time.monotonic() + 600
+        end = time.monotonic() + PATIENCE
         while (state := self._state(job))["JobState"] in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
             assert time.monotonic() < end, state
             time.sleep(0.3)
@@ -116,7 +117,7 @@ class ByPBS(BySlurm):
 
     def finished(self, job: str) -> int:
         if "_" not in job:  # of an array's tasks this qstat knows nothing
-            wait_until(lambda: "job_state = C" in self("qstat", "-f", job), 600)
+            wait_until(lambda: "job_state = C" in self("qstat", "-f", job), PATIENCE)
         return super().finished(job)
 
     def cancel(self, job: str) -> None:
@@ -152,7 +153,7 @@ class ByHand(Batch):
         return [self._start(mpi_command(1, *each)) for each in words]
 
     def finished(self, job: str) -> int:
-        return self.programs[int(job)].wait(600)
+        return self.programs[int(job)].wait(PATIENCE)
 
     def log(self, job: str) -> str:
         return (self.folder / f"by-hand-{job}.log").read_text()
@@ -181,14 +182,22 @@ def batch(cluster: Path, request: pytest.FixtureRequest) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory) -> dict[str, dict[str, str]]:
-    """Digests of a whole run, and of one up to the prior ensemble, without mpirun and without a break."""
-    found = {}
-    for name, changes in (("whole", {"emulate": QUICK}), ("prior", PRIOR)):
-        config = write_problem(tmp_path_factory.mktemp(name), **changes)
-        assert fatescal(0, config).returncode == 0
-        found[name] = digests(config.parent / "run")
-    return found
+def whole(tmp_path_factory) -> dict[str, str]:
+    """Digests of a whole run, without mpirun and without a break."""
+    return _by_hand(tmp_path_factory.mktemp("whole"), emulate=QUICK)
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory) -> dict[str, str]:
+    """Digests of a run up to the prior ensemble, without mpirun and without a break."""
+    return _by_hand(tmp_path_factory.mktemp("prior"), **PRIOR)
+
+
+def _by_hand(folder: Path, **changes: dict) -> dict[str, str]:
+    config = write_problem(folder, **changes)
+    done = fatescal(0, config)
+    assert done.returncode == 0, done.stderr
+    return digests(folder / "run")
 
 
 def ranks(config: Path) -> list[int]:
@@ -208,18 +217,21 @@ def n_finished(config: Path) -> int:
     return len(list(config.parent.glob("run/members/evaluation-00/[0-9][0-9][0-9][0-9]/member.json")))
 
 
-def test_a_whole_run_has_the_bits_of_one_by_hand(batch, unbroken, tmp_path):
+def test_a_whole_run_has_the_bits_of_one_by_hand(batch, whole, tmp_path):
     config = write_problem(tmp_path, emulate=QUICK)
     job = batch.submit(config, n_ranks=3)
     assert batch.finished(job) == 0, batch.log(job)
     assert "on 3 ranks" in batch.log(job)
-    assert digests(tmp_path / "run") == unbroken["whole"]
+    assert digests(tmp_path / "run") == whole
 
 
-def test_a_run_stops_before_the_end_of_its_time_and_the_next_job_completes_it(batch, unbroken, tmp_path):
-    """A job of two minutes whose members take longer in all; fatescal knows its end from the scheduler."""
-    config = write_problem(tmp_path, "--sleep", "12", **PRIOR)
-    first = batch.submit(config, minutes=2)
+def test_a_run_stops_before_the_end_of_its_time_and_the_next_job_completes_it(batch, prior, tmp_path):
+    """A job of four minutes whose members take longer in all; fatescal knows its end from the scheduler.
+
+    Not shorter: on a busy machine the start alone takes two.
+    """
+    config = write_problem(tmp_path, "--sleep", "25", **PRIOR)
+    first = batch.submit(config, minutes=4)
     assert batch.finished(first) == 75, batch.log(first)
     assert "start the same command again" in batch.log(first)
     done = n_finished(config)
@@ -227,10 +239,10 @@ def test_a_run_stops_before_the_end_of_its_time_and_the_next_job_completes_it(ba
     job, n_jobs = batch.next_job(first, config), 2
     while (code := batch.finished(job)) == 75:
         job, n_jobs = batch.next_job(job, config), n_jobs + 1
-        assert n_jobs < 6
+        assert n_jobs < 20
     assert code == 0, batch.log(job)
     assert "on 2 ranks" in batch.log(job)
-    assert digests(tmp_path / "run") == unbroken["prior"]
+    assert digests(tmp_path / "run") == prior
 
 
 def test_folds_are_jobs_of_their_own_and_one_that_was_stopped_goes_on_alone(batch, tmp_path):
@@ -251,7 +263,7 @@ def test_folds_are_jobs_of_their_own_and_one_that_was_stopped_goes_on_alone(batc
 
 
 @pytest.mark.parametrize("victim", ["worker", "rank 0", "job"])
-def test_a_killed_run_goes_on_with_other_ranks_and_runs_nothing_twice(batch, unbroken, tmp_path, victim):
+def test_a_killed_run_goes_on_with_other_ranks_and_runs_nothing_twice(batch, prior, tmp_path, victim):
     config = write_problem(tmp_path, "--sleep", "0.3", **PRIOR)
     job = batch.submit(config, n_ranks=2)
     wait_until(lambda: n_finished(config) >= 4)
@@ -269,4 +281,4 @@ def test_a_killed_run_goes_on_with_other_ranks_and_runs_nothing_twice(batch, unb
     assert batch.finished(again) == 0, batch.log(again)
     assert "on 3 ranks" in batch.log(again)
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items())
-    assert digests(tmp_path / "run") == unbroken["prior"]
+    assert digests(tmp_path / "run") == prior
