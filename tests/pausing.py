@@ -77,7 +77,7 @@ def arrange(folder: Path, place: str, is_root: bool) -> None:
         return card
 
     if stage == "report" and is_root:
-        before(outputs, outputs._write_chains if written else outputs.collect, lambda *_: pause(folder))
+        before(outputs, outputs._write_chains if written else outputs.write, lambda *_: pause(folder))
     elif stage == "report":
         fatescal.cli.run.calibrate = afterwards
     elif written:

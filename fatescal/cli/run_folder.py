@@ -14,6 +14,7 @@ from fatescal.cli.demo_config import DEFAULT_CONFIG
 from fatescal.ensemble.marker import MarkersOnce
 from fatescal.ensemble.progress import begun
 from fatescal.hpc.communicator import Communicator
+from fatescal.report.collected import collect
 from fatescal.report.results import Results
 from fatescal.storage.lock import locked
 from fatescal.storage.stage_graph import EFFECTS, PREPARATION, Reached
@@ -106,11 +107,9 @@ def stages_reached(directory: Path, store: Store, once: MarkersOnce | None = Non
 
 def results_of(directory: Path, store: Store) -> Results:
     """Return what a run has reached, read from its folder alone."""
-    from fatescal.report import outputs  # matplotlib, for root alone
-
     snapshot = Snapshot.read(directory)
     edited = edited_files(directory, stages_reached(directory, store))
-    return outputs.collect(store, snapshot, edited)
+    return collect(store, snapshot, edited)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from fatescal.cli.run_folder import Fold, directory_of, load_config, opened, res
 from fatescal.ensemble import preparation
 from fatescal.ensemble.marker import MarkersOnce
 from fatescal.hpc.communicator import Communicator
-from fatescal.report.outputs import SCORECARDS
+from fatescal.report.collected import SCORECARDS
 from fatescal.storage.lock import holder
 from fatescal.storage.stage_graph import EFFECTS
 from fatescal.storage.store import Store

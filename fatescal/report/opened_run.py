@@ -14,7 +14,8 @@ from fatescal.base.types import Array
 from fatescal.diagnostics.answer import Answer
 from fatescal.diagnostics.scores import units_of
 from fatescal.hpc.communicator import Communicator
-from fatescal.report import inference_data, outputs, parameter_tables
+from fatescal.report import inference_data, parameter_tables
+from fatescal.report.collected import collect
 from fatescal.report.results import Results, members
 from fatescal.storage.store import Store
 from fatescal.workflow.snapshot import Snapshot
@@ -54,7 +55,7 @@ class OpenedRun:
     @cached_property
     def results(self) -> Results:
         """All records of the run, as the report sees them."""
-        return outputs.collect(self._store, Snapshot.read(self.directory))
+        return collect(self._store, Snapshot.read(self.directory))
 
     @property
     def answer(self) -> Answer:
