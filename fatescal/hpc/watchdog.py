@@ -48,6 +48,7 @@ LIMIT = 600.0  # s without a sign of life; native code (a compiler, a decomposit
 BEAT = 2.0  # s
 NODE_DEAD = 45  # s until bytes no kernel acknowledges count as the death of a node
 REPORT_DELAY = 10.0  # s that a rank leaves root to report an error, before it reports it itself
+READ_WITHIN = 0.5  # s for the others to read that the job ends: with this process they would lose it
 FIRST_LINE = 1000  # bytes within which a connection must show the token ...
 TOKEN_WITHIN = 10.0  # ... and seconds
 # this process ends as it should; all do (from root); this process has reported why the job ends
@@ -198,6 +199,7 @@ class Watchdog:
             for peer in self._peers:
                 peer.send(REPORTED)
             signal.alarm(int(REPORT_DELAY))  # the kernel ends this process if nothing else does
+            time.sleep(READ_WITHIN)
         else:
             time.sleep(REPORT_DELAY)  # another rank has reported, and ends the job
         self.end()
