@@ -9,6 +9,7 @@ import numpy as np
 from fatescal.base.types import Array
 
 STEP = 1e-4  # of the difference quotients
+STARTS = 3  # lowest points from which a minimum is looked for
 
 
 def slopes(function: Callable[[Array], Array], points: Array, step: float = STEP) -> tuple[Array, Array]:
@@ -26,12 +27,18 @@ def slopes(function: Callable[[Array], Array], points: Array, step: float = STEP
 
 
 def minimum(function: Callable[[Array], Array], starts: Array) -> Array:
-    """Return the lowest point (P) that L-BFGS finds from `starts` (S, P) of `function` (M, P) -> (M)."""
+    """Return the lowest point (P) of `function` (M, P) -> (M) that L-BFGS finds from the `STARTS` lowest of
+    `starts` (S, P).
+
+    >>> minimum(lambda u: np.sum((u - 1.0) ** 2, axis=1), np.array([[3.0], [-2.0]])).round(4).tolist()
+    [1.0]
+    """
     from scipy.optimize import minimize
 
     def with_gradient(x: Array) -> tuple[float, Array]:
         values, gradients = slopes(function, x[None])
         return float(values[0]), gradients[0]
 
-    ends = [minimize(with_gradient, start, jac=True, method="L-BFGS-B") for start in starts]
+    lowest = starts[np.argsort(function(starts), kind="stable")[:STARTS]]
+    ends = [minimize(with_gradient, start, jac=True, method="L-BFGS-B") for start in lowest]
     return min(ends, key=lambda end: end.fun).x

@@ -57,6 +57,11 @@ class Residuals:
         """Modelled minus observed (M), in units of the assumed error."""
         return (self.mean - self.y) / self.sd
 
+    @property
+    def inside(self) -> Array:
+        """Whether each observation (M) lies in the central range of probability `LEVEL`."""
+        return np.abs(self.pit - 0.5) <= LEVEL / 2
+
 
 @dataclass(frozen=True)
 class Autocorrelation:
@@ -186,7 +191,7 @@ def by_hour(of: Residuals) -> list[Share]:
 
 
 def _shares(of: Residuals, which: Array, names: Sequence[str]) -> list[Share]:
-    inside, error = np.abs(of.pit - 0.5) <= LEVEL / 2, of.mean - of.y
+    inside, error = of.inside, of.mean - of.y
     shares = []
     for i, name in enumerate(names):
         rows = which == i

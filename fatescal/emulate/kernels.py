@@ -25,7 +25,7 @@ JOINT, PRODUCT, PAIRS = "matern-5/2", "matern-5/2 product", "matern-5/2 pairs"  
 SQRT5 = np.sqrt(5.0)
 SLOWEST = 1e-4  # rate below which inputs do not saturate
 FAR = 100.0  # length scales from 0 beyond which exponentials could overflow
-CACHED = 2**15  # numbers that a core keeps near; larger intermediate arrays take twice as long
+CACHED = 2**15  # numbers that fit into a core's cache; larger intermediate arrays take twice as long
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,11 @@ class Correlation:
         return np.exp(z)[:, :, None] * np.stack([np.ones_like(z), z, z * z], axis=2)
 
     @cached_property
+    def _far(self) -> bool:
+        """Whether a fixed input is `FAR`."""
+        return bool(np.any(np.abs(self.fixed) > FAR))
+
+    @cached_property
     def _split_weights(self) -> tuple[Array, Array]:
         own, of_pairs = split_weights(self.weights, len(self.fixed))
         return own[:, None], 0.5 * of_pairs
@@ -212,7 +217,7 @@ class Correlation:
 
     def _single(self, x: Array) -> Array:
         """Return the correlations (P, M, N) of each parameter alone."""
-        if np.any(np.abs(self.fixed) > FAR) or np.any(np.abs(x) > FAR):
+        if self._far or np.any(np.abs(x) > FAR):
             return matern(SQRT5 * np.abs(x.T[:, :, None] - self.fixed[:, None, :]))
         x = SQRT5 * np.stack([x.T, -x.T])
         terms = np.stack([1.0 + x + x * x / 3.0, -1.0 - 2.0 * x / 3.0, np.full_like(x, 1.0 / 3.0)], axis=-1)

@@ -42,7 +42,6 @@ BEYOND = 3.0  # rms residual at the optimum, in sd of noise and emulator, above 
 # nats above `expected`: what sd of Phi of about 2 gains, beyond which the gate refuses an emulator anyway
 MOST_GAIN = 3.0
 KNOWN = 2.0  # sd of Phi above which the emulator knows too little to be sampled
-STARTS = 3  # best runs from which the optimum is looked for
 Mode = Callable[[Array, Array], Array]
 
 
@@ -122,6 +121,5 @@ def best_residual(process: GPMixture, target: Array, u: Array) -> float:
     def cost(points: Array) -> Array:
         return 0.5 * np.sum((target - process.mean(points)) ** 2, axis=1) + 0.5 * np.sum(points**2, axis=1)
 
-    best = u[np.argsort(cost(u), kind="stable")[:STARTS]]
-    mean, variance = process(minimum(cost, best)[None])
+    mean, variance = process(minimum(cost, u)[None])
     return float(np.sqrt(np.mean((target - mean) ** 2 / (1.0 + variance))))

@@ -43,7 +43,7 @@ class Communicator:
     deadline: float | None = None
     watchdog: Watchdog = field(init=False)
     one_sided: bool = field(default=True, init=False)  # until this MPI shows that it cannot
-    served: bool = field(default=False, init=False)  # whether all ranks can ask root's watchdog for a number
+    served: bool = field(default=False, init=False)  # whether all ranks are connected to root's watchdog
     batches: int = field(default=0, init=False)
     _serving: bool = field(default=False, init=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -13,12 +12,8 @@ from fatescal.report import annual_section, inference_data, parameter_tables, re
 from fatescal.report.csv_table import write_csv
 from fatescal.report.results import Results
 from fatescal.storage import atomic
-from fatescal.storage.declaration import Record
-from fatescal.storage.records import (
-    Scorecard,
-)
+from fatescal.storage.records import Scorecard
 
-R = TypeVar("R", bound=Record)
 FIGURES = "figures"  # folder below the run's
 
 

@@ -66,7 +66,7 @@ def _plot(results: Results, variable: str) -> Plot:
     first = next(iter(parts.values()))
     found = autocorrelation(first)
     lag = f"{found.found[0]:.2f}" if len(found.lag) else "unknown"
-    inside = float(np.mean(np.abs(first.pit - 0.5) <= LEVEL / 2))
+    inside = float(first.inside.mean())
     alt = (
         f"Residuals of {variable}: quantiles against the normal distribution, histogram of ranks, "
         f"autocorrelation; {inside:.0%} of the data in the {PERCENT} range, autocorrelation of "

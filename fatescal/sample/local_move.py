@@ -14,7 +14,7 @@ import numpy as np
 from fatescal.base.errors import RunFailed
 from fatescal.base.types import Array, LogLikelihood
 
-LONGEST_STEP = 2.38  # of a proposal over the sd of its target, times the root of P (Roberts et al. 1997)
+OPTIMAL_STEP = 2.38  # sd of a proposal over that of its target, times the root of P (Roberts et al. 1997)
 TARGET_ACCEPTANCE = 0.234  # Vihola (2012); optimal in many dimensions, near it in few
 
 
@@ -34,7 +34,7 @@ def initial_scale(beta: Array, spread: float, n_parameters: int) -> Array:
     1 + beta `spread`, with `spread` the sd of the log-likelihood under the prior. Where that is too narrow
     adaptation widens it three times faster than it narrows what is too wide.
     """
-    width = LONGEST_STEP / np.sqrt(n_parameters * (1 + beta * spread))
+    width = OPTIMAL_STEP / np.sqrt(n_parameters * (1 + beta * spread))
     return width[:, None, None] * np.eye(n_parameters)
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from fatescal.base.types import Array, LogLikelihood, Map
 from fatescal.sample.ladder import Levels, barrier, check_levels, first_ladder, retune
-from fatescal.sample.local_move import LONGEST_STEP, Moved, adapt, evaluate, initial_scale
-from fatescal.sample.reference import GOOD_REFERENCE, Reference, log_prior, reference_step
+from fatescal.sample.local_move import OPTIMAL_STEP, Moved, adapt, evaluate, initial_scale
+from fatescal.sample.reference import GOOD_REFERENCE, Reference, reference_step
 from fatescal.sample.tempering import step
 from fatescal.storage.chain_records import ChainBlock, TemperedState
 
@@ -33,7 +33,6 @@ LEAST_ROUNDS = 4  # before the tuning may end
 LEARNING_FROM = 2  # round whose draws are the first to improve a reference that is known
 PRIOR_DRAWS = 128  # behind the first guess of the ladder
 PRIOR_EVERY = 5  # steps for one of the prior's leg, where the reference's leg mixes well
-BEST_STARTS = 3  # from which a mode is looked for
 MOST_REFERENCE_LEVELS = 6
 AGREED = 0.2  # posterior sd between the means of the runs at which the tuning may end
 
@@ -301,9 +300,8 @@ def warm_up(
     states = [start(run_rng, log_likelihood, beta, n_parameters, n_walkers) for run_rng in rng.spawn(n_runs)]
     reference = None
     if starts is not None:
-        fit = evaluate(log_likelihood, starts[None])[0] + log_prior(starts)
-        reference = Reference.at_mode(log_likelihood, starts[np.argsort(-fit, kind="stable")[:BEST_STARTS]])
-        scale = LONGEST_STEP / np.sqrt(n_parameters) * reference.factor
+        reference = Reference.at_mode(log_likelihood, starts)
+        scale = OPTIMAL_STEP / np.sqrt(n_parameters) * reference.factor
         states = [
             refer(
                 replace(state, scale=np.concatenate([state.scale[:-1], scale[None]])), reference, np.zeros(1)
